@@ -1,0 +1,138 @@
+"""Runs a command: its keyword parameters are its flags, and a user's mistake is one sentence."""
+
+import errno
+import inspect
+import os
+import signal
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from absl import flags
+
+from rd_tf.errors import InputError
+from rd_tf.flag_definitions import FLAGS
+
+Command = Callable[..., Any]
+_HELP = ("--help", "-help", "-h", "--helpfull", "--helpshort", "-?")
+NO_SPACE = "No space left on device"
+
+
+def parameter_names(command: Command) -> list[str]:
+    """The flags a command takes: the names of its parameters."""
+    return list(inspect.signature(command).parameters)
+
+
+def default_flags(command: Command) -> dict[str, Any]:
+    """What every flag of a command is when it is not given."""
+    return _define(parameter_names(command)).flag_values_dict()
+
+
+def flag_lines(values: dict[str, Any]) -> str:
+    """Flag values as a flagfile, one `--name=value` a line."""
+    return "".join(f"--{name}={_as_text(value)}\n" for name, value in values.items())
+
+
+def parse(command: Command, arguments: Sequence[str]) -> dict[str, Any]:
+    """Reads flags and flagfiles.
+
+    Args:
+        command: whose parameters name the flags.
+        arguments: the command line without the program's name.
+
+    Raises:
+        flags.Error: an unknown flag, an illegal value or a stray word, in one sentence.
+    """
+    values = _define(parameter_names(command))
+    try:
+        rest = values(["", *arguments])[1:]
+    except flags.UnrecognizedFlagError as error:
+        raise flags.Error(str(error).replace("command line flag", "flag").rstrip(".")) from None
+    if rest:
+        raise flags.Error(f"unexpected word {rest[0]!r}; every setting is a flag, --name=value")
+    return values.flag_values_dict()
+
+
+def run(command: Command, arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs `python -m ...`: parses flags, calls the command, exits with 0, 1 (user's mistake) or 2 (usage)."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    program = f"python -m {_module_name(command)}"
+    if any(word in _HELP for word in arguments):
+        print(help_text(command, program))
+        sys.exit(0)
+    try:
+        values = parse(command, arguments)
+    except flags.Error as error:
+        _say(f"{' '.join(str(error).split())} ({program} --help lists the flags)")
+        sys.exit(2)
+    # TensorFlow's C++ start-up lines are noise to a user; the variable is the only switch that comes early enough.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        command(**values)
+    except InputError as error:
+        _say(str(error))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        _say("interrupted; what was finished is kept, and the same command goes on from there")
+        sys.exit(130)
+    except Exception as error:
+        sentence = _machine_trouble(error)
+        if sentence is None:
+            raise
+        _say(sentence)
+        sys.exit(1)
+    sys.exit(0)
+
+
+def help_text(command: Command, program: str) -> str:
+    """What `--help` prints: the command's purpose and every flag with its default."""
+    values = _define(parameter_names(command))
+    lines = [f"Usage: {program} --flag=value ... [--flagfile=FILE]", "", inspect.getdoc(command) or "", "", "Flags:"]
+    for name in parameter_names(command):
+        flag = values[name]
+        kind = "[no]" if isinstance(flag.default, bool) else ""
+        lines.append(f"  --{kind}{name}  (default: {_as_text(flag.default) or 'empty'})")
+        described = flag.help
+        if isinstance(flag.parser, flags.EnumParser):
+            described += f" One of {', '.join(flag.parser.enum_values)}."
+        syntax = getattr(flag.parser, "syntactic_help", "")
+        if isinstance(flag.parser, flags.IntegerParser | flags.FloatParser) and syntax:
+            described += f" ({syntax.removeprefix('a ').removeprefix('an ')})"
+        lines += textwrap.wrap(described, 100, initial_indent="      ", subsequent_indent="      ")
+    lines += ["  --flagfile", "      A file of flags, one a line; # begins a comment; flags after it win."]
+    return "\n".join(lines)
+
+
+def _define(names: Sequence[str]) -> flags.FlagValues:
+    values = flags.FlagValues()
+    for name in names:
+        FLAGS[name](values)
+    values.mark_as_parsed()
+    return values
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _module_name(command: Command) -> str:
+    main = sys.modules["__main__"].__spec__
+    return main.name if main else command.__module__
+
+
+def _machine_trouble(error: Exception) -> str | None:
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC or NO_SPACE in str(error):
+        file = getattr(error, "filename", None)
+        return f"no space left on the disk{f' for {file}' if file else ''}; free some and run the same command again"
+    if isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError | FileNotFoundError) and error.filename:
+        return f"{error.filename}: {(error.strerror or 'cannot be used').lower()}; name another path or mend this one"
+    return None
+
+
+def _say(sentence: str) -> None:
+    print(f"error: {' '.join(sentence.split())}", file=sys.stderr)

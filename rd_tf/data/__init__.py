@@ -1,0 +1,1 @@
+"""Check-ins on disk and in memory: readers, filters, split, windows, negatives, teacher cache, batches."""

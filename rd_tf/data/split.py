@@ -1,0 +1,46 @@
+"""The paper's split of every user's history into train, validation and test."""
+
+import dataclasses
+
+import numpy as np
+
+from rd_tf.data.interactions import Interactions, user_offsets
+
+SPLITS = ("validation", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Rows to train on and rows to be ranked.
+
+    Attributes:
+        name: "validation" (train on the first 70 %, hold out the next 10 %) or "test" (train on 80 %, hold out 20 %).
+        train: `[rows] bool` over the dataset's rows.
+        held_out: `[rows] bool` over the dataset's rows.
+    """
+
+    name: str
+    train: np.ndarray
+    held_out: np.ndarray
+
+
+def split_interactions(interactions: Interactions, name: str) -> Split:
+    """Splits every user's history by time.
+
+    With n items of a user: test = the last floor(0.2 n), validation = the floor(0.3 n) - floor(0.2 n) before them,
+    train = the rest. "test" trains on train and validation together. Source: Tang & Wang, WSDM 2018, section 4.1.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if name not in SPLITS:
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}; received {name!r}")
+    offsets = user_offsets(interactions.users, interactions.num_users)
+    counts = np.diff(offsets)
+    from_end = np.repeat(offsets[1:], counts) - np.arange(len(interactions))
+    # Integers: int(0.3 * 10) is 3, but 0.3 * n in floating point is 2.9999999999999996 for some n.
+    test = np.repeat(counts * 2 // 10, counts)
+    validation = np.repeat(counts * 3 // 10, counts)
+    if name == "test":
+        return Split(name, from_end > test, from_end <= test)
+    return Split(name, from_end > validation, (from_end > test) & (from_end <= validation))

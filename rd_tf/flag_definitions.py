@@ -1,0 +1,105 @@
+"""Every command-line flag, defined once, so that a flag means the same in every command."""
+
+from collections.abc import Callable
+from typing import Any
+
+from absl import flags
+
+Define = Callable[[flags.FlagValues], Any]
+
+
+def _text(name: str, default: str, help_: str) -> tuple[str, Define]:
+    return name, lambda values: flags.DEFINE_string(name, default, help_, flag_values=values)
+
+
+def _choice(name: str, default: str, choices: list[str], help_: str) -> tuple[str, Define]:
+    return name, lambda values: flags.DEFINE_enum(name, default, choices, help_, flag_values=values)
+
+
+def _switch(name: str, default: bool, help_: str) -> tuple[str, Define]:
+    return name, lambda values: flags.DEFINE_bool(name, default, help_, flag_values=values)
+
+
+def _whole(name: str, default: int, low: int, help_: str, high: int | None = None) -> tuple[str, Define]:
+    return name, lambda values: flags.DEFINE_integer(name, default, help_, low, high, flag_values=values)
+
+
+def _real(name: str, default: float, low: float, help_: str, high: float | None = None) -> tuple[str, Define]:
+    return name, lambda values: flags.DEFINE_float(name, default, help_, low, high, flag_values=values)
+
+
+def _texts(name: str, default: list[str], help_: str) -> tuple[str, Define]:
+    return name, lambda values: flags.DEFINE_list(name, default, help_, flag_values=values)
+
+
+ACTIVATIONS = ["identity", "relu", "leaky_relu", "prelu", "tanh", "sigmoid"]
+_POSITIVE = 1e-12
+
+FLAGS: dict[str, Define] = dict(
+    [
+        # What to work on and where.
+        _text("dataset", "", "Dataset directory, as rd_tf.prepare writes it."),
+        _text("run_dir", "", "Run directory: flags, metrics, history, weights, TensorBoard data, manifest."),
+        _choice("split", "test", ["validation", "test"], "Which part is held out. validation: train on the first 70 % of every user's history, rank the next 10 %. test: train on 80 %, rank the last 20 %."),
+        _whole("seed", 0, 0, "Seed of initial weights, shuffling, negatives and dropout. Same seed, same machine: same weights, bit for bit."),
+        _switch("force", False, "Do it again, although the result exists."),
+        # Preparing check-ins.
+        _texts("input", [], "Check-in files to read, in this order: .csv, .tsv, .txt (plain or .gz) or .parquet."),
+        _choice("format", "auto", ["auto", "csv", "tsv", "parquet", "snap", "triples", "synthetic"], "Layout of the input. auto: by the file's ending. snap: user, ISO time, latitude, longitude, location, tab-separated (SNAP's Gowalla). triples: 'user item rating' text in time order (the authors' files). synthetic: no input, the built-in world."),
+        _text("user_column", "user_id", "Column with the user's id (csv, tsv, parquet)."),
+        _text("item_column", "item_id", "Column with the item's id (csv, tsv, parquet)."),
+        _text("time_column", "timestamp", "Column that orders a user's rows: a number, or an ISO 8601 date or time (csv, tsv, parquet)."),
+        _choice("duplicates", "keep_last", ["keep_last", "keep_first", "keep_all"], "What to keep of a user's repeated visits to one item."),
+        _whole("min_user_items", 1, 1, "k-core: drop users with fewer items than this, repeated with --min_item_users to a fixed point."),
+        _whole("min_item_users", 1, 1, "k-core: drop items with fewer users than this, repeated with --min_user_items to a fixed point."),
+        _switch("skip_bad_rows", False, "Leave out rows that cannot be read, count and report them. Off: the first one stops the command."),
+        _whole("synthetic_users", 1000, 10, "Users of the built-in world."),
+        _whole("synthetic_items", 2000, 20, "Items (places) of the built-in world."),
+        _real("synthetic_visits", 45.0, 5.0, "Mean distinct places a user of the built-in world visits."),
+        # Windows.
+        _whole("sequence_length", 5, 1, "L: recent items the model sees.", 1000),
+        _whole("target_length", 1, 1, "T: items after them that a training window has to rank high.", 100),
+        # Model.
+        _choice("model", "caser", ["caser", "fossil"], "Ranking model."),
+        _whole("dim", 100, 1, "d: embedding dimension.", 65536),
+        _whole("vertical_filters", 2, 0, "n_v: Caser's vertical filters, each a weighted sum over the L recent items."),
+        _whole("horizontal_filters", 16, 0, "n_h: Caser's horizontal filters of every height from 1 to L."),
+        _choice("conv_activation", "identity", ACTIVATIONS, "phi_c: activation of Caser's horizontal filters."),
+        _choice("dense_activation", "sigmoid", ACTIVATIONS, "phi_a: activation of Caser's dense layer."),
+        _real("dropout", 0.5, 0.0, "Share of Caser's dense layer's inputs that are dropped in training, from 0 to below 1.", 0.999),
+        # Training.
+        _whole("epochs", 50, 1, "Passes over all windows."),
+        _whole("batch_size", 512, 1, "Windows a step, over all replicas together."),
+        _real("learning_rate", 1e-3, _POSITIVE, "Step size of Adam."),
+        _real("l2", 1e-6, 0.0, "L2 weight: l2 * w is added to the gradient of every weight in every step, as the authors do."),
+        _whole("negatives", 3, 1, "Negatives a positive: items the user has not seen, drawn uniformly and anew each epoch.", 10000),
+        _whole("validate_every", 5, 0, "Epochs between validations; the best epoch's weights are kept (--split=validation only). 0: after the last epoch only."),
+        _whole("steps_per_call", 50, 1, "Training steps that run in one call of the graph."),
+        _choice("strategy", "one", ["one", "mirrored"], "tf.distribute strategy. one: one device. mirrored: every device of this machine."),
+        _choice("dtype_policy", "float32", ["float32", "mixed_bfloat16", "mixed_float16"], "Arithmetic of the model's layers; logits and losses are float32 always."),
+        # Distillation.
+        _text("teacher", "", "A teacher's run directory, or a teacher cache that rd_tf.teach wrote. Empty: no distillation."),
+        _whole("k", 10, 1, "K: length of the teacher's list for a window."),
+        _choice("mask", "target", ["target", "seen", "none"], "What is kept out of the teacher's lists. target: the window's own targets (the paper). seen: all training items of the user. none: nothing."),
+        _real("alpha", 1.0, 0.0, "alpha: weight of the distillation loss beside the ranking loss."),
+        _real("position_temperature", 1.0, _POSITIVE, "lambda: how slowly the position importance w^a = exp(-rank / lambda) falls, in ranks."),
+        _real("discrepancy_sharpness", 0.1, 0.0, "mu: sharpness of the ranking discrepancy w^b = tanh(max(0, mu * (student's rank - teacher's rank)))."),
+        _whole("rank_samples", 100, 1, "epsilon: unseen items drawn to estimate the student's rank.", 100000),
+        _switch("exact_rank", False, "Count the student's rank over the whole catalogue (one matrix product) rather than estimate it from samples."),
+        _whole("discrepancy_start_epoch", 10, 0, "Epochs trained with w^a alone before w^a * w^b takes over; -1 as a number of epochs is not possible, 0 means from the start."),
+        _switch("renormalize_weights", False, "Scale w^a * w^b to sum to 1 over a list."),
+        _text("cache", "", "Teacher cache directory to write. Empty: <teacher>/top_k/<split>-k<K>-<mask>."),
+        _whole("block_size", 1024, 1, "Windows or users that are scored in one matrix product."),
+        # Evaluation and export.
+        _texts("cutoffs", ["3", "5", "10", "20"], "n: list lengths of the metrics."),
+        _text("output", "", "Directory for metrics.json and per_user.parquet. Empty: the run directory."),
+        _text("export_dir", "saved_models", "Directory of all exports."),
+        _text("export_name", "student", "Name of the served model: the export is <export_dir>/<export_name>/<version>."),
+        _whole("export_k", 20, 1, "Items in a served list."),
+        _switch("exclude_recent", True, "Whether a request's recent items are kept out of its list."),
+        # Pipelines.
+        _whole("teacher_dim", 100, 1, "d of the teacher.", 65536),
+        _whole("student_dim", 50, 1, "d of the students.", 65536),
+        _texts("seeds", ["0"], "Seeds to run, one after another; the table shows their mean."),
+    ]
+)  # fmt: skip

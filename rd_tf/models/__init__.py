@@ -1,0 +1,1 @@
+"""Rankers that encode a query and multiply it with an item table."""

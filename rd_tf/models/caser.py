@@ -1,0 +1,151 @@
+"""Caser: convolutional sequence embedding (Tang & Wang, WSDM 2018)."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from rd_tf.models.activations import make_activation
+from rd_tf.models.ranker import SequenceRanker, Tensor
+
+
+@keras.saving.register_keras_serializable("rd_tf")
+class Caser(SequenceRanker):
+    """Reads the L recent items as an image `[L, d]` with vertical and horizontal filters.
+
+    query = [phi_a(W dropout([vertical, horizontal]) + b), user embedding], so q = 2 d. A vertical filter is a weighted
+    sum over the L items; a horizontal filter of height h slides over h adjacent items and is max-pooled.
+    Source: Tang & Wang, WSDM 2018, equations 2-10.
+
+    Args:
+        num_users: users are numbered 0 .. num_users - 1.
+        num_items: items are numbered 1 .. num_items.
+        sequence_length: L, recent items of a query.
+        dim: d, embedding dimension.
+        vertical_filters: n_v.
+        horizontal_filters: n_h, of every height 1 .. L.
+        conv_activation: phi_c, after the horizontal filters.
+        dense_activation: phi_a, after the dense layer.
+        dropout: share of the dense layer's inputs dropped in training, in [0, 1).
+        seed: of the initial weights and of dropout.
+
+    Raises:
+        ValueError: a size out of range, no filters at all, or an unknown activation.
+    """
+
+    def __init__(
+        self,
+        num_users: int,
+        num_items: int,
+        sequence_length: int = 5,
+        dim: int = 50,
+        vertical_filters: int = 2,
+        horizontal_filters: int = 16,
+        conv_activation: str = "identity",
+        dense_activation: str = "sigmoid",
+        dropout: float = 0.5,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        if dim < 1:
+            raise ValueError(f"dim must be at least 1; received {dim}")
+        super().__init__(num_users, num_items, 2 * dim, seed, **kwargs)
+        if sequence_length < 1:
+            raise ValueError(f"sequence_length must be at least 1; received {sequence_length}")
+        if min(vertical_filters, horizontal_filters) < 0 or vertical_filters + horizontal_filters == 0:
+            raise ValueError(
+                "Caser needs vertical or horizontal filters; "
+                f"received vertical_filters={vertical_filters}, horizontal_filters={horizontal_filters}"
+            )
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1); received {dropout}")
+        self.sequence_length = sequence_length
+        self.dim = dim
+        self.vertical_filters = vertical_filters
+        self.horizontal_filters = horizontal_filters
+        self.conv_activation_name = conv_activation
+        self.dense_activation_name = dense_activation
+        self.dropout_rate = dropout
+        self.conv_activations = [make_activation(conv_activation) for _ in range(sequence_length)]
+        self.dense_activation = make_activation(dense_activation)
+        self.dropout = keras.layers.Dropout(dropout, seed=seed * 1000)
+        self.build_weights()
+
+    def build_weights(self) -> None:
+        length, dim = self.sequence_length, self.dim
+        self.user_table = self.add_table("user_table", self.num_users, dim, 2)
+        self.sequence_table = self.add_table("sequence_table", self.num_items + 1, dim, 3)
+        if self.vertical_filters:
+            self.vertical_kernel = self._add_uniform("vertical_kernel", (length, self.vertical_filters), length, 4)
+            self.vertical_bias = self._add_uniform("vertical_bias", (self.vertical_filters,), length, 5)
+        self.horizontal_kernels, self.horizontal_biases = [], []
+        for height in range(1, length + 1) if self.horizontal_filters else ():
+            fan_in, shape = height * dim, (height * dim, self.horizontal_filters)
+            kernel = self._add_uniform(f"horizontal_kernel_{height}", shape, fan_in, 10 + 2 * height)
+            bias = self._add_uniform(f"horizontal_bias_{height}", shape[1:], fan_in, 11 + 2 * height)
+            self.horizontal_kernels.append(kernel)
+            self.horizontal_biases.append(bias)
+        dense_inputs = self.vertical_filters * dim + self.horizontal_filters * length
+        self.dense_kernel = self._add_uniform("dense_kernel", (dense_inputs, dim), dense_inputs, 6)
+        self.dense_bias = self._add_uniform("dense_bias", (dim,), dense_inputs, 7)
+        self.build_item_table()
+        for activation in (*self.conv_activations, self.dense_activation):
+            activation.build((None, dim))
+        self.built = True
+
+    def _add_uniform(self, name: str, shape: tuple[int, ...], fan_in: int, seed_offset: int) -> keras.Variable:
+        # U(-1/sqrt(fan_in), 1/sqrt(fan_in)) is what the authors' framework gives convolutions and dense layers.
+        limit = fan_in**-0.5
+        initializer = keras.initializers.RandomUniform(-limit, limit, seed=self.seed * 1000 + seed_offset)
+        return self.add_weight(shape=shape, initializer=initializer, name=name)
+
+    def encode(self, user: Tensor, sequence: Tensor, training: bool = False) -> Tensor:
+        image = ops.cast(ops.take(self.sequence_table, sequence, axis=0), self.compute_dtype)
+        parts = []
+        if self.vertical_filters:
+            parts.append(self._vertical(image))
+        if self.horizontal_filters:
+            parts.append(self._horizontal(image))
+        features = self.dropout(ops.concatenate(parts, axis=-1), training=training)
+        dense = ops.matmul(features, self._weight(self.dense_kernel)) + self._weight(self.dense_bias)
+        dense = ops.cast(self.dense_activation(dense), "float32")
+        return ops.concatenate([dense, ops.take(self.user_table, user, axis=0)], axis=-1)
+
+    def _weight(self, variable: keras.Variable) -> Tensor:
+        return ops.cast(variable, self.compute_dtype)
+
+    def _vertical(self, image: Tensor) -> Tensor:
+        kernel = ops.transpose(self._weight(self.vertical_kernel))
+        sums = ops.matmul(kernel, image) + ops.expand_dims(self._weight(self.vertical_bias), -1)
+        return ops.reshape(sums, (-1, self.vertical_filters * self.dim))
+
+    def _horizontal(self, image: Tensor) -> Tensor:
+        """All heights at all places in one matrix product: each filter is a band of a `[L d, places n_h]` matrix."""
+        length, filters = self.sequence_length, self.horizontal_filters
+        flat = ops.reshape(image, (-1, length * self.dim))
+        bands, biases = [], []
+        for height, (kernel, bias) in enumerate(zip(self.horizontal_kernels, self.horizontal_biases, strict=True), 1):
+            places = length - height + 1
+            for place in range(places):
+                bands.append(ops.pad(self._weight(kernel), [(place * self.dim, (places - 1 - place) * self.dim), (0, 0)]))
+            biases.append(ops.tile(self._weight(bias), places))
+        convolved = ops.matmul(flat, ops.concatenate(bands, axis=1)) + ops.concatenate(biases)
+        pooled, start = [], 0
+        for height, activation in enumerate(self.conv_activations, 1):
+            places = length - height + 1
+            part = ops.reshape(convolved[:, start : start + places * filters], (-1, places, filters))
+            pooled.append(ops.max(activation(part), axis=1))
+            start += places * filters
+        return ops.concatenate(pooled, axis=-1)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "sequence_length": self.sequence_length,
+            "dim": self.dim,
+            "vertical_filters": self.vertical_filters,
+            "horizontal_filters": self.horizontal_filters,
+            "conv_activation": self.conv_activation_name,
+            "dense_activation": self.dense_activation_name,
+            "dropout": self.dropout_rate,
+        }

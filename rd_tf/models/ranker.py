@@ -1,0 +1,137 @@
+"""The one idea of the house: a ranker is a query times an item table."""
+
+import abc
+from typing import Any
+
+import keras
+from keras import ops
+
+Tensor = Any
+
+
+class SequenceRanker(keras.Model, abc.ABC):
+    """Ranks items for a user with a history.
+
+    A subclass turns (user, recent items) into a query vector; scores are that vector times the rows of the item table
+    plus the items' biases, computed here and nowhere else, so that training, the teacher's lists, evaluation and
+    serving cannot drift apart. Row 0 of the item table is the padding: no item, never recommended.
+
+    Args:
+        num_users: users are numbered 0 .. num_users - 1.
+        num_items: items are numbered 1 .. num_items.
+        query_dim: q, the length of a query.
+        seed: of the initial weights and of dropout.
+
+    Raises:
+        ValueError: a count below 1.
+    """
+
+    def __init__(self, num_users: int, num_items: int, query_dim: int, seed: int = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        for name, value in (("num_users", num_users), ("num_items", num_items), ("query_dim", query_dim)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1; received {value}")
+        self.num_users = num_users
+        self.num_items = num_items
+        self.query_dim = query_dim
+        self.seed = seed
+
+    def add_table(self, name: str, rows: int, dim: int, seed_offset: int) -> keras.Variable:
+        """Adds an embedding table `[rows, dim]`, normal with standard deviation 1 / dim (as the authors')."""
+        initializer = keras.initializers.RandomNormal(stddev=1.0 / dim, seed=self.seed * 1000 + seed_offset)
+        # Tables stay float32 under a mixed policy; what is gathered from them is cast.
+        return self.add_weight(shape=(rows, dim), initializer=initializer, dtype="float32", name=name)
+
+    def build_item_table(self) -> None:
+        """Adds the item table and the item biases; a subclass calls it in the place its weight order wants."""
+        self.item_table = self.add_table("item_table", self.num_items + 1, self.query_dim, 1)
+        self.item_bias = self.add_weight(
+            shape=(self.num_items + 1,), initializer="zeros", dtype="float32", name="item_bias"
+        )
+
+    @abc.abstractmethod
+    def encode(self, user: Tensor, sequence: Tensor, training: bool = False) -> Tensor:
+        """Encodes queries.
+
+        Args:
+            user: `[batch] int32`.
+            sequence: `[batch, L] int32`, oldest first, 0 = padding.
+            training: whether dropout is on.
+
+        Returns:
+            `[batch, q] float32`.
+        """
+
+    def score(self, query: Tensor, items: Tensor) -> Tensor:
+        """Scores some items for every query.
+
+        Args:
+            query: `[batch, q] float32`.
+            items: `[batch, n] int32`.
+
+        Returns:
+            `[batch, n] float32` logits.
+        """
+        rows = ops.take(self.item_table, items, axis=0)
+        products = ops.squeeze(ops.matmul(rows, ops.expand_dims(query, -1)), -1)
+        return products + ops.take(self.item_bias, items, axis=0)
+
+    def score_all(self, query: Tensor) -> Tensor:
+        """Scores every item for every query.
+
+        Args:
+            query: `[batch, q] float32`.
+
+        Returns:
+            `[batch, num_items + 1] float32` logits; column 0, the padding, is -inf.
+        """
+        is_padding = ops.equal(ops.arange(self.num_items + 1), 0)
+        bias = ops.where(is_padding, -float("inf"), self.item_bias)
+        return ops.matmul(query, ops.transpose(self.item_table)) + bias
+
+    def recommend(self, user: Tensor, sequence: Tensor, exclude: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Lists the k best items.
+
+        Args:
+            user: `[batch] int32`.
+            sequence: `[batch, L] int32`, oldest first, 0 = padding.
+            exclude: `[batch, m] int32`, items kept out of the list, 0 = none.
+            k: length of a list, at most num_items.
+
+        Returns:
+            items `[batch, k] int32` and scores `[batch, k] float32`, best first. Where fewer than k items remain, the
+            rest is item 0 with score -inf.
+
+        Raises:
+            ValueError: k is larger than the catalogue.
+        """
+        if k > self.num_items:
+            raise ValueError(f"k must be at most the {self.num_items} items of the catalogue; received {k}")
+        scores = exclude_items(self.score_all(self.encode(user, sequence)), exclude)
+        scores, items = ops.top_k(scores, k)
+        items = ops.where(ops.equal(scores, -float("inf")), 0, ops.cast(items, "int32"))
+        return items, scores
+
+    def call(self, inputs: dict[str, Tensor], training: bool = False) -> Tensor:
+        """Scores `inputs["items"]` `[batch, n]` for `inputs["user"]` and `inputs["sequence"]`; all scores without items."""
+        query = self.encode(inputs["user"], inputs["sequence"], training=training)
+        return self.score(query, inputs["items"]) if "items" in inputs else self.score_all(query)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "num_users": self.num_users, "num_items": self.num_items, "seed": self.seed}
+
+
+def exclude_items(scores: Tensor, exclude: Tensor) -> Tensor:
+    """Sets the scores of some items to -inf.
+
+    Args:
+        scores: `[batch, num_items + 1] float32`.
+        exclude: `[batch, m] int32`; 0 (the padding) may occur any number of times.
+
+    Returns:
+        `[batch, num_items + 1] float32`.
+    """
+    batch, columns = ops.shape(scores)[0], ops.shape(scores)[1]
+    flat = ops.reshape(ops.expand_dims(ops.arange(batch, dtype="int32"), -1) * columns + exclude, (-1, 1))
+    blocked = ops.full((ops.shape(flat)[0],), -float("inf"), dtype="float32")
+    return ops.reshape(ops.scatter_update(ops.reshape(scores, (-1,)), flat, blocked), (batch, columns))

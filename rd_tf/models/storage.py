@@ -1,0 +1,63 @@
+"""A trained ranker on disk: its weights in a file, its class and sizes in the run's manifest."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from rd_tf import run_directory, storage
+from rd_tf.errors import InputError
+from rd_tf.models.caser import Caser
+from rd_tf.models.ranker import SequenceRanker
+
+CLASSES: dict[str, type[SequenceRanker]] = {"caser": Caser}
+
+
+def weights_fingerprint(model: SequenceRanker) -> str:
+    """SHA-256 (hex) of every weight: equal exactly when the weights are, bit for bit."""
+    digest = hashlib.sha256()
+    for weight in model.trainable_weights:
+        digest.update(f"{weight.path}{weight.shape}".encode())
+        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(weight)))
+    return digest.hexdigest()
+
+
+def save_model(model: SequenceRanker, run_dir: str | os.PathLike[str]) -> dict[str, Any]:
+    """Writes `model.weights.h5` and returns what the run's manifest must hold under "model"."""
+    with storage.atomic_file(Path(run_dir) / run_directory.WEIGHTS) as temporary:
+        model.save_weights(temporary)
+    name = next(name for name, cls in CLASSES.items() if type(model) is cls)
+    config = {key: value for key, value in model.get_config().items() if key not in ("name", "trainable", "dtype")}
+    return {
+        "class": name,
+        "config": config,
+        "dtype_policy": model.dtype_policy.name,
+        "parameters": model.count_params(),
+        "fingerprint": weights_fingerprint(model),
+    }
+
+
+def load_model(run_dir: str | os.PathLike[str], flag: str = "run_dir") -> SequenceRanker:
+    """Reads a trained ranker.
+
+    Args:
+        run_dir: directory of a finished run.
+        flag: the flag that named it, for messages.
+
+    Raises:
+        InputError: no finished run there, or its weights are missing, damaged or another run's.
+    """
+    described = run_directory.load_run_manifest(run_dir, flag)["model"]
+    path = Path(run_dir) / run_directory.WEIGHTS
+    model = CLASSES[described["class"]](**described["config"], dtype=described["dtype_policy"])
+    try:
+        model.load_weights(path)
+    except (OSError, ValueError, KeyError) as error:
+        first = str(error).splitlines()[0]
+        raise InputError(f"{path} cannot be read ({first}); train the model again") from None
+    if weights_fingerprint(model) != described["fingerprint"]:
+        raise InputError(f"{path} is not the file that this run's manifest.json describes; train the model again")
+    return model

@@ -1,0 +1,80 @@
+"""What a run leaves on disk, by name; every command reads it from here."""
+
+import importlib.metadata
+import os
+import platform
+import resource
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from rd_tf import storage
+from rd_tf.errors import InputError
+
+FLAGS = "flags.cfg"
+METRICS = "metrics.json"
+HISTORY = "history.csv"
+WEIGHTS = "model.weights.h5"
+TENSORBOARD = "tensorboard"
+LOG = "log.txt"
+PER_USER = "per_user.parquet"
+MANIFEST = "manifest.json"
+_PACKAGES = ("tensorflow", "keras", "numpy", "pandas", "pyarrow")
+
+
+def is_finished_run(directory: str | os.PathLike[str]) -> bool:
+    """Whether a run ended there: its manifest is the last thing a run writes."""
+    return (Path(directory) / MANIFEST).is_file()
+
+
+def load_run_manifest(directory: str | os.PathLike[str], flag: str = "run_dir") -> dict[str, Any]:
+    """Reads the manifest of a finished run.
+
+    Args:
+        directory: the run directory.
+        flag: the flag that named it, for the message.
+
+    Raises:
+        InputError: the directory is missing, the run has not finished, or the manifest is no run's.
+    """
+    if not directory:
+        raise InputError(f"--{flag} is empty; name a run directory")
+    if not Path(directory).is_dir():
+        raise InputError(f"--{flag}={directory} is not a directory; train a model there with python -m rd_tf.train")
+    if not is_finished_run(directory):
+        raise InputError(f"--{flag}={directory} holds no finished run; finish it with python -m rd_tf.train")
+    manifest = storage.read_json(Path(directory) / MANIFEST)
+    if not isinstance(manifest, dict) or "model" not in manifest or "dataset" not in manifest:
+        raise InputError(f"--{flag}={directory}: its manifest.json is not one of a training run; train again")
+    return manifest
+
+
+def environment() -> dict[str, Any]:
+    """Where and with what this process runs: git revision, package versions, machine (JSON values)."""
+    return {
+        "git_revision": _git_revision(),
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "machine": {"processor": _processor(), "cores": len(os.sched_getaffinity(0)), "system": platform.platform()},
+    }
+
+
+def peak_memory_bytes() -> int:
+    """Largest resident memory of this process so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _git_revision() -> str | None:
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
