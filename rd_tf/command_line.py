@@ -129,7 +129,10 @@ def _machine_trouble(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC or NO_SPACE in str(error):
         file = getattr(error, "filename", None)
         return f"no space left on the disk{f' for {file}' if file else ''}; free some and run the same command again"
-    if isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError | FileNotFoundError) and error.filename:
+    if (
+        isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError | FileNotFoundError)
+        and error.filename
+    ):
         return f"{error.filename}: {(error.strerror or 'cannot be used').lower()}; name another path or mend this one"
     return None
 

@@ -60,7 +60,7 @@ FLAGS: dict[str, Define] = dict(
         _whole("sequence_length", 5, 1, "L: recent items the model sees.", 1000),
         _whole("target_length", 1, 1, "T: items after them that a training window has to rank high.", 100),
         # Model.
-        _choice("model", "caser", ["caser", "fossil"], "Ranking model."),
+        _choice("model", "caser", ["caser"], "Ranking model."),
         _whole("dim", 100, 1, "d: embedding dimension.", 65536),
         _whole("vertical_filters", 2, 0, "n_v: Caser's vertical filters, each a weighted sum over the L recent items."),
         _whole("horizontal_filters", 16, 0, "n_h: Caser's horizontal filters of every height from 1 to L."),
@@ -86,7 +86,7 @@ FLAGS: dict[str, Define] = dict(
         _real("discrepancy_sharpness", 0.1, 0.0, "mu: sharpness of the ranking discrepancy w^b = tanh(max(0, mu * (student's rank - teacher's rank)))."),
         _whole("rank_samples", 100, 1, "epsilon: unseen items drawn to estimate the student's rank.", 100000),
         _switch("exact_rank", False, "Count the student's rank over the whole catalogue (one matrix product) rather than estimate it from samples."),
-        _whole("discrepancy_start_epoch", 10, 0, "Epochs trained with w^a alone before w^a * w^b takes over; -1 as a number of epochs is not possible, 0 means from the start."),
+        _whole("discrepancy_start_epoch", 10, 0, "Epochs trained with w^a alone before w^a * w^b takes over; 0: both from the start."),
         _switch("renormalize_weights", False, "Scale w^a * w^b to sum to 1 over a list."),
         _text("cache", "", "Teacher cache directory to write. Empty: <teacher>/top_k/<split>-k<K>-<mask>."),
         _whole("block_size", 1024, 1, "Windows or users that are scored in one matrix product."),

@@ -61,7 +61,9 @@ def load_manifest(directory: str | os.PathLike[str]) -> dict[str, Any]:
         raise InputError(f"--dataset={directory} holds no manifest.json; make a dataset with python -m rd_tf.prepare")
     manifest = storage.read_json(path / "manifest.json")
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or "interactions" not in manifest:
-        raise InputError(f"{path / 'manifest.json'} is not a dataset manifest of format {FORMAT}; prepare the data again")
+        raise InputError(
+            f"{path / 'manifest.json'} is not a dataset manifest of format {FORMAT}; prepare the data again"
+        )
     return manifest
 
 

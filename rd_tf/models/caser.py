@@ -127,7 +127,9 @@ class Caser(SequenceRanker):
         for height, (kernel, bias) in enumerate(zip(self.horizontal_kernels, self.horizontal_biases, strict=True), 1):
             places = length - height + 1
             for place in range(places):
-                bands.append(ops.pad(self._weight(kernel), [(place * self.dim, (places - 1 - place) * self.dim), (0, 0)]))
+                bands.append(
+                    ops.pad(self._weight(kernel), [(place * self.dim, (places - 1 - place) * self.dim), (0, 0)])
+                )
             biases.append(ops.tile(self._weight(bias), places))
         convolved = ops.matmul(flat, ops.concatenate(bands, axis=1)) + ops.concatenate(biases)
         pooled, start = [], 0

@@ -1,0 +1,106 @@
+"""The tf.data join of windows, negatives and the teacher's lists."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from rd_tf.data.unseen_item_sampler import UnseenItemSampler
+from rd_tf.data.windows import Windows
+
+# Streams of random numbers that must not repeat each other.
+_SHUFFLE, _NEGATIVES, _RANK_SAMPLES = range(3)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingBatches:
+    """Batches of training windows, shuffled anew and joined with new negatives in every epoch.
+
+    A batch is computed from (seed, step) alone, so that training can begin at any step and always sees the same data,
+    and any number of replicas shares one global batch. It holds
+
+    - `user` `[b] int32`, `sequence` `[b, L] int32`
+    - `items` `[b, T + T * negatives] int32`: targets, then negatives; `labels` of the same shape, float32: 1, 0, and
+      -1 for a target that is padding
+    - `teacher_items` `[b, K] int32`, with a teacher
+    - `sampled_items` `[b, rank_samples] int32`, with rank samples
+    - `global_size` `[] int32`: rows of the batch over all replicas.
+
+    Attributes:
+        windows: the training windows.
+        sampler: draws negatives and rank samples.
+        batch_size: rows of a global batch; the last one of an epoch may be smaller.
+        negatives: negatives a target.
+        seed: of shuffling and draws.
+        teacher_items: `[windows, K] int32`, the teacher's lists, or None.
+        rank_samples: items drawn to estimate the student's rank; 0 for none.
+    """
+
+    windows: Windows
+    sampler: UnseenItemSampler
+    batch_size: int
+    negatives: int
+    seed: int
+    teacher_items: np.ndarray | None = None
+    rank_samples: int = 0
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-len(self.windows) // self.batch_size)
+
+    def input_function(
+        self, first_step: int, last_step: int
+    ) -> Callable[[tf.distribute.InputContext], tf.data.Dataset]:
+        """What `strategy.distribute_datasets_from_function` takes: replica batches of the steps [first, last)."""
+
+        def make(context: tf.distribute.InputContext) -> tf.data.Dataset:
+            replicas = context.num_replicas_in_sync
+            pipelines = context.num_input_pipelines
+            here = replicas // pipelines
+            first_replica = context.input_pipeline_id * here
+            batch = self._batch_function(replicas)
+            elements = tf.data.Dataset.range(first_step * here, last_step * here)
+            dataset = elements.map(
+                lambda element: batch(element // here, first_replica + element % here), num_parallel_calls=1
+            )
+            return dataset.prefetch(4 * here)
+
+        return make
+
+    def _batch_function(self, replicas: int) -> Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]:
+        # Made here and not in the mapped function: eager constants are captured by reference, not copied into a graph.
+        rows = len(self.windows)
+        users, sequences = tf.constant(self.windows.users), tf.constant(self.windows.sequences)
+        targets = tf.constant(self.windows.targets)
+        teacher_items = None if self.teacher_items is None else tf.constant(self.teacher_items)
+        num_targets = self.windows.targets.shape[1]
+
+        def batch(step: tf.Tensor, replica: tf.Tensor) -> dict[str, tf.Tensor]:
+            epoch, number = step // self.steps_per_epoch, step % self.steps_per_epoch
+            begin = number * self.batch_size
+            size = tf.minimum(begin + self.batch_size, rows) - begin
+            places = tf.range(begin + size * replica // replicas, begin + size * (replica + 1) // replicas)
+            shuffle_seed = tf.cast(tf.stack([epoch, self.seed * 3 + _SHUFFLE]), tf.int32)
+            indices = tf.random.experimental.index_shuffle(places, shuffle_seed, rows - 1)
+            user, target = tf.gather(users, indices), tf.gather(targets, indices)
+            negative = self.sampler.sample(user, num_targets * self.negatives, self._seed(_NEGATIVES, step, replica))
+            positive_labels = tf.where(target > 0, 1.0, -1.0)
+            joined = {
+                "user": user,
+                "sequence": tf.gather(sequences, indices),
+                "items": tf.concat([target, negative], 1),
+                "labels": tf.concat([positive_labels, tf.zeros_like(negative, tf.float32)], 1),
+                "global_size": tf.cast(size, tf.int32),
+            }
+            if teacher_items is not None:
+                joined["teacher_items"] = tf.gather(teacher_items, indices)
+            if self.rank_samples:
+                seed = self._seed(_RANK_SAMPLES, step, replica)
+                joined["sampled_items"] = self.sampler.sample(user, self.rank_samples, seed)
+            return joined
+
+        return batch
+
+    def _seed(self, stream: int, step: tf.Tensor, replica: tf.Tensor) -> tf.Tensor:
+        return tf.cast(tf.stack([step, replica * 3 + stream + self.seed * 100_003]), tf.int32)

@@ -1,0 +1,80 @@
+"""Raw ids as integer codes and their distinct values."""
+
+import dataclasses
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rd_tf.errors import InputError
+
+# Reasons why a row's id is bad, indexed by `EncodedIds.faults`.
+FAULTS = ("", "empty", "not UTF-8", "line break inside", "not a whole number")
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodedIds:
+    """A column of ids.
+
+    Attributes:
+        codes: `[rows] int32` into `values`; -1 is a null.
+        values: the distinct ids. An id that is not UTF-8 stands here altered; its rows are bad anyway.
+        faults: `[rows] int8`, what is wrong with the row's id, an index into `FAULTS`; 0 is nothing.
+    """
+
+    codes: np.ndarray
+    values: list[str]
+    faults: np.ndarray
+
+
+def encode_ids(column: pa.ChunkedArray, place: str) -> EncodedIds:
+    """Encodes a column of raw ids: text, bytes, integers, or floats that are whole numbers (a column with gaps).
+
+    Args:
+        column: `[rows]` of raw ids.
+        place: file and column, for messages.
+
+    Raises:
+        InputError: a column of another type.
+    """
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        column = column.cast(pa.large_binary())
+    elif not (_is_bytes(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)):
+        raise InputError(f"{place} is of type {kind}, which holds no ids; store ids as text or integers")
+    # A cast to the value type would undo the dictionaries that the CSV reader has built already.
+    column = column.unify_dictionaries() if pa.types.is_dictionary(column.type) else pc.dictionary_encode(column)
+    chunks = column.chunks
+    codes = [
+        chunk.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32, copy=False) for chunk in chunks
+    ]
+    distinct = chunks[0].dictionary.to_pylist() if chunks else []
+    values, faults = [], np.zeros(len(distinct) + 1, np.int8)
+    for code, value in enumerate(distinct):
+        text, faults[code] = _checked(value)
+        values.append(text)
+    faults[-1] = FAULTS.index("empty")  # Reached by the code -1.
+    all_codes = np.concatenate(codes) if codes else np.zeros(0, np.int32)
+    return EncodedIds(all_codes, values, faults[all_codes])
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
+
+
+def _checked(value: bytes | int | float | None) -> tuple[str, int]:
+    if isinstance(value, float):
+        if value != value:
+            return "", FAULTS.index("empty")
+        return (str(int(value)), 0) if value.is_integer() else (str(value), FAULTS.index("not a whole number"))
+    if not isinstance(value, bytes):
+        return ("", FAULTS.index("empty")) if value is None else (str(value), 0)
+    if not value:
+        return "", FAULTS.index("empty")
+    # Ids are stored one a line, and TensorFlow's text-file tables strip carriage returns.
+    if b"\n" in value or b"\r" in value:
+        return value.decode(errors="replace"), FAULTS.index("line break inside")
+    try:
+        return value.decode(), 0
+    except UnicodeDecodeError:
+        return value.decode(errors="replace"), FAULTS.index("not UTF-8")

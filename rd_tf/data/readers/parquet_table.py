@@ -1,0 +1,42 @@
+"""Parquet files as columns."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rd_tf.data.readers.raw_table import RawTable, shorten
+from rd_tf.data.readers.text_lines import readable
+from rd_tf.errors import InputError
+
+
+def read_parquet_table(path: str, columns: dict[str, str]) -> RawTable:
+    """Reads one Parquet file.
+
+    Args:
+        path: the file.
+        columns: from the flags `user_column`, `item_column`, `time_column` to column names.
+
+    Raises:
+        InputError: the file is missing, damaged, no Parquet file, or lacks a column.
+    """
+    with readable(path):
+        try:
+            # Not read_table(): that would take path=value folders on the way for columns.
+            with open(path, "rb") as stream, pq.ParquetFile(stream) as file:
+                names = file.schema_arrow.names
+                for flag, name in columns.items():
+                    if names.count(name) != 1:
+                        found = f"has {names.count(name)} columns" if name in names else "has no column"
+                        there = ", ".join(map(shorten, names[:20]))
+                        raise InputError(f"{path} {found} {name!r}, which --{flag} names; it has {there}")
+                table = file.read(columns=list(columns.values()))
+        except (pa.ArrowException, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            first = str(error).splitlines()[0]
+            raise InputError(f"{path} is not a Parquet file or is damaged ({first}); write it again") from None
+    users, items, times = (_plain(table[name]) for name in columns.values())
+    return RawTable(users, items, times, 0, lambda row: (f"row {(row or 0) + 1}", None))
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column

@@ -1,0 +1,169 @@
+"""CSV, TSV, SNAP's Gowalla layout and `user item rating` triples, as columns of bytes."""
+
+import csv
+import dataclasses
+import io
+import itertools
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from rd_tf.data.readers.raw_table import RawTable, shorten
+from rd_tf.data.readers.text_lines import open_bytes, readable, records
+from rd_tf.errors import InputError
+
+# Bounds the longest record; fewer, larger blocks also mean fewer dictionaries to unify.
+_BLOCK = 16 << 20
+_ID = pa.dictionary(pa.int32(), pa.binary())
+_END = b"\x02end of file\x03"
+# RE2's \s and \S are ASCII; binary input is matched byte by byte, so an id that is not UTF-8 survives to its message.
+_TRIPLE = r"^\s*(?P<user>\S+)\s+(?P<item>\S+)\s+(?P<rating>\S+)\s*$"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Layout:
+    delimiter: str | None
+    quoted: bool
+    header_rows: int
+    width: int
+    needed: list[int]  # Positions of user, item and, where there is one, time.
+
+
+def read_text_table(path: str, format: str, columns: dict[str, str]) -> RawTable:
+    """Reads one text file, plain or gzip.
+
+    Args:
+        path: the file.
+        format: "csv", "tsv", "snap" or "triples".
+        columns: from the flags `user_column`, `item_column`, `time_column` to column names; for csv and tsv.
+
+    Raises:
+        InputError: the file is missing, empty, damaged or lacks a column; a quotation mark is never closed.
+    """
+    if format == "triples":
+        layout = _Layout(None, False, 0, 3, [0, 1])
+    elif format == "snap":
+        layout = _Layout("\t", False, 0, 5, [0, 4, 1])
+    else:
+        layout = _layout_of_header(path, "," if format == "csv" else "\t", columns)
+    table, misfits = _parse(path, layout)
+    if layout.delimiter is None:
+        users, items, times, misfits = _split_triples(table.column(0))
+    else:
+        users, items, times = (table[str(position)] for position in layout.needed)
+
+    def locate(row: int | None) -> tuple[str, str | None]:
+        return _locate(path, layout, row, misfits)
+
+    return RawTable(users, items, times, misfits, locate)
+
+
+def _layout_of_header(path: str, delimiter: str, columns: dict[str, str]) -> _Layout:
+    with readable(path), open_bytes(path) as file:
+        try:
+            text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+            header = next(csv.reader(text, delimiter=delimiter), None)
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise InputError(f"{path}, line 1: not a header in UTF-8 ({error}); save the file as UTF-8 text") from None
+    if header is None:
+        raise InputError(f"{path} is empty; give a file that holds check-ins")
+    if not header:
+        raise InputError(f"{path}, line 1 is blank; it should hold the names of the columns")
+    for flag, name in columns.items():
+        if header.count(name) != 1:
+            found = f"has {header.count(name)} columns" if name in header else "has no column"
+            there = ", ".join(map(shorten, header[:20])) + (", ..." if len(header) > 20 else "")
+            raise InputError(f"{path}, line 1: the header {found} {name!r}, which --{flag} names; it has {there}")
+    return _Layout(delimiter, True, 1, len(header), [header.index(name) for name in columns.values()])
+
+
+class _WithEnd(io.RawIOBase):
+    """A stream and one more record: it comes out whole unless an open quotation mark has swallowed it."""
+
+    def __init__(self, stream: BinaryIO, end: bytes) -> None:
+        self._stream = stream
+        self._end = end
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(size)
+        if not data:
+            data, self._end = self._end, b""
+        return data
+
+
+def _parse(path: str, layout: _Layout) -> tuple[pa.Table, int]:
+    misfits = 0
+
+    def skip(row: Any) -> str:
+        nonlocal misfits
+        misfits += 1
+        return "skip"
+
+    one_column = layout.delimiter is None
+    width = 1 if one_column else layout.width
+    delimiter = "\x01" if layout.delimiter is None else layout.delimiter
+    names = [str(position) for position in range(width)]
+    types = (
+        {"0": pa.binary()} if one_column else dict(zip(map(str, layout.needed), (_ID, _ID, pa.binary()), strict=True))
+    )
+    end = b"\n" + delimiter.encode().join([_END] * width) + b"\n"
+    with readable(path), open_bytes(path) as stream:
+        try:
+            table = pyarrow.csv.read_csv(
+                pa.PythonFile(_WithEnd(stream, end), mode="r"),
+                pyarrow.csv.ReadOptions(
+                    block_size=_BLOCK, column_names=names, skip_rows_after_names=layout.header_rows
+                ),
+                pyarrow.csv.ParseOptions(
+                    delimiter=delimiter,
+                    quote_char='"' if layout.quoted else False,
+                    newlines_in_values=layout.quoted,
+                    invalid_row_handler=skip,
+                ),
+                pyarrow.csv.ConvertOptions(
+                    column_types=types, include_columns=list(types), strings_can_be_null=False, check_utf8=False
+                ),
+            )
+        except pa.ArrowInvalid as error:
+            for _ in records(path, layout.delimiter, layout.quoted):
+                pass  # Names the line where a quotation mark stays open, if that was the trouble.
+            raise InputError(
+                f"{path} cannot be read ({error}); a record may be {_BLOCK >> 20} MiB long at most"
+            ) from None
+    last = table.column(0)[-1].as_py() if len(table) else None
+    if last != _END:
+        for _ in records(path, layout.delimiter, layout.quoted):
+            pass
+        raise InputError(f"{path} ends inside a record; mend its last lines")
+    return table.slice(0, len(table) - 1), misfits
+
+
+def _split_triples(lines: pa.ChunkedArray) -> tuple[pa.ChunkedArray, pa.ChunkedArray, None, int]:
+    parts = [pc.extract_regex(chunk, _TRIPLE).drop_null() for chunk in lines.chunks]
+    users = pa.chunked_array([part.field("user") for part in parts], pa.binary())
+    items = pa.chunked_array([part.field("item") for part in parts], pa.binary())
+    return users, items, None, len(lines) - len(users)
+
+
+def _locate(path: str, layout: _Layout, row: int | None, misfits: int) -> tuple[str, str | None]:
+    fitting = itertools.count()
+    with_header = itertools.islice(records(path, layout.delimiter, layout.quoted), layout.header_rows, None)
+    for line, fields in with_header:
+        if len(fields) != layout.width:
+            if misfits:
+                return (
+                    f"line {line}",
+                    f"{len(fields)} fields instead of {layout.width} ({shorten(_shown(fields, layout))})",
+                )
+        elif next(fitting) == row:
+            return f"line {line}", None
+    return "a line that could not be found again", "another number of fields than expected" if row is None else None
+
+
+def _shown(fields: list[str], layout: _Layout) -> bytes:
+    return (layout.delimiter or " ").join(fields).encode("latin-1")

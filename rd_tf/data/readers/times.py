@@ -1,0 +1,152 @@
+"""Times as integers that keep their order."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rd_tf.errors import InputError
+
+INTEGER = "integers as given"
+FRACTIONAL = "numbers as given, times 1,000,000"
+CLOCK = "microseconds since 1970-01-01 UTC"
+ORDER = "order of the lines"
+_MICRO = 1_000_000
+
+_PLAIN_INTEGER = r"^-?\d{1,18}$"
+_INTEGER = r"^\s*[+-]?\d+\s*$"
+_DECIMAL = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
+_ISO = r"^\s*\d{4}-\d\d-\d\d([T ]\d\d(:?\d\d(:?\d\d([.,]\d+)?)?)?( ?(Z|[+-]\d\d(:?\d\d)?))?)?\s*$"
+
+
+@dataclasses.dataclass(frozen=True)
+class Times:
+    """A column of times.
+
+    Attributes:
+        unit: `INTEGER`, `FRACTIONAL`, `CLOCK` or `ORDER`; None where no row is readable.
+        values: `[rows] int64`; 0 where unreadable.
+        readable: `[rows] bool`.
+    """
+
+    unit: str | None
+    values: np.ndarray
+    readable: np.ndarray
+
+
+def parse_times(column: pa.ChunkedArray, place: str) -> Times:
+    """Converts a column: numbers, timestamps, dates, or text that holds numbers or ISO 8601 dates and times.
+
+    In text the first readable value says whether the column holds numbers or ISO 8601; a value of the other kind is
+    unreadable. An ISO time without an offset is UTC. Numbers stay as they are if all are whole, else all are multiplied
+    by 1,000,000 and rounded (seconds become microseconds). Not-a-number, infinite and too large values are unreadable.
+
+    Args:
+        column: `[rows]` of raw times.
+        place: file and column, for messages.
+
+    Raises:
+        InputError: a column of another type.
+    """
+    kind = column.type
+    if pa.types.is_temporal(kind) and not (pa.types.is_time(kind) or pa.types.is_duration(kind)):
+        # A finer unit is cut off, a coarser one is checked for overflow.
+        column = column.cast(pa.timestamp("us"), safe=getattr(kind, "unit", "s") != "ns").cast(pa.int64())
+        return Times(CLOCK, *_filled(column))
+    if pa.types.is_uint64(kind):
+        too_large = pc.greater(column, pa.scalar(2**63 - 1, pa.uint64()))
+        column = pc.if_else(too_large, pa.scalar(None, pa.uint64()), column)
+        kind = column.type
+    if pa.types.is_integer(kind):
+        return Times(INTEGER, *_filled(column.cast(pa.int64())))
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        floats = column.cast(pa.float64()).to_numpy()
+        return _from_numbers(np.zeros(len(floats), np.int64), np.zeros(len(floats), bool), floats)
+    if pa.types.is_null(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        column = column.cast(pa.large_binary())
+    elif not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+        raise InputError(f"{place} is of type {kind}, which holds no times; store numbers, timestamps or ISO 8601 text")
+    return _from_text(column.fill_null(b"") if column.null_count else column)
+
+
+def scale_to_fractional(times: Times, place: str) -> Times:
+    """Brings whole numbers to the unit `FRACTIONAL`.
+
+    Raises:
+        InputError: a value is too large for that.
+    """
+    limit = np.iinfo(np.int64).max // _MICRO
+    if np.any(np.abs(times.values) > limit):
+        value = times.values[np.argmax(np.abs(times.values) > limit)]
+        raise InputError(
+            f"{place}: the time {value} is too large beside fractional times (all are multiplied by 1,000,000);"
+            " round the fractional ones"
+        )
+    return Times(FRACTIONAL, times.values * _MICRO, times.readable)
+
+
+def _filled(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    return column.fill_null(0).to_numpy(), column.is_valid().to_numpy()
+
+
+def _from_numbers(integers: np.ndarray, is_integer: np.ndarray, floats: np.ndarray) -> Times:
+    """Joins whole numbers and, where `is_integer` is false, floats (NaN: unreadable)."""
+    finite = ~is_integer & np.isfinite(floats)
+    if np.all(floats[finite] == np.floor(floats[finite])):
+        fits = finite & (np.abs(np.where(finite, floats, 0)) < 2.0**63)
+        values = np.where(is_integer, integers, np.where(fits, floats, 0).astype(np.int64))
+        readable = is_integer | fits
+        return Times(INTEGER if readable.any() else None, values, readable)
+    limit = np.iinfo(np.int64).max // _MICRO
+    fits = finite & (np.abs(np.where(finite, floats, 0)) < limit)
+    integers_fit = is_integer & (integers <= limit) & (integers >= -limit)
+    scaled = np.rint(np.where(fits, floats, 0) * _MICRO).astype(np.int64)
+    return Times(FRACTIONAL, np.where(integers_fit, integers, 0) * _MICRO + scaled, integers_fit | fits)
+
+
+def _matches(column: pa.ChunkedArray, pattern: str) -> np.ndarray:
+    return pc.match_substring_regex(column, pattern).to_numpy()
+
+
+def _from_text(column: pa.ChunkedArray) -> Times:
+    if pc.all(pc.match_substring_regex(column, _PLAIN_INTEGER), min_count=0).as_py():
+        return Times(INTEGER, *_filled(column.cast(pa.large_string()).cast(pa.int64())))
+    integer, decimal, iso = (_matches(column, pattern) for pattern in (_INTEGER, _DECIMAL, _ISO))
+    known = decimal | iso
+    if not known.any():
+        return Times(None, np.zeros(len(column), np.int64), known)
+    if iso[np.argmax(known)]:
+        return _from_iso(column, iso)
+    integers, floats = np.zeros(len(column), np.int64), np.full(len(column), np.nan)
+    integers[integer], too_large = _to_integers(_trimmed(column, integer))
+    integer[np.flatnonzero(integer)[too_large]] = False
+    decimal &= ~_matches(column, _INTEGER)
+    floats[decimal] = _trimmed(column, decimal).cast(pa.float64()).to_numpy()
+    return _from_numbers(integers, integer, floats)
+
+
+def _trimmed(column: pa.ChunkedArray, mask: np.ndarray) -> pa.ChunkedArray:
+    text = column.filter(pa.array(mask)).cast(pa.large_string())
+    return pc.ascii_ltrim(pc.ascii_trim_whitespace(text), characters="+")
+
+
+def _to_integers(text: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        return text.cast(pa.int64()).to_numpy(), np.zeros(len(text), bool)
+    except pa.ArrowInvalid:
+        values = [int(value) if len(value) < 30 else 2**64 for value in text.to_pylist()]
+        too_large = np.array([not -(2**63) <= value < 2**63 for value in values])
+        return np.array([0 if large else v for v, large in zip(values, too_large, strict=True)], np.int64), too_large
+
+
+def _from_iso(column: pa.ChunkedArray, iso: np.ndarray) -> Times:
+    text = pc.replace_substring_regex(_trimmed(column, iso), r"([.,]\d{6})\d+", r"\1")
+    # Fractions of a nanosecond would narrow pandas' range of years to 1677-2262, so they were cut to microseconds.
+    parsed = pd.to_datetime(text.to_pandas(), format="ISO8601", utc=True, errors="coerce")
+    readable = iso.copy()
+    readable[iso] = parsed.notna().to_numpy()
+    values = np.zeros(len(column), np.int64)
+    values[readable] = parsed[parsed.notna()].dt.as_unit("us").astype("int64").to_numpy()
+    return Times(CLOCK, values, readable)

@@ -1,0 +1,89 @@
+"""Evaluates a trained model: python -m rd_tf.evaluate --run_dir=... --dataset=..."""
+
+from pathlib import Path
+from typing import Any
+
+from rd_tf import command_line, run_directory, storage
+from rd_tf.errors import InputError
+
+
+def evaluate(
+    *, run_dir: str, dataset: str, split: str, cutoffs: list[str], block_size: int, output: str
+) -> dict[str, Any]:
+    """Ranks the whole catalogue for every user with held-out items and measures where those items stand.
+
+    Items of the user's training history are left out of the list. A model trained for --split=validation may be
+    evaluated on either split (on test the validation rows count as history: left out of the list, read by the query); a
+    model trained for --split=test was trained on the validation rows and is refused there.
+
+    Writes metrics.json and per_user.parquet and returns what metrics.json holds.
+
+    Raises:
+        InputError: a flag, the run or the dataset cannot be used, or they do not belong together.
+    """
+    manifest = run_directory.load_run_manifest(run_dir)
+    _check_run(manifest, run_dir, dataset, split)
+
+    from rd_tf.data.dataset_directory import load_dataset
+    from rd_tf.data.split import split_interactions
+    from rd_tf.evaluation.evaluator import Evaluator
+    from rd_tf.models.storage import load_model
+
+    interactions, model = load_dataset(dataset), load_model(run_dir)
+    rows = split_interactions(interactions, split)
+    evaluation = Evaluator(interactions, rows, model.sequence_length, cutoffs, block_size).evaluate(model)
+    result = {
+        "split": split,
+        "metrics": evaluation.metrics,
+        "counts": evaluation.counts,
+        "model": manifest["model"],
+        "dataset": {"directory": dataset, "fingerprint": manifest["dataset"]["fingerprint"]},
+    }
+    directory = Path(output or run_dir)
+    with storage.atomic_file(directory / run_directory.PER_USER) as temporary:
+        evaluation.per_user.to_parquet(temporary, index=False)
+    storage.write_json(directory / run_directory.METRICS, result)
+    _print_table(result)
+    print(f"wrote {directory / run_directory.METRICS} and {run_directory.PER_USER}")
+    return result
+
+
+def _check_run(manifest: dict[str, Any], run_dir: str, dataset: str, split: str) -> None:
+    from rd_tf.data.dataset_directory import load_manifest
+
+    expected, found = manifest["dataset"]["fingerprint"], load_manifest(dataset)["fingerprint"]
+    if expected != found:
+        raise InputError(
+            f"--run_dir={run_dir} was trained on the dataset {expected[:16]}, but --dataset={dataset} is {found[:16]}; "
+            "name the dataset of the run"
+        )
+    trained_for = manifest.get("split")
+    if split == "validation" and trained_for != "validation":
+        raise InputError(
+            f"--run_dir={run_dir} was trained for the split {trained_for!r}, whose training rows hold the validation "
+            "items; evaluate with --split=test or train with --split=validation"
+        )
+
+
+def _print_table(result: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    values = {name.partition("@")[::2]: value for name, value in result["metrics"].items()}
+    cutoffs = list(dict.fromkeys(n for _, n in values if n))
+    counts = result["counts"]
+    table = Table(title=f"{result['model']['class']}, {result['split']} split, {counts['users']} users")
+    table.add_column("metric")
+    for n in cutoffs:
+        table.add_column(f"@{n}", justify="right")
+    for name in dict.fromkeys(name for name, n in values if n):
+        table.add_row(name, *(f"{values[name, n]:.4f}" for n in cutoffs))
+    table.add_section()
+    table.add_row("map", f"{values['map', '']:.4f}")
+    console = Console()
+    console.print(table)
+    console.print(", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items()))
+
+
+if __name__ == "__main__":
+    command_line.run(evaluate)

@@ -1,0 +1,1 @@
+"""Full ranking of held-out items and the metrics over their ranks."""

@@ -1,0 +1,105 @@
+"""Metrics of a ranker on the held-out items of a split."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import pandas as pd
+
+from rd_tf.data.interactions import Interactions
+from rd_tf.data.split import Split
+from rd_tf.evaluation.cutoffs import parse_cutoffs
+from rd_tf.evaluation.held_out import make_held_out
+from rd_tf.evaluation.metrics import AT_CUTOFF, average_precision
+from rd_tf.evaluation.ranks import Score, model_score, rank_targets
+from rd_tf.models.ranker import SequenceRanker
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """How well a ranker ranks.
+
+    Attributes:
+        metrics: `precision@n`, `recall@n`, `ndcg@n`, `ndcg_tang@n`, `hit_rate@n`, `mrr@n` for every cutoff n, and
+            `map`: means over the evaluated users.
+        per_user: one row an evaluated user: `user` int32 and a float64 column a metric; `map` is the mean of `ap`.
+        counts: see `rd_tf.evaluation.held_out.HeldOut.counts`.
+    """
+
+    metrics: dict[str, float]
+    per_user: pd.DataFrame
+    counts: dict[str, int]
+
+
+class Evaluator:
+    """Evaluates rankers on one split; all that does not depend on the ranker is prepared once.
+
+    Args:
+        interactions: the dataset.
+        split: which rows are training and which are held out.
+        sequence_length: L of the models.
+        cutoffs: n, list lengths of the metrics.
+        block_size: users scored in one matrix product.
+
+    Raises:
+        InputError: a cutoff that is no list length of this catalogue, or nobody has a held-out item.
+    """
+
+    def __init__(
+        self,
+        interactions: Interactions,
+        split: Split,
+        sequence_length: int,
+        cutoffs: Sequence[str | int] = (3, 5, 10, 20),
+        block_size: int = 1024,
+    ) -> None:
+        self.sizes = (interactions.num_users, interactions.num_items, sequence_length)
+        self.cutoffs = parse_cutoffs(cutoffs, interactions.num_items)
+        self.block_size = block_size
+        self.held_out = make_held_out(interactions, split, sequence_length)
+        self._model: SequenceRanker | None = None
+        self._score: Score | None = None
+
+    def evaluate(self, model: SequenceRanker) -> Evaluation:
+        """Evaluates a ranker; call it again after training on, the same graph sees the new weights.
+
+        Raises:
+            InputError: the model's scores are not finite.
+            ValueError: the model is made for other users, items or sequences.
+        """
+        sizes = (model.num_users, model.num_items, model.sequence_length)
+        if sizes != self.sizes:
+            raise ValueError(
+                f"the model must have {self.sizes[0]} users, {self.sizes[1]} items and sequences of {self.sizes[2]}; "
+                f"received {sizes[0]}, {sizes[1]} and {sizes[2]}"
+            )
+        if self._score is None or model is not self._model:
+            self._model, self._score = model, model_score(model)
+        return self.evaluate_scores(self._score)
+
+    def evaluate_scores(self, score: Score) -> Evaluation:
+        """Evaluates any ranker by its scores.
+
+        Args:
+            score: (users `[batch] int32`, sequences `[batch, L] int32`) -> scores `[batch, num_items + 1]`, an array or
+                a tensor; column 0, the padding, is ignored.
+
+        Raises:
+            InputError: the scores are not finite.
+            ValueError: the scores have the wrong shape.
+        """
+        ranks, offsets = rank_targets(score, self.held_out, self.block_size), self.held_out.target_offsets
+        columns = {f"{name}@{n}": metric(ranks, offsets, n) for name, metric in AT_CUTOFF.items() for n in self.cutoffs}
+        columns["ap"] = average_precision(ranks, offsets)
+        means = {"map" if name == "ap" else name: float(values.mean()) for name, values in columns.items()}
+        return Evaluation(means, pd.DataFrame({"user": self.held_out.users, **columns}), dict(self.held_out.counts))
+
+
+def evaluate_ranker(
+    model: SequenceRanker,
+    interactions: Interactions,
+    split: Split,
+    cutoffs: Sequence[str | int] = (3, 5, 10, 20),
+    block_size: int = 1024,
+) -> Evaluation:
+    """Evaluates a ranker once; arguments and errors as in `Evaluator`."""
+    return Evaluator(interactions, split, model.sequence_length, cutoffs, block_size).evaluate(model)

@@ -1,0 +1,84 @@
+"""Metrics of ranked lists from the ranks of the held-out items.
+
+All functions take `ranks` `[targets] float64` (from 1; infinity = never listed) and `offsets` `[users + 1]`: user i has
+the ranks `ranks[offsets[i]:offsets[i + 1]]`, in any order, at least one. They return `[users] float64`.
+"""
+
+import numpy as np
+
+
+def hits(ranks: np.ndarray, offsets: np.ndarray, n: int) -> np.ndarray:
+    """Targets among the first n items."""
+    return _sum_by_user(ranks <= n, offsets)
+
+
+def precision(ranks: np.ndarray, offsets: np.ndarray, n: int) -> np.ndarray:
+    """P@n = hits / n."""
+    return hits(ranks, offsets, n) / n
+
+
+def recall(ranks: np.ndarray, offsets: np.ndarray, n: int) -> np.ndarray:
+    """R@n = hits / number of targets."""
+    return hits(ranks, offsets, n) / np.diff(offsets)
+
+
+def hit_rate(ranks: np.ndarray, offsets: np.ndarray, n: int) -> np.ndarray:
+    """HR@n = 1 where a target is among the first n items, else 0."""
+    return (hits(ranks, offsets, n) > 0).astype(np.float64)
+
+
+def mrr(ranks: np.ndarray, offsets: np.ndarray, n: int) -> np.ndarray:
+    """MRR@n = 1 / rank of the first target, 0 where that rank is beyond n."""
+    first = np.minimum.reduceat(ranks, offsets[:-1])
+    return np.where(first <= n, 1.0 / first, 0.0)
+
+
+def ndcg(ranks: np.ndarray, offsets: np.ndarray, n: int) -> np.ndarray:
+    """Textbook nDCG@n: gains 1 / log2(rank + 1) of the first n items, over that of the best list of n items.
+
+    Source: Järvelin & Kekäläinen, TOIS 2002, with binary gains.
+    """
+    gains = np.where(ranks <= n, _gain(ranks), 0.0)
+    return _sum_by_user(gains, offsets) / _ideal_dcg(np.minimum(n, np.diff(offsets)))
+
+
+def ndcg_tang(ranks: np.ndarray, offsets: np.ndarray, n: int) -> np.ndarray:
+    """nDCG@n as Tang & Wang (KDD 2018) computed it: both lists are cut at min(n, number of targets).
+
+    Never above `ndcg`. Their code has it in evaluation.py; the paper's tables hold these values.
+    """
+    counts = np.diff(offsets)
+    cutoffs = np.minimum(n, counts)
+    gains = np.where(ranks <= np.repeat(cutoffs, counts), _gain(ranks), 0.0)
+    return _sum_by_user(gains, offsets) / _ideal_dcg(cutoffs)
+
+
+def average_precision(ranks: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """AP over the whole list: the sum over targets of the precision at its rank, divided by the number of targets."""
+    counts = np.diff(offsets)
+    user = np.repeat(np.arange(len(counts)), counts)
+    ascending = ranks[np.lexsort((ranks, user))]
+    nth = np.arange(1, len(ranks) + 1) - np.repeat(offsets[:-1], counts)
+    return _sum_by_user(nth / ascending, offsets) / counts
+
+
+AT_CUTOFF = {
+    "precision": precision,
+    "recall": recall,
+    "ndcg": ndcg,
+    "ndcg_tang": ndcg_tang,
+    "hit_rate": hit_rate,
+    "mrr": mrr,
+}
+
+
+def _sum_by_user(values: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    return np.add.reduceat(values.astype(np.float64), offsets[:-1])
+
+
+def _gain(ranks: np.ndarray) -> np.ndarray:
+    return 1.0 / np.log2(ranks + 1.0)
+
+
+def _ideal_dcg(lengths: np.ndarray) -> np.ndarray:
+    return np.cumsum(_gain(np.arange(1.0, lengths.max() + 1.0)))[lengths - 1]

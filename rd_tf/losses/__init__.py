@@ -1,0 +1,1 @@
+"""Ranking losses, distillation losses and the weights of a teacher's list."""

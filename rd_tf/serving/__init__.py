@@ -1,0 +1,1 @@
+"""From a trained ranker to a directory that tensorflow_model_server serves."""

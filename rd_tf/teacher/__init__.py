@@ -1,0 +1,1 @@
+"""The teacher's side: its top-K over all training windows."""

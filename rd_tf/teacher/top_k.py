@@ -1,0 +1,102 @@
+"""A ranker's best K items for every training window."""
+
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from rd_tf.data.interactions import user_offsets
+from rd_tf.data.windows import Windows
+from rd_tf.errors import InputError
+from rd_tf.models.ranker import SequenceRanker
+from rd_tf.progress import Advance
+
+Store = Callable[[int, np.ndarray, np.ndarray], None]
+
+
+class SeenItems:
+    """Training items of every user as rows of different length.
+
+    Args:
+        users: `[rows] int32`, sorted.
+        items: `[rows] int32`.
+        num_users: number of users.
+    """
+
+    def __init__(self, users: np.ndarray, items: np.ndarray, num_users: int) -> None:
+        self._offsets = user_offsets(users, num_users)
+        self._items = np.append(items, 0).astype(np.int32)
+
+    @property
+    def longest(self) -> int:
+        return int(np.diff(self._offsets).max(initial=0))
+
+    def rows(self, users: np.ndarray) -> np.ndarray:
+        """The seen items of some users: `[len(users), longest among them] int32`, padded with 0."""
+        counts = self._offsets[users + 1] - self._offsets[users]
+        place = np.arange(max(1, int(counts.max(initial=0))))
+        inside = place < counts[:, None]
+        return self._items[np.where(inside, self._offsets[users][:, None] + place, -1)]
+
+
+class TopK:
+    """Lists the best K items of windows, block by block: one matrix product and a partial sort a block.
+
+    Args:
+        model: the ranker.
+        windows: the training windows.
+        seen: the users' training items, for the mask "seen".
+        k: K.
+        mask: "target" keeps a window's own targets out of its list (the paper), "seen" all training items of the user,
+            "none" nothing. The padding is never in a list.
+        block_size: windows a block.
+
+    Raises:
+        InputError: fewer than K items would remain for some window.
+    """
+
+    def __init__(
+        self, model: SequenceRanker, windows: Windows, seen: SeenItems, k: int, mask: str, block_size: int
+    ) -> None:
+        masked = {"target": windows.targets.shape[1], "seen": seen.longest, "none": 0}[mask]
+        if k > model.num_items - masked:
+            raise InputError(
+                f"--k={k} is larger than the catalogue of {model.num_items} items less the {masked} that --mask={mask} "
+                f"keeps out; use --k={max(model.num_items - masked, 0)} or less"
+            )
+        self._windows, self._seen, self._mask, self._block_size = windows, seen, mask, block_size
+
+        @tf.function(reduce_retracing=True)
+        def recommend(user: tf.Tensor, sequence: tf.Tensor, exclude: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            return model.recommend(user, sequence, exclude, k)
+
+        self._recommend = recommend
+
+    def lists(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Items `[len(rows), K] int32` and scores `[len(rows), K] float32` of some windows, best first."""
+        users = self._windows.users[rows]
+        exclude = {
+            "target": lambda: self._windows.targets[rows],
+            "seen": lambda: self._seen.rows(users),
+            "none": lambda: np.zeros((len(rows), 1), np.int32),
+        }[self._mask]()
+        # Rows of different lengths would each trace a new graph; multiples of 64 are few.
+        exclude = np.pad(exclude, ((0, 0), (0, -exclude.shape[1] % 64 if self._mask == "seen" else 0)))
+        items, scores = self._recommend(
+            tf.constant(users), tf.constant(self._windows.sequences[rows]), tf.constant(exclude)
+        )
+        return items.numpy(), scores.numpy()
+
+    def all_lists(self, store: Store, advance: Advance) -> None:
+        """Hands the lists of all windows to `store`, block by block, in order.
+
+        Raises:
+            InputError: the ranker's scores are not finite.
+        """
+        for first in range(0, len(self._windows), self._block_size):
+            rows = np.arange(first, min(first + self._block_size, len(self._windows)))
+            items, scores = self.lists(rows)
+            if not np.isfinite(scores).all():
+                raise InputError("the teacher's scores are not finite; train it again with a smaller --learning_rate")
+            store(first, items, scores)
+            advance(len(rows))

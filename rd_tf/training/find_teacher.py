@@ -1,0 +1,46 @@
+"""From --teacher to the teacher's lists for the student's windows."""
+
+from pathlib import Path
+from typing import Any
+
+from rd_tf import run_directory
+from rd_tf.data.interactions import Interactions
+from rd_tf.data.teacher_cache import CacheKey, TeacherCache, is_teacher_cache, load_teacher_cache
+from rd_tf.data.windows import Windows
+from rd_tf.errors import InputError
+from rd_tf.teacher.make_cache import make_cache
+
+
+def find_teacher(interactions: Interactions, windows: Windows, flags: dict[str, Any]) -> TeacherCache:
+    """Opens the teacher's lists, after making them where --teacher is a run directory that has none yet.
+
+    Args:
+        interactions: the dataset.
+        windows: the student's windows.
+        flags: every flag of `rd_tf.train`.
+
+    Raises:
+        InputError: the teacher is of another dataset, split, L or T, or is no teacher at all.
+    """
+    teacher, k, mask = flags["teacher"], flags["k"], flags["mask"]
+    fingerprint = None
+    directory = Path(teacher)
+    if not is_teacher_cache(directory):
+        manifest = run_directory.load_run_manifest(teacher, "teacher")
+        if manifest["split"] != flags["split"]:
+            raise InputError(
+                f"--teacher={teacher} was trained with --split={manifest['split']}, but this run has "
+                f"--split={flags['split']}; use a teacher of the same split"
+            )
+        fingerprint = manifest["model"]["fingerprint"]
+        directory = make_cache(teacher, flags["dataset"], "", k, mask, flags["block_size"], force=False)
+    key = CacheKey(
+        dataset=interactions.fingerprint(),
+        split=flags["split"],
+        sequence_length=flags["sequence_length"],
+        target_length=flags["target_length"],
+        windows=windows.fingerprint(),
+        teacher=fingerprint,
+        mask=mask,
+    )
+    return load_teacher_cache(directory, key, k)
