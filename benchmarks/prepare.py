@@ -3,12 +3,14 @@
 A seeded CSV (user, item, epoch seconds; popular items more often) is written to a temporary directory, and prepare runs
 over it in a child process. Prints one JSON line and a readable one.
 
-Floor: reading the bytes and splitting them into three byte columns (pyarrow's CSV parser alone) is measured beside it.
-FIGURES
+The floor is what pyarrow's CSV parser alone takes to read the bytes and split them into three columns; it is measured
+beside it. On 2 idle cores, 10,000,000 rows (234 MB): floor 1.3 s (175 MB/s); prepare 18.3 s (0.55 million rows/s) and a
+peak of 1.48 GiB; with other work on the cores (load 6) 27.4 s. The gap is 17 s. Step by step at 2,000,000 rows (2.0 s
+together): 0.99 s sorting (duplicates, k-core, order of the output), 0.86 s reading (0.45 s of it parsing), 0.18 s
+fingerprint and writing.
 """
 
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -38,7 +40,9 @@ def parse_only(path: Path) -> float:
     """Seconds of the CSV parser alone."""
     names = ["user_id", "item_id", "timestamp"]
     started = time.perf_counter()
-    pyarrow.csv.read_csv(path, convert_options=pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.binary())))
+    pyarrow.csv.read_csv(
+        path, convert_options=pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.binary()))
+    )
     return time.perf_counter() - started
 
 
@@ -59,7 +63,7 @@ def measure(rows: int, seed: int) -> dict[str, float]:
         # The only child so far, so the largest of the children is it. Linux counts in KiB, macOS in bytes.
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
         floor = parse_only(path)
-        size = os.stat(path).st_size
+        size = path.stat().st_size
     return {"rows": rows, "bytes": size, "seconds": seconds, "peak_rss_bytes": peak, "parse_only_seconds": floor}
 
 

@@ -15,13 +15,19 @@ from rd_tf.errors import InputError
 from rd_tf.flag_definitions import FLAGS
 
 Command = Callable[..., Any]
+Flags = dict[str, Any]
 _HELP = ("--help", "-help", "-h", "--helpfull", "--helpshort", "-?")
 NO_SPACE = "No space left on device"
 
 
 def parameter_names(command: Command) -> list[str]:
-    """The flags a command takes: the names of its parameters."""
-    return list(inspect.signature(command).parameters)
+    """The flags a command takes: the names of its parameters, or its `flag_names` where it takes them as a whole."""
+    return list(getattr(command, "flag_names", None) or inspect.signature(command).parameters)
+
+
+def choose(command: Command, values: Flags, **changed: Any) -> Flags:
+    """The flags of one command out of many, some of them changed: what a pipeline hands on."""
+    return {name: changed.get(name, values.get(name)) for name in parameter_names(command)}
 
 
 def default_flags(command: Command) -> dict[str, Any]:
@@ -64,7 +70,7 @@ def run(command: Command, arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         values = parse(command, arguments)
     except flags.Error as error:
-        _say(f"{' '.join(str(error).split())} ({program} --help lists the flags)")
+        _say(f"{' '.join(str(error).removeprefix('ERROR:: ').split())} ({program} --help lists the flags)")
         sys.exit(2)
     # TensorFlow's C++ start-up lines are noise to a user; the variable is the only switch that comes early enough.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -126,7 +132,7 @@ def _module_name(command: Command) -> str:
 
 
 def _machine_trouble(error: Exception) -> str | None:
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC or NO_SPACE in str(error):
+    if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or NO_SPACE in str(error):
         file = getattr(error, "filename", None)
         return f"no space left on the disk{f' for {file}' if file else ''}; free some and run the same command again"
     if (

@@ -39,7 +39,7 @@ def evaluate(
         "model": manifest["model"],
         "dataset": {"directory": dataset, "fingerprint": manifest["dataset"]["fingerprint"]},
     }
-    directory = Path(output or run_dir)
+    directory = Path(output) if output else Path(run_dir) / f"evaluate-{split}"
     with storage.atomic_file(directory / run_directory.PER_USER) as temporary:
         evaluation.per_user.to_parquet(temporary, index=False)
     storage.write_json(directory / run_directory.METRICS, result)
@@ -82,7 +82,7 @@ def _print_table(result: dict[str, Any]) -> None:
     table.add_row("map", f"{values['map', '']:.4f}")
     console = Console()
     console.print(table)
-    console.print(", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items()))
+    console.print(", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items()), soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,9 @@ def export(
     if not export_name or "/" in export_name:
         raise InputError(f"--export_name={export_name} cannot be a served model's name; take one word without '/'")
 
+    from rd_tf.quiet_tensorflow import import_quietly
+
+    import_quietly()
     from rd_tf.models.storage import load_model
     from rd_tf.serving.export import export_ranker
 

@@ -55,7 +55,7 @@ FLAGS: dict[str, Define] = dict(
         _switch("skip_bad_rows", False, "Leave out rows that cannot be read, count and report them. Off: the first one stops the command."),
         _whole("synthetic_users", 1000, 10, "Users of the built-in world."),
         _whole("synthetic_items", 2000, 20, "Items (places) of the built-in world."),
-        _real("synthetic_visits", 45.0, 5.0, "Mean distinct places a user of the built-in world visits."),
+        _real("synthetic_visits", 60.0, 8.0, "Mean visits of a user of the built-in world, repeats included."),
         # Windows.
         _whole("sequence_length", 5, 1, "L: recent items the model sees.", 1000),
         _whole("target_length", 1, 1, "T: items after them that a training window has to rank high.", 100),
@@ -92,7 +92,7 @@ FLAGS: dict[str, Define] = dict(
         _whole("block_size", 1024, 1, "Windows or users that are scored in one matrix product."),
         # Evaluation and export.
         _texts("cutoffs", ["3", "5", "10", "20"], "n: list lengths of the metrics."),
-        _text("output", "", "Directory for metrics.json and per_user.parquet. Empty: the run directory."),
+        _text("output", "", "Directory for metrics.json and per_user.parquet. Empty: <run_dir>/evaluate-<split>."),
         _text("export_dir", "saved_models", "Directory of all exports."),
         _text("export_name", "student", "Name of the served model: the export is <export_dir>/<export_name>/<version>."),
         _whole("export_k", 20, 1, "Items in a served list."),
@@ -101,5 +101,6 @@ FLAGS: dict[str, Define] = dict(
         _whole("teacher_dim", 100, 1, "d of the teacher.", 65536),
         _whole("student_dim", 50, 1, "d of the students.", 65536),
         _texts("seeds", ["0"], "Seeds to run, one after another; the table shows their mean."),
+        _text("results", "", "Directory that gets a copy of every run's flags, metrics, history, log and manifest, and the report. Empty: no copy."),
     ]
 )  # fmt: skip

@@ -92,6 +92,9 @@ def _check(input: list[str], format: str, columns: dict[str, str], dataset: str,
         raise InputError(f"{named}: user, item and time need a column each")
     directory = Path(dataset)
     if not directory.exists():
+        above = next(parent for parent in directory.absolute().parents if parent.exists())
+        if not above.is_dir():
+            raise InputError(f"--dataset={dataset}: {above} is a file, not a directory; name another directory")
         return
     if not force:
         raise InputError(f"--dataset={dataset} exists already; name another directory or pass --force to replace it")
@@ -109,7 +112,10 @@ def _synthetic(num_users: int, num_items: int, mean_visits: float, seed: int) ->
     from rd_tf.data.readers.check_ins import CheckIns
     from rd_tf.data.synthetic import synthetic_interactions
 
-    world = synthetic_interactions(num_users=num_users, num_items=num_items, mean_visits=mean_visits, seed=seed)
+    try:
+        world = synthetic_interactions(num_users=num_users, num_items=num_items, mean_visits=mean_visits, seed=seed)
+    except ValueError as error:
+        raise InputError(f"--format=synthetic: {error}") from None
     return CheckIns(
         users=world.users,
         items=world.items - 1,

@@ -44,7 +44,7 @@ def load_run_manifest(directory: str | os.PathLike[str], flag: str = "run_dir") 
     if not is_finished_run(directory):
         raise InputError(f"--{flag}={directory} holds no finished run; finish it with python -m rd_tf.train")
     manifest = storage.read_json(Path(directory) / MANIFEST)
-    if not isinstance(manifest, dict) or "model" not in manifest or "dataset" not in manifest:
+    if not isinstance(manifest, dict) or not {"model", "dataset", "split"} <= manifest.keys():
         raise InputError(f"--{flag}={directory}: its manifest.json is not one of a training run; train again")
     return manifest
 

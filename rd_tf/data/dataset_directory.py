@@ -81,7 +81,9 @@ def load_dataset(directory: str | os.PathLike[str]) -> Interactions:
         first = str(error).splitlines()[0]
         raise InputError(f"{path / 'interactions.parquet'} cannot be read ({first}); prepare the data again") from None
     interactions = Interactions(
-        *(np.asarray(a, dtype) for a, dtype in zip(arrays, ("int32", "int32", "int64"), strict=True)),
+        users=np.asarray(arrays[0], np.int32),
+        items=np.asarray(arrays[1], np.int32),
+        timestamps=np.asarray(arrays[2], np.int64),
         user_ids=_read_lines(path / "users.txt"),
         item_ids=_read_lines(path / "items.txt"),
     )

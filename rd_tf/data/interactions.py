@@ -45,7 +45,7 @@ class Interactions:
         """SHA-256 (hex) of every row and every raw id: equal exactly when the data are equal."""
         digest = hashlib.sha256()
         for array, dtype in ((self.users, "<i4"), (self.items, "<i4"), (self.timestamps, "<i8")):
-            digest.update(np.ascontiguousarray(array, dtype))
+            digest.update(np.ascontiguousarray(array, dtype).data)
         for ids in (self.user_ids, self.item_ids):
             digest.update("\n".join(ids).encode() + b"\0")
         return digest.hexdigest()

@@ -34,7 +34,7 @@ class Windows:
         """SHA-256 (hex) of all windows."""
         digest = hashlib.sha256(f"{self.sequences.shape[1]},{self.targets.shape[1]}".encode())
         for array in (self.users, self.positions, self.sequences, self.targets):
-            digest.update(np.ascontiguousarray(array, "<i4"))
+            digest.update(np.ascontiguousarray(array, "<i4").data)
         return digest.hexdigest()
 
 

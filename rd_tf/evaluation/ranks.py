@@ -30,8 +30,8 @@ def model_score(model: SequenceRanker) -> Score:
 def rank_targets(score: Score, held_out: HeldOut, block_size: int) -> np.ndarray:
     """Ranks every target among all items that its user has not seen in training.
 
-    rank = candidates that are no targets of the user and score at least as high + place among the user's own targets by
-    score, from 1. So a tie counts against the model. Column 0 of the scores, the padding, is ignored.
+    rank = candidates that are no targets of the user and score at least as high + place by score, from 1, among the
+    user's targets that are candidates. So a tie counts against the model. Column 0, the padding, is ignored.
 
     Args:
         score: (users `[batch] int32`, sequences `[batch, L] int32`) -> scores `[batch, num_items + 1]`; a model's is
@@ -55,15 +55,12 @@ def rank_targets(score: Score, held_out: HeldOut, block_size: int) -> np.ndarray
         scores = tf.convert_to_tensor(score(held_out.users[rows], held_out.sequences[rows]))
         if scores.shape != (len(rows), len(is_candidate)):
             raise ValueError(f"scores must have the shape {(len(rows), len(is_candidate))}; received {scores.shape}")
-        is_target = places >= 0
-        targets = np.where(is_target, held_out.targets[places], 0)
-        seen = _padded(held_out.seen_offsets, rows)
-        # The appended 0 keeps the gather legal when nobody has seen anything.
-        exclude = np.concatenate([np.where(seen >= 0, np.append(held_out.seen, 0)[seen], 0), targets], axis=1)
+        targets = _items_at(held_out.targets, places)
+        exclude = np.concatenate([_items_at(held_out.seen, _places(held_out.seen_offsets, rows)), targets], axis=1)
         block_ranks, is_finite = _rank_block(tf.cast(scores, tf.float32), exclude, targets, is_candidate)
         if not is_finite:
             raise InputError("the model's scores are not finite; train it again with a smaller --learning_rate")
-        ranks[places[is_target]] = block_ranks.numpy()[is_target]
+        ranks[places[places >= 0]] = block_ranks.numpy()[places >= 0]
     ranks[~held_out.is_candidate[held_out.targets]] = np.inf
     return ranks
 
@@ -79,13 +76,19 @@ def _blocks(held_out: HeldOut, block_size: int) -> Iterator[tuple[np.ndarray, np
         rows = order[start : start + max(1, min(block_size, _BLOCK_CELLS // widest))]
         start += len(rows)
         rows = rows[np.argsort(-num_targets[rows], kind="stable")]
-        yield rows, _padded(held_out.target_offsets, rows)
+        yield rows, _places(held_out.target_offsets, rows)
 
 
-def _padded(offsets: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _places(offsets: np.ndarray, rows: np.ndarray) -> np.ndarray:
     first, counts = offsets[rows], offsets[rows + 1] - offsets[rows]
     column = np.arange(max(counts.max(), 1))
     return np.where(column < counts[:, None], first[:, None] + column, -1)
+
+
+def _items_at(items: np.ndarray, places: np.ndarray) -> np.ndarray:
+    if not len(items):
+        return np.zeros(places.shape, np.int32)
+    return np.where(places >= 0, items[places], 0).astype(np.int32)
 
 
 @tf.function(
@@ -100,7 +103,9 @@ def _rank_block(
     scores: tf.Tensor, exclude: tf.Tensor, targets: tf.Tensor, is_candidate: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
     is_finite = tf.reduce_all(tf.math.is_finite(scores[:, 1:]))
-    target_scores = tf.where(targets > 0, tf.gather(scores, targets, batch_dims=1), -np.inf)
+    # Padding and targets that are no candidates go behind the others, so that they take no place in the list.
+    is_ranked = tf.gather(is_candidate, targets)
+    target_scores = tf.where(is_ranked, tf.gather(scores, targets, batch_dims=1), -np.inf)
     place = tf.argsort(tf.argsort(target_scores, direction="DESCENDING", stable=True), stable=True) + 1
     rivals = tf.where(is_candidate, exclude_items(scores, exclude), -np.inf)
     # One pass over the block a target, rather than a sort: rows come with the most targets first, so the n-th pass

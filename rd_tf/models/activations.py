@@ -1,5 +1,7 @@
 """Activations by the names of the command line."""
 
+from typing import Any
+
 import keras
 
 # 0.01 is what the authors' code used; Keras' own default is 0.2.
@@ -7,24 +9,25 @@ LEAKY_SLOPE = 0.01
 PRELU_START = 0.25
 
 
-def make_activation(name: str) -> keras.layers.Layer:
+def make_activation(name: str, dtype: Any = None) -> keras.layers.Layer:
     """Makes an activation layer.
 
     Args:
         name: "identity", "relu", "leaky_relu" (slope 0.01), "prelu" (one learned slope, 0.25 at first), "tanh" or
             "sigmoid".
+        dtype: the layer's dtype policy.
 
     Raises:
         ValueError: another name.
     """
     if name == "leaky_relu":
-        return keras.layers.LeakyReLU(LEAKY_SLOPE)
+        return keras.layers.LeakyReLU(LEAKY_SLOPE, dtype=dtype)
     if name == "prelu":
-        return OneSlopePReLU()
+        return OneSlopePReLU(dtype=dtype)
     plain = {"identity": "linear", "relu": "relu", "tanh": "tanh", "sigmoid": "sigmoid"}
     if name not in plain:
         raise ValueError(f"activation must be one of {', '.join([*plain, 'leaky_relu', 'prelu'])}; received {name!r}")
-    return keras.layers.Activation(plain[name])
+    return keras.layers.Activation(plain[name], dtype=dtype)
 
 
 class OneSlopePReLU(keras.layers.Layer):

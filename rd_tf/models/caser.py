@@ -49,9 +49,7 @@ class Caser(SequenceRanker):
     ) -> None:
         if dim < 1:
             raise ValueError(f"dim must be at least 1; received {dim}")
-        super().__init__(num_users, num_items, 2 * dim, seed, **kwargs)
-        if sequence_length < 1:
-            raise ValueError(f"sequence_length must be at least 1; received {sequence_length}")
+        super().__init__(num_users, num_items, sequence_length, 2 * dim, seed, **kwargs)
         if min(vertical_filters, horizontal_filters) < 0 or vertical_filters + horizontal_filters == 0:
             raise ValueError(
                 "Caser needs vertical or horizontal filters; "
@@ -59,16 +57,15 @@ class Caser(SequenceRanker):
             )
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be in [0, 1); received {dropout}")
-        self.sequence_length = sequence_length
         self.dim = dim
         self.vertical_filters = vertical_filters
         self.horizontal_filters = horizontal_filters
         self.conv_activation_name = conv_activation
         self.dense_activation_name = dense_activation
         self.dropout_rate = dropout
-        self.conv_activations = [make_activation(conv_activation) for _ in range(sequence_length)]
-        self.dense_activation = make_activation(dense_activation)
-        self.dropout = keras.layers.Dropout(dropout, seed=seed * 1000)
+        self.conv_activations = [make_activation(conv_activation, self.dtype_policy) for _ in range(sequence_length)]
+        self.dense_activation = make_activation(dense_activation, self.dtype_policy)
+        self.dropout = keras.layers.Dropout(dropout, seed=seed * 1000, dtype=self.dtype_policy)
         self.build_weights()
 
     def build_weights(self) -> None:
@@ -97,7 +94,7 @@ class Caser(SequenceRanker):
         # U(-1/sqrt(fan_in), 1/sqrt(fan_in)) is what the authors' framework gives convolutions and dense layers.
         limit = fan_in**-0.5
         initializer = keras.initializers.RandomUniform(-limit, limit, seed=self.seed * 1000 + seed_offset)
-        return self.add_weight(shape=shape, initializer=initializer, name=name)
+        return self.add_weight(shape=shape, initializer=initializer, name=name, autocast=False)
 
     def encode(self, user: Tensor, sequence: Tensor, training: bool = False) -> Tensor:
         image = ops.cast(ops.take(self.sequence_table, sequence, axis=0), self.compute_dtype)
@@ -143,7 +140,6 @@ class Caser(SequenceRanker):
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
-            "sequence_length": self.sequence_length,
             "dim": self.dim,
             "vertical_filters": self.vertical_filters,
             "horizontal_filters": self.horizontal_filters,

@@ -19,6 +19,7 @@ class SequenceRanker(keras.Model, abc.ABC):
     Args:
         num_users: users are numbered 0 .. num_users - 1.
         num_items: items are numbered 1 .. num_items.
+        sequence_length: L, recent items of a query.
         query_dim: q, the length of a query.
         seed: of the initial weights and of dropout.
 
@@ -26,27 +27,30 @@ class SequenceRanker(keras.Model, abc.ABC):
         ValueError: a count below 1.
     """
 
-    def __init__(self, num_users: int, num_items: int, query_dim: int, seed: int = 0, **kwargs: Any) -> None:
+    def __init__(
+        self, num_users: int, num_items: int, sequence_length: int, query_dim: int, seed: int = 0, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
-        for name, value in (("num_users", num_users), ("num_items", num_items), ("query_dim", query_dim)):
+        for name, value in (("num_users", num_users), ("num_items", num_items), ("sequence_length", sequence_length)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1; received {value}")
         self.num_users = num_users
         self.num_items = num_items
+        self.sequence_length = sequence_length
         self.query_dim = query_dim
         self.seed = seed
 
     def add_table(self, name: str, rows: int, dim: int, seed_offset: int) -> keras.Variable:
         """Adds an embedding table `[rows, dim]`, normal with standard deviation 1 / dim (as the authors')."""
         initializer = keras.initializers.RandomNormal(stddev=1.0 / dim, seed=self.seed * 1000 + seed_offset)
-        # Tables stay float32 under a mixed policy; what is gathered from them is cast.
-        return self.add_weight(shape=(rows, dim), initializer=initializer, dtype="float32", name=name)
+        # No autocast: under a mixed policy scores stay float32 whether the model is called or its methods are.
+        return self.add_weight(shape=(rows, dim), initializer=initializer, name=name, autocast=False)
 
     def build_item_table(self) -> None:
         """Adds the item table and the item biases; a subclass calls it in the place its weight order wants."""
         self.item_table = self.add_table("item_table", self.num_items + 1, self.query_dim, 1)
         self.item_bias = self.add_weight(
-            shape=(self.num_items + 1,), initializer="zeros", dtype="float32", name="item_bias"
+            shape=(self.num_items + 1,), initializer="zeros", name="item_bias", autocast=False
         )
 
     @abc.abstractmethod
@@ -113,12 +117,13 @@ class SequenceRanker(keras.Model, abc.ABC):
         return items, scores
 
     def call(self, inputs: dict[str, Tensor], training: bool = False) -> Tensor:
-        """Scores `inputs["items"]` `[batch, n]` for `inputs["user"]` and `inputs["sequence"]`; all scores without items."""
+        """Scores `inputs["items"]` `[batch, n]` for `inputs["user"]` and `inputs["sequence"]`; all items without them."""
         query = self.encode(inputs["user"], inputs["sequence"], training=training)
         return self.score(query, inputs["items"]) if "items" in inputs else self.score_all(query)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "num_users": self.num_users, "num_items": self.num_items, "seed": self.seed}
+        own = ("num_users", "num_items", "sequence_length", "seed")
+        return {**super().get_config(), **{name: getattr(self, name) for name in own}}
 
 
 def exclude_items(scores: Tensor, exclude: Tensor) -> Tensor:

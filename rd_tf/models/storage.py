@@ -20,8 +20,8 @@ def weights_fingerprint(model: SequenceRanker) -> str:
     """SHA-256 (hex) of every weight: equal exactly when the weights are, bit for bit."""
     digest = hashlib.sha256()
     for weight in model.trainable_weights:
-        digest.update(f"{weight.path}{weight.shape}".encode())
-        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(weight)))
+        digest.update(f"{weight.name}{tuple(weight.shape)}".encode())
+        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(weight)).tobytes())
     return digest.hexdigest()
 
 

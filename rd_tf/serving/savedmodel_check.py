@@ -156,8 +156,9 @@ class _Library:
                 "values": [text.decode("utf-8", "surrogateescape") for text in raw],
             }
         numbers = np.dtype(_NUMBERS[dtype])
-        values = np.frombuffer(ctypes.string_at(start, count * numbers.itemsize), numbers) if count else []
-        return {"dtype": numbers.name, "shape": shape, "values": list(map(numbers.type.item, values))}
+        # The data of an empty tensor may be a null pointer.
+        raw_numbers = ctypes.string_at(start, count * numbers.itemsize) if count else b""
+        return {"dtype": numbers.name, "shape": shape, "values": np.frombuffer(raw_numbers, numbers).tolist()}
 
 
 def _answer(work: dict[str, Any]) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ def serving_module(
 
     The module's `serving_default` takes `user_id` `[b] string` and `recent_items` `[b, n] string` (oldest first, any n)
     and returns `items` `[b, k] string` and `scores` `[b, k] float32`, best first. Unknown items and "" vanish from the
-    history as if they had not been there, and the last L of the rest are the sequence. An unknown user is the mean of all
+    history as if they had not been there; the last L of the rest are the sequence. An unknown user is the mean of all
     users. A list that runs out of items is padded with "" and the smallest finite float32.
 
     Args:

@@ -113,8 +113,9 @@ def test_padding_and_unknown_items_are_no_rivals():
 def test_an_unknown_target_has_infinite_rank_even_when_it_is_the_only_one():
     rows = [(0, 1, False), (0, 3, True), (1, 2, False), (1, 1, True), (1, 3, True)]
     held_out = make_held_out(*dataset(rows, 2, 3), sequence_length=2)
+    scores = np.tile(np.arange(4.0), (2, 1))  # the unknown item scores highest, and takes no place
     for size in (1, 2):
-        ranks = by_user_and_item(held_out, rank_targets(lambda users, _: np.ones((len(users), 4)), held_out, size))
+        ranks = by_user_and_item(held_out, rank_targets(lambda users, _: scores[users], held_out, size))
         assert ranks == {(0, 3): np.inf, (1, 1): 1.0, (1, 3): np.inf}
     assert held_out.counts["unknown_targets"] == 2
 
@@ -132,6 +133,12 @@ def test_repeated_and_duplicate_held_out_items_are_counted_and_left_out():
     }
     np.testing.assert_array_equal(held_out.targets, [3])
     np.testing.assert_array_equal(held_out.sequences, [[0, 0, 1, 2]])
+
+
+def test_a_user_without_a_history_is_ranked_from_padding():
+    held_out = make_held_out(*dataset([(0, 2, True), (1, 1, False), (1, 2, False)], 2, 2), sequence_length=2)
+    assert held_out.sequences.tolist() == [[0, 0]]
+    assert rank_targets(lambda users, _: np.array([[0, 2, 1]]), held_out, 4) == [2.0]
 
 
 def test_nothing_held_out_is_refused_in_a_sentence():

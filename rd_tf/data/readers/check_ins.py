@@ -74,10 +74,10 @@ def read_check_ins(paths: Sequence[str], format: str, columns: dict[str, str], s
         if table.misfits or not good.all():
             row = None if good.all() else int(np.argmin(good))
             faults = (user_codes.faults, item_codes.faults)
-            example = f"{path}, {_first_trouble(table, row, faults)}"
+            # Looking for the line is slow, and one example is enough.
+            first_skipped = first_skipped or f"{path}, {_first_trouble(table, row, faults)}"
             if not skip_bad_rows:
-                raise InputError(f"{example}; {_ADVICE}")
-            first_skipped = first_skipped or example
+                raise InputError(f"{first_skipped}; {_ADVICE}")
             for reason, count in _counts(table.misfits, faults, row_times.readable):
                 skipped[reason] = skipped.get(reason, 0) + count
         parts.append(
@@ -122,7 +122,7 @@ def _first_trouble(table: RawTable, row: int | None, faults: tuple[np.ndarray, n
         return f"{place}: {misfit}"
     for name, column, fault in zip(("user", "item"), (table.users, table.items), faults, strict=True):
         if fault[row]:
-            return f"{place}: {FAULTS[fault[row]]}: the {name} id {shorten(column[row].as_py())}"
+            return f"{place}: the {name} id {shorten(column[row].as_py())} is {FAULTS[fault[row]]}"
     assert table.times is not None
     value = table.times[row].as_py()
     return f"{place}: the time {shorten(value)} is no number (or too large) and no ISO 8601 date or time"

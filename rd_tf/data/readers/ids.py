@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from rd_tf.errors import InputError
 
 # Reasons why a row's id is bad, indexed by `EncodedIds.faults`.
-FAULTS = ("", "empty", "not UTF-8", "line break inside", "not a whole number")
+FAULTS = ("", "empty", "not UTF-8", "more than one line", "not a whole number")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +19,7 @@ class EncodedIds:
     Attributes:
         codes: `[rows] int32` into `values`; -1 is a null.
         values: the distinct ids. An id that is not UTF-8 stands here altered; its rows are bad anyway.
-        faults: `[rows] int8`, what is wrong with the row's id, an index into `FAULTS`; 0 is nothing.
+        faults: `[rows] int8`, what the row's id is, an index into `FAULTS`; 0 is nothing.
     """
 
     codes: np.ndarray
@@ -73,7 +73,7 @@ def _checked(value: bytes | int | float | None) -> tuple[str, int]:
         return "", FAULTS.index("empty")
     # Ids are stored one a line, and TensorFlow's text-file tables strip carriage returns.
     if b"\n" in value or b"\r" in value:
-        return value.decode(errors="replace"), FAULTS.index("line break inside")
+        return value.decode(errors="replace"), FAULTS.index("more than one line")
     try:
         return value.decode(), 0
     except UnicodeDecodeError:

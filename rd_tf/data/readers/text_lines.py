@@ -5,6 +5,7 @@ import csv
 import gzip
 import io
 import itertools
+import re
 import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, Literal, cast
@@ -14,6 +15,8 @@ from rd_tf.errors import InputError
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _GZIP_MAGIC = b"\x1f\x8b"
 _END = "\x02end of file\x03"
+# A byte that splits nothing: a line is one field, and one that holds this byte is no record at all.
+NO_DELIMITER = "\x01"
 
 
 @contextlib.contextmanager
@@ -75,7 +78,10 @@ def records(path: str, delimiter: str | None, quoted: bool) -> Iterator[tuple[in
                 file.seek(0)
             lines = io.TextIOWrapper(file, encoding="latin-1", newline="")
             if delimiter is None:
-                yield from ((number, line.split()) for number, line in enumerate(lines, 1) if line.strip("\r\n"))
+                for number, text in enumerate(lines, 1):
+                    if text.strip("\r\n"):
+                        # Not split(): to it, some bytes of UTF-8 read as Latin-1 are white space.
+                        yield number, [text] if NO_DELIMITER in text else re.findall(r"[^ \t\f\r\n]+", text)
                 return
             quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
             # The end is a record of its own unless an open quotation mark has swallowed it.

@@ -1,6 +1,5 @@
 """CSV, TSV, SNAP's Gowalla layout and `user item rating` triples, as columns of bytes."""
 
-import csv
 import dataclasses
 import io
 import itertools
@@ -11,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from rd_tf.data.readers.raw_table import RawTable, shorten
-from rd_tf.data.readers.text_lines import open_bytes, readable, records
+from rd_tf.data.readers.text_lines import NO_DELIMITER, open_bytes, readable, records
 from rd_tf.errors import InputError
 
 # Bounds the longest record; fewer, larger blocks also mean fewer dictionaries to unify.
@@ -50,7 +49,8 @@ def read_text_table(path: str, format: str, columns: dict[str, str]) -> RawTable
         layout = _layout_of_header(path, "," if format == "csv" else "\t", columns)
     table, misfits = _parse(path, layout)
     if layout.delimiter is None:
-        users, items, times, misfits = _split_triples(table.column(0))
+        users, items, times = _split_triples(table.column(0))
+        misfits += len(table) - len(users)
     else:
         users, items, times = (table[str(position)] for position in layout.needed)
 
@@ -61,16 +61,13 @@ def read_text_table(path: str, format: str, columns: dict[str, str]) -> RawTable
 
 
 def _layout_of_header(path: str, delimiter: str, columns: dict[str, str]) -> _Layout:
-    with readable(path), open_bytes(path) as file:
-        try:
-            text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-            header = next(csv.reader(text, delimiter=delimiter), None)
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise InputError(f"{path}, line 1: not a header in UTF-8 ({error}); save the file as UTF-8 text") from None
-    if header is None:
-        raise InputError(f"{path} is empty; give a file that holds check-ins")
-    if not header:
-        raise InputError(f"{path}, line 1 is blank; it should hold the names of the columns")
+    line, raw = next(records(path, delimiter, quoted=True), (0, []))
+    if line != 1:
+        raise InputError(f"{path} is {'blank in line 1' if line else 'empty'}; its first line should name the columns")
+    try:
+        header = [name.encode("latin-1").decode() for name in raw]
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}, line 1: the header is not UTF-8 ({error}); save the file as UTF-8 text") from None
     for flag, name in columns.items():
         if header.count(name) != 1:
             found = f"has {header.count(name)} columns" if name in header else "has no column"
@@ -91,9 +88,12 @@ class _WithEnd(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         data = self._stream.read(size)
-        if not data:
-            data, self._end = self._end, b""
-        return data
+        if len(data) == size:
+            return data
+        # Arrow wants a line break within its first block, so the end must not wait for a read of its own.
+        room = len(self._end) if size < 0 else size - len(data)
+        rest, self._end = self._end[:room], self._end[room:]
+        return data + rest
 
 
 def _parse(path: str, layout: _Layout) -> tuple[pa.Table, int]:
@@ -106,7 +106,7 @@ def _parse(path: str, layout: _Layout) -> tuple[pa.Table, int]:
 
     one_column = layout.delimiter is None
     width = 1 if one_column else layout.width
-    delimiter = "\x01" if layout.delimiter is None else layout.delimiter
+    delimiter = NO_DELIMITER if layout.delimiter is None else layout.delimiter
     names = [str(position) for position in range(width)]
     types = (
         {"0": pa.binary()} if one_column else dict(zip(map(str, layout.needed), (_ID, _ID, pa.binary()), strict=True))
@@ -143,11 +143,11 @@ def _parse(path: str, layout: _Layout) -> tuple[pa.Table, int]:
     return table.slice(0, len(table) - 1), misfits
 
 
-def _split_triples(lines: pa.ChunkedArray) -> tuple[pa.ChunkedArray, pa.ChunkedArray, None, int]:
+def _split_triples(lines: pa.ChunkedArray) -> tuple[pa.ChunkedArray, pa.ChunkedArray, None]:
     parts = [pc.extract_regex(chunk, _TRIPLE).drop_null() for chunk in lines.chunks]
     users = pa.chunked_array([part.field("user") for part in parts], pa.binary())
     items = pa.chunked_array([part.field("item") for part in parts], pa.binary())
-    return users, items, None, len(lines) - len(users)
+    return users, items, None
 
 
 def _locate(path: str, layout: _Layout, row: int | None, misfits: int) -> tuple[str, str | None]:

@@ -53,7 +53,10 @@ def parse_times(column: pa.ChunkedArray, place: str) -> Times:
     kind = column.type
     if pa.types.is_temporal(kind) and not (pa.types.is_time(kind) or pa.types.is_duration(kind)):
         # A finer unit is cut off, a coarser one is checked for overflow.
-        column = column.cast(pa.timestamp("us"), safe=getattr(kind, "unit", "s") != "ns").cast(pa.int64())
+        try:
+            column = column.cast(pa.timestamp("us"), safe=getattr(kind, "unit", "s") != "ns").cast(pa.int64())
+        except pa.ArrowException as error:
+            raise InputError(f"{place} cannot be brought to microseconds ({error}); store it otherwise") from None
         return Times(CLOCK, *_filled(column))
     if pa.types.is_uint64(kind):
         too_large = pc.greater(column, pa.scalar(2**63 - 1, pa.uint64()))
@@ -78,8 +81,9 @@ def scale_to_fractional(times: Times, place: str) -> Times:
         InputError: a value is too large for that.
     """
     limit = np.iinfo(np.int64).max // _MICRO
-    if np.any(np.abs(times.values) > limit):
-        value = times.values[np.argmax(np.abs(times.values) > limit)]
+    too_large = (times.values > limit) | (times.values < -limit)
+    if too_large.any():
+        value = times.values[np.argmax(too_large)]
         raise InputError(
             f"{place}: the time {value} is too large beside fractional times (all are multiplied by 1,000,000);"
             " round the fractional ones"

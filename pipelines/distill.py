@@ -1,0 +1,109 @@
+"""python -m pipelines.distill: from check-ins to a distilled, exported student."""
+
+from pathlib import Path
+from typing import Any
+
+from rd_tf import command_line, storage
+from rd_tf.command_line import choose, parameter_names
+from rd_tf.errors import InputError
+from rd_tf.export import export
+from rd_tf.prepare import prepare
+from rd_tf.train import train
+
+ROLES = ("teacher", "student", "distilled")
+# Flags of the stages that the pipeline sets itself.
+_OWN = {"teacher_dim", "student_dim", "seeds", "results"}
+_SET_HERE = {"dim", "seed"}
+
+
+def distill(**flags: Any) -> dict[str, Any]:
+    """Prepares data, trains a teacher, a student alone and a student distilled from the teacher, and exports the last.
+
+    With --format=synthetic or --input the dataset directory --dataset is made first, unless it is there. Runs lie under
+    --run_dir as seed-<seed>/teacher, student and distilled; each finished one is kept on the next call, --force does all
+    again. --teacher names a finished teacher run to distil from in place of training one.
+    """
+    seeds = _seeds(flags["seeds"])
+    if not flags["run_dir"]:
+        raise InputError("--run_dir is empty; name a directory for the runs")
+    if not flags["dataset"]:
+        raise InputError("--dataset is empty; name a dataset directory")
+    root = Path(flags["run_dir"])
+    with storage.directory_lock(root):
+        _prepare_if_asked(flags)
+        from rd_tf.quiet_tensorflow import import_quietly
+
+        import_quietly()
+        from pipelines.report import make_report
+
+        runs = {}
+        for seed in seeds:
+            runs[seed] = _train_three(root / f"seed-{seed}", seed, flags)
+        distilled = runs[seeds[0]]["distilled"]
+        export_path = _export_once(root, distilled, flags)
+        return make_report(root, runs, export_path, flags["results"])
+
+
+distill.flag_names = list(  # type: ignore[attr-defined]
+    dict.fromkeys(
+        name
+        for name in (*parameter_names(train), *parameter_names(prepare), *parameter_names(export), *sorted(_OWN))
+        if name not in _SET_HERE
+    )
+)
+
+
+def _seeds(texts: list[str]) -> list[int]:
+    if not texts or not all(text.strip().isdecimal() for text in texts) or len(set(texts)) < len(texts):
+        raise InputError(f"--seeds={','.join(texts)}: seeds are different whole numbers from 0, such as 0,1,2")
+    return [int(text) for text in texts]
+
+
+def _prepare_if_asked(flags: dict[str, Any]) -> None:
+    asked = flags["input"] or flags["format"] == "synthetic"
+    if not asked:
+        return
+    if (Path(flags["dataset"]) / "manifest.json").is_file() and not flags["force"]:
+        print(f"dataset kept: {flags['dataset']}", flush=True)
+        return
+    prepare(**choose(prepare, flags, seed=0))
+
+
+def _train_three(directory: Path, seed: int, flags: dict[str, Any]) -> dict[str, Path]:
+    given = flags["teacher"]
+    paths = {role: directory / role for role in ROLES}
+    if given:
+        paths["teacher"] = Path(given)
+    stages = {
+        "teacher": {"dim": flags["teacher_dim"], "teacher": ""},
+        "student": {"dim": flags["student_dim"], "teacher": ""},
+        "distilled": {"dim": flags["student_dim"], "teacher": str(paths["teacher"])},
+    }
+    for role, changed in stages.items():
+        if role == "teacher" and given:
+            continue
+        print(f"\n{role}, seed {seed}: {paths[role]}", flush=True)
+        train(**choose(train, flags, run_dir=str(paths[role]), seed=seed, **changed))
+    return paths
+
+
+def _export_once(root: Path, distilled: Path, flags: dict[str, Any]) -> str:
+    """Exports, unless the export of these very weights is there from an earlier call."""
+    done = root / "export.json"
+    wanted = {
+        "weights": storage.read_json(distilled / "manifest.json")["model"]["fingerprint"],
+        **{name: flags[name] for name in ("export_dir", "export_name", "export_k", "exclude_recent")},
+    }
+    if done.is_file() and not flags["force"]:
+        before = storage.read_json(done)
+        if before.get("made_from") == wanted and Path(before["path"]).is_dir():
+            print(f"\nexport kept: {before['path']}", flush=True)
+            return str(before["path"])
+    print(flush=True)
+    path = str(export(**choose(export, flags, run_dir=str(distilled))))
+    storage.write_json(done, {"path": path, "made_from": wanted})
+    return path
+
+
+if __name__ == "__main__":
+    command_line.run(distill)

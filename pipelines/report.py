@@ -1,0 +1,111 @@
+"""The table of teacher, student alone and student distilled."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from rd_tf import run_directory, storage
+
+_COPIED = (
+    run_directory.FLAGS,
+    run_directory.METRICS,
+    run_directory.HISTORY,
+    run_directory.LOG,
+    run_directory.MANIFEST,
+)
+_TITLES = {"teacher": "teacher", "student": "student alone", "distilled": "student distilled"}
+
+
+def make_report(root: Path, runs: dict[int, dict[str, Path]], export_path: str, results: str) -> dict[str, Any]:
+    """Collects metrics, prints the table, writes `report.json` and, if asked, copies the evidence.
+
+    Args:
+        root: directory of the runs; gets `report.json`.
+        runs: seed -> role -> run directory.
+        export_path: where the export is.
+        results: directory for the copies; empty for none.
+
+    Returns:
+        What `report.json` holds: the mean of every metric over the seeds by role, each seed's metrics, sizes, seconds.
+    """
+    report = collect(runs)
+    report["export"] = export_path
+    storage.write_json(root / "report.json", report)
+    show(report)
+    boards = ",".join(f"{role}:{path / run_directory.TENSORBOARD}" for role, path in next(iter(runs.values())).items())
+    print(f"TensorBoard   tensorboard --logdir_spec={boards}")
+    print(f"export        {export_path}")
+    if results:
+        copy_evidence(Path(results), runs, report)
+        print(f"results       {results}")
+    return report
+
+
+def collect(runs: dict[int, dict[str, Path]]) -> dict[str, Any]:
+    """Reads metrics and sizes of all runs."""
+    roles: dict[str, Any] = {}
+    for role in _TITLES:
+        manifests = {seed: run_directory.load_run_manifest(paths[role]) for seed, paths in runs.items()}
+        metrics = {seed: storage.read_json(paths[role] / run_directory.METRICS) for seed, paths in runs.items()}
+        first = next(iter(manifests.values()))
+        names = next(iter(metrics.values()))["metrics"]
+        roles[role] = {
+            "metrics": {name: float(np.mean([m["metrics"][name] for m in metrics.values()])) for name in names},
+            "by_seed": {str(seed): m["metrics"] for seed, m in metrics.items()},
+            "model": first["flags"]["model"],
+            "dim": first["flags"]["dim"],
+            "parameters": first["model"]["parameters"],
+            "seconds": float(np.mean([m["seconds"] for m in manifests.values()])),
+        }
+    some = next(iter(runs.values()))["distilled"]
+    counts = storage.read_json(some / run_directory.METRICS)
+    return {"split": counts["split"], "counts": counts["counts"], "seeds": list(runs), "roles": roles}
+
+
+def show(report: dict[str, Any]) -> None:
+    """Prints the table."""
+    roles = report["roles"]
+    seeds = ", ".join(map(str, report["seeds"]))
+    table = Table(
+        title=f"{report['split']} split, seed {seeds}"
+        if len(report["seeds"]) == 1
+        else f"{report['split']} split, mean of seeds {seeds}"
+    )
+    table.add_column("")
+    for role, title in _TITLES.items():
+        table.add_column(f"{title}\n{roles[role]['model']}, d = {roles[role]['dim']}", justify="right")
+    table.add_column("distilled vs\nstudent alone", justify="right")
+    for name in ordered_metrics(roles["teacher"]["metrics"]):
+        values = [roles[role]["metrics"][name] for role in _TITLES]
+        gain = f"{100 * (values[2] / values[1] - 1):+.1f} %" if values[1] else ""
+        table.add_row(name, *(f"{value:.4f}" for value in values), gain, end_section=name == "map")
+    sizes = [roles[role]["parameters"] for role in _TITLES]
+    table.add_row("parameters", *(f"{size:,}" for size in sizes), "")
+    table.add_row("of the teacher's", *(f"{100 * size / sizes[0]:.1f} %" for size in sizes), "")
+    table.add_row("training, s", *(f"{roles[role]['seconds']:.0f}" for role in _TITLES), "")
+    Console(width=110, highlight=False).print(table)
+    counts = report["counts"]
+    print(", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in counts.items()))
+
+
+def ordered_metrics(metrics: dict[str, float]) -> list[str]:
+    """Metric names by kind, MAP last."""
+    return [*(name for name in metrics if name != "map"), "map"]
+
+
+def copy_evidence(results: Path, runs: dict[int, dict[str, Path]], report: dict[str, Any]) -> None:
+    """Copies flags, metrics, history, log and manifest of every run, and writes the report and the learning curves."""
+    from pipelines.curves import plot_curves
+
+    for seed, paths in runs.items():
+        for role, path in paths.items():
+            target = results / f"seed-{seed}" / role
+            target.mkdir(parents=True, exist_ok=True)
+            for name in _COPIED:
+                shutil.copyfile(path / name, target / name)
+    storage.write_json(results / "report.json", report)
+    plot_curves(results, report["seeds"][0])

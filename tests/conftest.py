@@ -1,0 +1,124 @@
+"""What many tests start from: the authors' numbers, a tiny world, a tiny trained run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rd_tf.quiet_tensorflow import import_quietly
+
+import_quietly()
+
+CONFORMANCE = Path(__file__).parent / "conformance"
+ACTIVATIONS = {"iden": "identity", "sigm": "sigmoid", "relu": "relu", "tanh": "tanh"}
+
+
+@pytest.fixture(scope="session")
+def conformance():
+    """Reads a file of numbers that the authors' code produced."""
+    return lambda name: json.loads((CONFORMANCE / f"{name}.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def caser_from_state():
+    """Builds our Caser from the weights of the authors' Caser."""
+    from rd_tf.models.caser import Caser
+
+    def build(case: dict[str, Any], state: dict[str, Any], length: int) -> Caser:
+        arrays = {name: np.array(value, "float32") for name, value in state.items()}
+        model = Caser(
+            num_users=len(arrays["user_embeddings.weight"]),
+            num_items=len(arrays["item_embeddings.weight"]) - 1,
+            sequence_length=length,
+            dim=case["d"],
+            vertical_filters=case["vertical_filters"],
+            horizontal_filters=case["horizontal_filters"],
+            conv_activation=ACTIVATIONS[case.get("conv_activation", "iden")],
+            dense_activation=ACTIVATIONS[case.get("dense_activation", "sigm")],
+            dropout=0.0,
+        )
+        for weight, value in authors_weights(model, arrays).items():
+            getattr_path(model, weight).assign(value)
+        return model
+
+    return build
+
+
+def authors_weights(model: Any, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The authors' weights under our names and in our layouts."""
+    ours = {
+        "user_table": arrays["user_embeddings.weight"],
+        "sequence_table": arrays["item_embeddings.weight"],
+        "vertical_kernel": arrays["conv_v.weight"][:, 0, :, 0].T,
+        "vertical_bias": arrays["conv_v.bias"],
+        "dense_kernel": arrays["fc1.weight"].T,
+        "dense_bias": arrays["fc1.bias"],
+        "item_table": arrays["W2.weight"],
+        "item_bias": arrays["b2.weight"][:, 0],
+    }
+    for height in range(model.sequence_length):
+        kernel = arrays[f"conv_h.{height}.weight"]
+        ours[f"horizontal_kernels.{height}"] = kernel.reshape(len(kernel), -1).T
+        ours[f"horizontal_biases.{height}"] = arrays[f"conv_h.{height}.bias"]
+    return ours
+
+
+def getattr_path(model: Any, path: str) -> Any:
+    name, _, index = path.partition(".")
+    value = getattr(model, name)
+    return value[int(index)] if index else value
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tmp_path_factory):
+    """A dataset directory of the built-in world: 60 users, about 70 places."""
+    from rd_tf.command_line import choose, default_flags
+    from rd_tf.prepare import prepare
+
+    path = tmp_path_factory.mktemp("data") / "tiny"
+    flags = default_flags(prepare)
+    size = {"synthetic_users": 60, "synthetic_items": 80, "synthetic_visits": 30.0}
+    prepare(**choose(prepare, flags, format="synthetic", dataset=str(path), **size))
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def train_flags():
+    """Flags of a training run that takes a second."""
+    from rd_tf.command_line import choose, default_flags
+    from rd_tf.train import train
+
+    def make(**changed: Any) -> dict[str, Any]:
+        small = {
+            "epochs": 2,
+            "batch_size": 64,
+            "dim": 8,
+            "cutoffs": ["3", "5"],
+            "learning_rate": 0.01,
+            "rank_samples": 8,
+        }
+        return choose(train, default_flags(train), **{**small, "k": 5, "discrepancy_start_epoch": 1, **changed})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_teacher(tmp_path_factory, tiny_dataset, train_flags):
+    """A finished teacher's run directory."""
+    from rd_tf.train import train
+
+    path = str(tmp_path_factory.mktemp("runs") / "teacher")
+    train(**train_flags(dataset=tiny_dataset, run_dir=path))
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_student(tmp_path_factory, tiny_dataset, tiny_teacher, train_flags):
+    """A finished, distilled student's run directory."""
+    from rd_tf.train import train
+
+    path = str(tmp_path_factory.mktemp("runs") / "student")
+    train(**train_flags(dataset=tiny_dataset, run_dir=path, teacher=tiny_teacher, dim=4))
+    return path

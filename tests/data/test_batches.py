@@ -1,0 +1,84 @@
+"""The join: every window once an epoch, its own teacher's row, the same global batch for any number of replicas."""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from rd_tf.data.batches import TrainingBatches
+from rd_tf.data.unseen_item_sampler import UnseenItemSampler
+from rd_tf.data.windows import Windows
+
+ROWS = 23
+
+
+def make(**changed):
+    random = np.random.default_rng(0)
+    windows = Windows(
+        users=np.sort(random.integers(0, 5, ROWS)).astype("int32"),
+        positions=np.arange(ROWS, dtype="int32"),
+        sequences=np.arange(1, ROWS + 1, dtype="int32")[:, None].repeat(2, 1),
+        targets=np.arange(1, ROWS + 1, dtype="int32")[:, None],
+    )
+    sampler = UnseenItemSampler(windows.users, windows.targets[:, 0], 5, 40)
+    teacher = np.arange(1, ROWS + 1, dtype="int32")[:, None] + np.array([0, 100, 200], "int32")
+    batches = TrainingBatches(windows, sampler, 8, 2, seed=7, teacher_items=teacher, rank_samples=4)
+    return dataclasses.replace(batches, **changed)
+
+
+def read(batches, first, last, replicas=1):
+    context = tf.distribute.InputContext(num_replicas_in_sync=replicas)
+    return [{k: v.numpy() for k, v in b.items()} for b in batches.input_function(first, last)(context)]
+
+
+def test_an_epoch_holds_every_window_once_and_epochs_differ():
+    orders = [np.concatenate([b["sequence"][:, 0] for b in read(make(), e * 3, e * 3 + 3)]) for e in range(2)]
+    for order in orders:
+        np.testing.assert_array_equal(np.sort(order), np.arange(1, ROWS + 1))
+    assert (orders[0] != orders[1]).any()
+
+
+def test_every_window_meets_its_own_teachers_row_and_labels():
+    for batch in read(make(), 0, 3):
+        np.testing.assert_array_equal(batch["teacher_items"], batch["sequence"][:, :1] + np.array([0, 100, 200]))
+        np.testing.assert_array_equal(batch["items"][:, 0], batch["sequence"][:, 0])
+        np.testing.assert_array_equal(batch["labels"], np.tile([1.0, 0.0, 0.0], (len(batch["labels"]), 1)))
+        assert batch["sampled_items"].shape == (len(batch["user"]), 4)
+
+
+def test_the_last_batch_of_an_epoch_is_smaller_and_says_so():
+    assert [int(b["global_size"]) for b in read(make(), 0, 3)] == [8, 8, 7]
+
+
+def test_a_padded_target_is_labelled_as_ignored():
+    batches = make()
+    targets = np.concatenate([np.zeros((ROWS, 1), "int32"), batches.windows.targets], 1)
+    batch = read(dataclasses.replace(batches, windows=dataclasses.replace(batches.windows, targets=targets)), 0, 1)[0]
+    np.testing.assert_array_equal(batch["labels"], np.tile([-1.0, 1.0, 0, 0, 0, 0], (8, 1)))
+
+
+def test_beginning_at_a_later_step_gives_the_same_batches():
+    for early, late in zip(read(make(), 0, 6)[4:], read(make(), 4, 6), strict=True):
+        for name in early:
+            np.testing.assert_array_equal(early[name], late[name])
+
+
+def test_replicas_share_the_global_batch_of_one_device():
+    alone, shared = read(make(), 0, 3), read(make(), 0, 3, replicas=2)
+    assert len(shared) == 6
+    for step in range(3):
+        parts = shared[2 * step : 2 * step + 2]
+        for name in ("user", "sequence", "teacher_items"):
+            np.testing.assert_array_equal(np.concatenate([p[name] for p in parts]), alone[step][name])
+
+
+def test_negatives_are_new_in_every_epoch():
+    by_window = [
+        {
+            int(s): tuple(n)
+            for b in read(make(), e * 3, e * 3 + 3)
+            for s, n in zip(b["sequence"][:, 0], b["items"][:, 1:], strict=True)
+        }
+        for e in range(2)
+    ]
+    assert sum(by_window[0][w] != by_window[1][w] for w in by_window[0]) > ROWS / 2

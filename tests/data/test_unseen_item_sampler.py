@@ -1,0 +1,47 @@
+"""Negatives: never seen, uniform, reproducible."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from rd_tf.data.unseen_item_sampler import UnseenItemSampler
+from rd_tf.errors import InputError
+
+USERS = np.array([0, 0, 0, 1, 1, 3, 3, 3, 3, 3])
+ITEMS = np.array([1, 4, 4, 10, 2, 1, 2, 3, 4, 10])
+
+
+def sampler():
+    return UnseenItemSampler(USERS, ITEMS, num_users=4, num_items=10)
+
+
+def test_every_unseen_item_is_drawn_and_none_that_was_seen():
+    drawn = sampler().sample(tf.range(4), 2000, tf.constant([1, 2])).numpy()
+    for user in range(4):
+        assert set(drawn[user].tolist()) == set(range(1, 11)) - set(ITEMS[USERS == user].tolist())
+
+
+def test_draws_are_uniform():
+    drawn = sampler().sample(tf.constant([0]), 80_000, tf.constant([5, 6])).numpy()
+    counts = np.bincount(drawn[0], minlength=11)[[2, 3, 5, 6, 7, 8, 9, 10]]
+    # 10,000 expected each, standard deviation 94.
+    assert np.abs(counts - 10_000).max() < 5 * 94
+
+
+def test_the_seed_decides_the_draws():
+    draw = lambda seed: sampler().sample(tf.range(4), 50, tf.constant(seed)).numpy()  # noqa: E731
+    np.testing.assert_array_equal(draw([1, 2]), draw([1, 2]))
+    assert (draw([1, 2]) != draw([1, 3])).any()
+
+
+def test_a_large_catalogue_stays_in_range():
+    many = UnseenItemSampler(np.zeros(2, int), np.array([1, 3_000_000]), num_users=1, num_items=3_000_000)
+    drawn = many.sample(tf.constant([0]), 50_000, tf.constant([0, 1])).numpy()
+    assert drawn.min() >= 2
+    assert drawn.max() <= 2_999_999
+    assert drawn.max() > 2_900_000
+
+
+def test_a_user_who_saw_everything_is_refused():
+    with pytest.raises(InputError, match="user number 1 has seen all 2 items"):
+        UnseenItemSampler(np.array([0, 1, 1]), np.array([1, 1, 2]), num_users=2, num_items=2)

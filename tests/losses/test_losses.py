@@ -1,0 +1,66 @@
+"""Ranking and distillation loss: by hand, by the authors' numbers, at the edges."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from rd_tf.losses.pointwise_log_loss import PointwiseLogLoss
+from rd_tf.losses.weighted_pointwise_distillation import WeightedPointwiseDistillation
+
+
+def test_log_loss_by_hand():
+    # -log sigmoid(0) = log 2 for the positive; -log(1 - sigmoid(log 3)) = log 4 for the negative.
+    loss = PointwiseLogLoss(reduction=None)(np.array([[1.0, 0.0]]), np.array([[0.0, np.log(3.0)]]))
+    np.testing.assert_allclose(loss, [np.log(2) + np.log(4)], rtol=1e-6)
+
+
+def test_padding_label_is_ignored():
+    loss = PointwiseLogLoss(reduction=None)(np.array([[1.0, -1.0]]), np.array([[0.0, 7.0]]))
+    np.testing.assert_allclose(loss, [np.log(2)], rtol=1e-6)
+
+
+def test_distillation_loss_by_hand():
+    loss = WeightedPointwiseDistillation(reduction=None)(np.array([[0.5, 0.25]]), np.array([[0.0, -np.log(3.0)]]))
+    np.testing.assert_allclose(loss, [0.5 * np.log(2) + 0.25 * np.log(4)], rtol=1e-6)
+
+
+def test_losses_agree_with_the_authors(conformance):
+    case = conformance("losses")
+    logits = np.concatenate([case["positive"], case["negative"]], 1).astype("float32")
+    labels = np.zeros_like(logits)
+    labels[:, : len(case["positive"][0])] = 1
+    ranking = PointwiseLogLoss()(labels, logits)
+    np.testing.assert_allclose(ranking, case["ranking_loss"], rtol=1e-5)
+    np.testing.assert_allclose(ranking, case["plain"], rtol=1e-5)
+    distillation = WeightedPointwiseDistillation()(np.array(case["weight"]), np.array(case["candidates"]))
+    np.testing.assert_allclose(ranking + case["alpha"] * distillation, case["loss"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [50.0, 1e4])
+def test_huge_logits_give_the_exact_loss_and_finite_gradients(size):
+    logits = tf.constant([[size, -size, size, -size]])
+    labels = tf.constant([[1.0, 1.0, 0.0, 0.0]])
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(logits)
+        ranking = PointwiseLogLoss()(labels, logits)
+        distillation = WeightedPointwiseDistillation()(tf.ones((1, 4)), logits)
+    np.testing.assert_allclose(ranking, 2 * size, rtol=1e-6)
+    np.testing.assert_allclose(distillation, 2 * size, rtol=1e-6)
+    np.testing.assert_allclose(tape.gradient(ranking, logits), [[0, -1, 1, 0]], atol=1e-6)
+    np.testing.assert_allclose(tape.gradient(distillation, logits), [[0, -1, 0, -1]], atol=1e-6)
+
+
+def test_no_gradient_flows_into_the_weights():
+    weights = tf.constant([[0.3, 0.7]])
+    with tf.GradientTape() as tape:
+        tape.watch(weights)
+        loss = WeightedPointwiseDistillation()(weights, tf.constant([[1.0, 2.0]]))
+    assert tape.gradient(loss, weights) is None
+
+
+@pytest.mark.parametrize("cls", [PointwiseLogLoss, WeightedPointwiseDistillation])
+def test_a_loss_survives_serialization(cls):
+    loss = keras.losses.deserialize(keras.losses.serialize(cls(reduction="sum")))
+    assert isinstance(loss, cls)
+    np.testing.assert_allclose(loss(np.ones((2, 3)), np.zeros((2, 3))), 6 * np.log(2), rtol=1e-6)

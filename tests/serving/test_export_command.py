@@ -1,0 +1,99 @@
+"""python -m rd_tf.export, from a run directory and a dataset to a version directory."""
+
+import json
+import shlex
+
+import numpy as np
+import pytest
+
+from rd_tf import command_line, storage
+from rd_tf.data.dataset_directory import save_dataset
+from rd_tf.data.interactions import Interactions
+from rd_tf.errors import InputError
+from rd_tf.export import export
+from rd_tf.models.caser import Caser
+from rd_tf.models.storage import save_model
+from rd_tf.serving.savedmodel_check import run_saved_model
+
+USERS, ITEMS = ["it's me", "é"], [f"place {i}" for i in range(6)]
+
+
+def make_dataset(directory, first_item=1):
+    items = np.array([first_item, 2, 3, 4, 5, 6], np.int32)
+    users = np.array([0, 0, 0, 1, 1, 1], np.int32)
+    return save_dataset(Interactions(users, items, np.arange(6, dtype=np.int64), USERS, ITEMS), directory, {})
+
+
+@pytest.fixture(scope="module")
+def flags(tmp_path_factory):
+    root = tmp_path_factory.mktemp("export_command")
+    dataset, other = make_dataset(root / "dataset"), make_dataset(root / "other", first_item=6)
+    (root / "run").mkdir()
+    described = save_model(Caser(2, 6, sequence_length=3, dim=4), root / "run")
+    manifest = {"model": described, "dataset": {"fingerprint": dataset["fingerprint"]}, "split": "test"}
+    storage.write_json(root / "run" / "manifest.json", manifest)
+    (root / "file").touch()
+    return {
+        "root": root,
+        "fingerprints": (other["fingerprint"][:16], dataset["fingerprint"][:16]),
+        "given": {
+            "run_dir": str(root / "run"),
+            "dataset": str(root / "dataset"),
+            "export_dir": str(root / "saved models"),
+            "export_name": "student",
+            "export_k": 4,
+            "exclude_recent": True,
+        },
+    }
+
+
+def test_the_command_exports_and_says_how_to_serve_and_ask(flags, capsys):
+    version = export(**flags["given"])
+    directory = flags["root"] / "saved models" / "student"
+    assert version == str(directory / "1")
+    where, serve, ask = capsys.readouterr().out.splitlines()
+    assert version in where
+    assert "bytes" in where
+    assert shlex.split(serve) == [
+        "tensorflow_model_server",
+        "--model_name=student",
+        f"--model_base_path={directory}",
+        "--rest_api_port=8501",
+    ]
+    curl, option, body, url = shlex.split(ask)
+    assert (curl, option, url) == ("curl", "-d", "http://localhost:8501/v1/models/student:predict")
+    (instance,) = json.loads(body)["instances"]
+    assert instance == {"user_id": "é", "recent_items": ["place 3", "place 4", "place 5"]}
+    (answer,) = run_saved_model(version, [{name: np.array([value], object) for name, value in instance.items()}])
+    assert set(answer["items"][0]) == {"place 0", "place 1", "place 2", ""}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"export_k": 7}, "--export_k=7 is not between 1 and the 6 items of the catalogue"),
+        ({"export_name": ""}, "--export_name= cannot be a served model's name"),
+        ({"export_name": "a/b"}, "--export_name=a/b cannot be a served model's name"),
+        ({"export_name": ".."}, r"'\.\.' cannot be a served model's name"),
+        ({"export_dir": ""}, "--export_dir is empty"),
+        ({"export_dir": "{root}/file"}, "is a file, not a directory"),
+        ({"run_dir": "{root}/dataset"}, "is not one of a training run"),
+        ({"run_dir": "{root}/nowhere"}, "is not a directory"),
+        ({"dataset": "{root}/nowhere"}, "is not a directory"),
+    ],
+)
+def test_bad_input_is_one_sentence(flags, changed, message):
+    formatted = {name: v.format(root=flags["root"]) if isinstance(v, str) else v for name, v in changed.items()}
+    with pytest.raises(InputError, match=message):
+        export(**{**flags["given"], **formatted})
+
+
+def test_another_dataset_is_refused_with_both_fingerprints(flags):
+    given, trained_on = flags["fingerprints"]
+    with pytest.raises(InputError, match=rf"has fingerprint {given}, but .* was trained on {trained_on}"):
+        export(**{**flags["given"], "dataset": str(flags["root"] / "other")})
+
+
+def test_every_parameter_is_a_flag():
+    defaults = command_line.default_flags(export)
+    assert (defaults["export_dir"], defaults["export_name"], defaults["export_k"]) == ("saved_models", "student", 20)

@@ -1,0 +1,84 @@
+"""The teacher's lists: the authors' lists, a slow oracle for every mask, edges."""
+
+import numpy as np
+import pytest
+
+from rd_tf.data.windows import Windows
+from rd_tf.errors import InputError
+from rd_tf.models.caser import Caser
+from rd_tf.teacher.top_k import SeenItems, TopK
+
+USERS = np.array([0, 0, 0, 2, 2], "int32")
+ITEMS = np.array([1, 5, 9, 2, 5], "int32")
+
+
+def make_windows(rows=37, num_items=15):
+    random = np.random.default_rng(0)
+    return Windows(
+        users=random.integers(0, 3, rows).astype("int32"),
+        positions=np.arange(rows, dtype="int32"),
+        sequences=random.integers(0, num_items + 1, (rows, 3)).astype("int32"),
+        targets=random.integers(1, num_items + 1, (rows, 2)).astype("int32"),
+    )
+
+
+def collect(top_k, rows, k):
+    items, scores = np.zeros((rows, k), int), np.zeros((rows, k))
+
+    def store(first, block_items, block_scores):
+        items[first : first + len(block_items)] = block_items
+        scores[first : first + len(block_scores)] = block_scores
+
+    top_k.all_lists(store, lambda count: None)
+    return items, scores
+
+
+def test_lists_agree_with_the_authors_once_the_padding_is_dropped(conformance, caser_from_state):
+    case = conformance("teacher_top_k")
+    model = caser_from_state(case, case["state"], len(case["sequences"][0]))
+    rows = len(case["users"])
+    windows = Windows(
+        np.array(case["users"], "int32"),
+        np.arange(rows, dtype="int32"),
+        np.array(case["sequences"], "int32"),
+        np.array(case["targets"], "int32"),
+    )
+    k = case["K"]
+    seen = SeenItems(np.zeros(0, "int32"), np.zeros(0, "int32"), model.num_users)
+    items, _ = collect(TopK(model, windows, seen, k, "target", 8), rows, k)
+    for ours, theirs in zip(items.tolist(), case["items"], strict=True):
+        without_padding = [item for item in theirs if item]
+        assert ours[: len(without_padding)] == without_padding
+
+
+@pytest.mark.parametrize("mask", ["target", "seen", "none"])
+@pytest.mark.parametrize("block_size", [1, 10, 100])
+def test_lists_equal_a_slow_oracle(mask, block_size):
+    model, windows = Caser(3, 15, 3, 4), make_windows()
+    items, scores = collect(TopK(model, windows, SeenItems(USERS, ITEMS, 3), 6, mask, block_size), 37, 6)
+    everything = np.array(model.score_all(model.encode(windows.users, windows.sequences)))
+    for row in range(37):
+        hidden = {
+            "target": windows.targets[row],
+            "seen": ITEMS[USERS == windows.users[row]],
+            "none": [],
+        }[mask]
+        everything[row, np.array([0, *hidden])] = -np.inf
+        np.testing.assert_array_equal(items[row], np.argsort(-everything[row], kind="stable")[:6])
+        np.testing.assert_allclose(scores[row], everything[row, items[row]], atol=1e-5)
+
+
+@pytest.mark.parametrize(("mask", "most"), [("target", 13), ("seen", 12), ("none", 15)])
+def test_k_larger_than_what_the_mask_leaves_is_refused(mask, most):
+    model, windows, seen = Caser(3, 15, 3, 4), make_windows(), SeenItems(USERS, ITEMS, 3)
+    items, _ = collect(TopK(model, windows, seen, most, mask, 16), 37, most)
+    assert items.min() > 0
+    with pytest.raises(InputError, match=rf"--k={most + 1} is larger than the catalogue of 15 items .* use --k={most}"):
+        TopK(model, windows, seen, most + 1, mask, 16)
+
+
+def test_scores_that_are_not_finite_are_refused():
+    model = Caser(3, 15, 3, 4)
+    model.item_bias.assign(np.full(16, np.nan))
+    with pytest.raises(InputError, match="the teacher's scores are not finite"):
+        collect(TopK(model, make_windows(), SeenItems(USERS, ITEMS, 3), 2, "none", 16), 37, 2)

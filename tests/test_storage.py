@@ -1,0 +1,128 @@
+"""Files and directories appear whole or not at all; a directory has one holder."""
+
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rd_tf import storage
+from rd_tf.errors import InputError
+
+ROOT = Path(__file__).parents[1]
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_atomic_file_appears_when_the_block_ends(tmp_path):
+    with storage.atomic_file(tmp_path / "new" / "a.weights.h5") as temporary:
+        temporary.write_text("whole")
+        assert temporary.name.endswith(".weights.h5")
+        assert not (tmp_path / "new" / "a.weights.h5").exists()
+    assert (tmp_path / "new" / "a.weights.h5").read_text() == "whole"
+    assert names(tmp_path / "new") == ["a.weights.h5"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_atomic_file_leaves_the_old_one_and_nothing_else_after_an_error(tmp_path, error):
+    (tmp_path / "a").write_text("old")
+
+    def fail():
+        with storage.atomic_file(tmp_path / "a") as temporary:
+            temporary.write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert names(tmp_path) == ["a"]
+    assert (tmp_path / "a").read_text() == "old"
+
+
+def test_atomic_directory_appears_when_the_block_ends(tmp_path):
+    with storage.atomic_directory(tmp_path / "d") as temporary:
+        (temporary / "inner").mkdir()
+        (temporary / "inner" / "file").write_text("whole")
+        assert not (tmp_path / "d").exists()
+    assert (tmp_path / "d" / "inner" / "file").read_text() == "whole"
+    assert names(tmp_path) == ["d"]
+
+
+def test_atomic_directory_leaves_the_old_one_and_nothing_else_after_an_error(tmp_path):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "old").touch()
+
+    def fail():
+        with storage.atomic_directory(tmp_path / "d", replace=True) as temporary:
+            (temporary / "new").touch()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert names(tmp_path) == ["d"]
+    assert names(tmp_path / "d") == ["old"]
+
+
+def test_atomic_directory_replaces_only_where_it_may(tmp_path):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "old").touch()
+    with pytest.raises(InputError, match="d exists already"), storage.atomic_directory(tmp_path / "d"):
+        pass
+    with storage.atomic_directory(tmp_path / "d", replace=True) as temporary:
+        (temporary / "new").touch()
+    assert names(tmp_path) == ["d"]
+    assert names(tmp_path / "d") == ["new"]
+
+
+def test_leftovers_of_a_killed_process_are_removed_and_those_of_a_living_one_stay(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    (tmp_path / f".tmp-d-{ended.pid}-00000000").mkdir()
+    (tmp_path / f".tmp-d-{os.getpid()}-00000000").mkdir()
+    (tmp_path / f".tmp-other-{ended.pid}-00000000").mkdir()
+    with storage.atomic_directory(tmp_path / "d"):
+        pass
+    assert names(tmp_path) == [f".tmp-d-{os.getpid()}-00000000", f".tmp-other-{ended.pid}-00000000", "d"]
+
+
+def test_json_comes_back_and_a_nan_is_refused(tmp_path):
+    storage.write_json(tmp_path / "a.json", {"ü": [1, 0.5, None]})
+    assert storage.read_json(tmp_path / "a.json") == {"ü": [1, 0.5, None]}
+    with pytest.raises(ValueError, match="Out of range float"):
+        storage.write_json(tmp_path / "b.json", {"loss": math.nan})
+    assert names(tmp_path) == ["a.json"]
+
+
+def test_json_that_cannot_be_read(tmp_path):
+    with pytest.raises(InputError, match=r"none\.json is missing"):
+        storage.read_json(tmp_path / "none.json")
+    (tmp_path / "a.json").write_text('{"half": ')
+    with pytest.raises(InputError, match=r"a\.json is damaged .*; make it again"):
+        storage.read_json(tmp_path / "a.json")
+    with pytest.raises(InputError, match=r"a\.json is a file, not a directory"):
+        storage.read_json(tmp_path / "a.json" / "b.json")
+
+
+def test_lock_refuses_a_second_process_and_names_the_holder(tmp_path):
+    code = (
+        "import sys\nfrom rd_tf import storage\nfrom rd_tf.errors import InputError\n"
+        "try:\n    with storage.directory_lock(sys.argv[1]): print('held')\n"
+        "except InputError as error: print(error)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "run")]
+
+    def try_it() -> str:
+        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout.strip()
+
+    with storage.directory_lock(tmp_path / "run"):
+        assert try_it() == f"{tmp_path / 'run'} is in use by process {os.getpid()}; wait for it or name another one"
+    assert try_it() == "held"
+
+
+def test_lock_of_a_file_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file is a file, not a directory"), storage.directory_lock(tmp_path / "file"):
+        pass

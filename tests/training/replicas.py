@@ -1,0 +1,52 @@
+"""Trains a few steps on 1 or 2 logical CPUs and prints losses and weights; run by test_step.py."""
+
+import json
+import sys
+
+import numpy as np
+import tensorflow as tf
+
+from rd_tf.data.batches import TrainingBatches
+from rd_tf.data.unseen_item_sampler import UnseenItemSampler
+from rd_tf.data.windows import Windows
+from rd_tf.models.caser import Caser
+from rd_tf.training.adam_l2 import AdamL2
+from rd_tf.training.step import Distillation, TrainStep
+from rd_tf.training.trainer import Trainer
+
+
+class FixedSampler(UnseenItemSampler):
+    """Draws that depend on the user alone, so that any number of replicas draws the same."""
+
+    def sample(self, users, count, seed):
+        return tf.cast(tf.cast(users, tf.int32)[:, None] * 7 % 20 + tf.range(count) + 1, tf.int32)
+
+
+def main(replicas: int) -> None:
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * replicas)
+    names = [f"CPU:{number}" for number in range(replicas)]
+    strategy = tf.distribute.MirroredStrategy(names) if replicas > 1 else tf.distribute.get_strategy()
+    random = np.random.default_rng(0)
+    rows = 21
+    windows = Windows(
+        users=np.sort(random.integers(0, 6, rows)).astype("int32"),
+        positions=np.arange(rows, dtype="int32"),
+        sequences=random.integers(0, 31, (rows, 3)).astype("int32"),
+        targets=random.integers(1, 31, (rows, 1)).astype("int32"),
+    )
+    teacher = random.integers(1, 31, (rows, 4)).astype("int32")
+    sampler = FixedSampler(windows.users, windows.targets[:, 0], 6, 30)
+    batches = TrainingBatches(windows, sampler, 8, 2, 0, teacher, 5)
+    with strategy.scope():
+        model = Caser(6, 30, 3, 4, dropout=0.0)
+        optimizer = AdamL2(0.01, l2=1e-3)
+        optimizer.build(model.trainable_variables)
+    step = TrainStep(model, optimizer, Distillation(discrepancy_start_epoch=1))
+    losses = [report.means["loss"] for report in Trainer(step, batches, strategy, 2).epochs(3)]
+    weights = [np.asarray(weight).ravel().tolist() for weight in model.get_weights()]
+    print(json.dumps({"replicas": strategy.num_replicas_in_sync, "losses": losses, "weights": weights}))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

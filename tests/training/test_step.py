@@ -1,0 +1,125 @@
+"""The training step: its losses by an oracle, and the same step on any number of replicas."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from rd_tf.models.caser import Caser
+from rd_tf.training.adam_l2 import AdamL2
+from rd_tf.training.step import REPORTED, Distillation, TrainStep
+
+BATCH = {
+    "user": tf.constant([0, 1, 2, 1]),
+    "sequence": tf.constant([[1, 2], [3, 4], [0, 5], [6, 7]]),
+    "items": tf.constant([[3, 8, 9], [5, 1, 2], [6, 1, 9], [8, 3, 3]]),
+    "labels": tf.constant([[1.0, 0, 0]] * 4),
+    "teacher_items": tf.constant([[4, 5], [6, 7], [1, 2], [9, 1]]),
+    "sampled_items": tf.constant([[1, 2, 3], [8, 9, 1], [3, 4, 7], [2, 4, 5]]),
+    "global_size": tf.constant(4),
+}
+
+
+def tiny(**changed):
+    model = Caser(num_users=3, num_items=9, sequence_length=2, dim=3, dropout=0.0, **changed)
+    # Scores at the start are all near zero; these are not.
+    random = np.random.default_rng(1)
+    model.item_table.assign(random.normal(size=model.item_table.shape))
+    model.item_bias.assign(random.normal(size=model.item_bias.shape))
+    return model
+
+
+def run(distillation, with_discrepancy, model=None, optimizer=None):
+    model = model or tiny()
+    step = TrainStep(model, optimizer or AdamL2(0.01), distillation)
+    return dict(zip(REPORTED, step(BATCH, with_discrepancy).numpy(), strict=True)), model
+
+
+def oracle(distillation, with_discrepancy):
+    scores = np.asarray(tiny().score_all(tiny().encode(BATCH["user"], BATCH["sequence"])), "float64")
+    row = np.arange(4)[:, None]
+    ranked, taught = scores[row, BATCH["items"].numpy()], scores[row, BATCH["teacher_items"].numpy()]
+    softplus = lambda x: np.log1p(np.exp(x))  # noqa: E731
+    ranking = np.sum(softplus(np.where(BATCH["labels"] == 1, -ranked, ranked)), 1).mean()
+    weight = np.exp([-1 / distillation.position_temperature, -2 / distillation.position_temperature])
+    weight = np.tile(weight / weight.sum(), (4, 1))
+    if with_discrepancy:
+        if distillation.exact_rank:
+            rank = (scores[:, None, :] > taught[:, :, None]).sum(-1)
+        else:
+            sampled = scores[row, BATCH["sampled_items"].numpy()]
+            rank = np.floor(9 * np.float32((sampled[:, None, :] > taught[:, :, None]).mean(-1)))
+        weight = weight * np.tanh(np.maximum(0, distillation.discrepancy_sharpness * (rank - np.arange(2))))
+    distilled = np.sum(weight * softplus(-taught), 1).mean()
+    loss = ranking + distillation.alpha * distilled
+    return dict(zip(REPORTED, [loss, ranking, distilled, weight.mean(), (weight == 0).mean()], strict=True))
+
+
+@pytest.mark.parametrize("with_discrepancy", [False, True])
+@pytest.mark.parametrize("exact_rank", [False, True])
+def test_losses_and_weights_equal_a_slow_oracle(with_discrepancy, exact_rank):
+    distillation = Distillation(alpha=0.5, position_temperature=2.0, discrepancy_sharpness=0.3, exact_rank=exact_rank)
+    reported, _ = run(distillation, with_discrepancy)
+    expected = oracle(distillation, with_discrepancy)
+    for name in REPORTED:
+        assert reported[name] == pytest.approx(expected[name], rel=1e-5), name
+
+
+def test_without_distillation_the_teachers_rows_are_not_touched():
+    reported, model = run(None, False)
+    assert reported["loss"] == reported["ranking_loss"]
+    assert reported["distillation_loss"] == 0
+    untouched = np.setdiff1d(np.arange(10), BATCH["items"].numpy())
+    np.testing.assert_array_equal(np.asarray(model.item_table)[untouched], np.asarray(tiny().item_table)[untouched])
+
+
+def test_alpha_zero_trains_as_without_a_teacher():
+    _, alone = run(None, False)
+    _, taught = run(Distillation(alpha=0.0), True)
+    for a, b in zip(alone.get_weights(), taught.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-7)
+
+
+def test_rank_samples_get_no_gradient():
+    with_samples, _ = run(Distillation(exact_rank=True), True)
+    assert np.isfinite(with_samples["loss"])
+    _, model = run(Distillation(), True)
+    only_sampled = np.setdiff1d(
+        BATCH["sampled_items"].numpy(), np.concatenate([BATCH["items"].numpy(), BATCH["teacher_items"].numpy()], 1)
+    )
+    np.testing.assert_array_equal(
+        np.asarray(model.item_table)[only_sampled], np.asarray(tiny().item_table)[only_sampled]
+    )
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_stays_close_to_float32(policy):
+    model = tiny(dtype=policy)
+    optimizer = AdamL2(0.01)
+    if policy == "mixed_float16":
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    optimizer.build(model.trainable_variables)
+    reported, _ = run(Distillation(), True, model, optimizer)
+    expected, reference = run(Distillation(), True)
+    assert reported["loss"] == pytest.approx(expected["loss"], rel=0.02)
+    assert all(weight.dtype == np.float32 for weight in model.get_weights())
+    np.testing.assert_allclose(model.item_bias, reference.item_bias, atol=2e-3)
+
+
+def test_two_replicas_take_the_step_of_one_device():
+    # Logical devices must be made before TensorFlow starts, so each world has a process of its own.
+    script = Path(__file__).parent / "replicas.py"
+    outputs = [
+        json.loads(subprocess.run([sys.executable, script, n], capture_output=True, text=True, check=True).stdout)
+        for n in ("1", "2")
+    ]
+    alone, shared = outputs
+    assert (alone["replicas"], shared["replicas"]) == (1, 2)
+    np.testing.assert_allclose(alone["losses"], shared["losses"], rtol=1e-5)
+    for a, b in zip(alone["weights"], shared["weights"], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
