@@ -20,7 +20,7 @@ def distill(**flags: Any) -> dict[str, Any]:
     """Prepares data, trains a teacher, a student alone and a student distilled from the teacher, and exports the last.
 
     With --format=synthetic or --input the dataset directory --dataset is made first, unless it is there. Runs lie under
-    --run_dir as seed-<seed>/teacher, student and distilled; each finished one is kept on the next call, --force does all
+    --run_dir as seed-<seed>/teacher, student and distilled; a finished one is kept on the next call, --force does all
     again. --teacher names a finished teacher run to distil from in place of training one.
     """
     seeds = _seeds(flags["seeds"])

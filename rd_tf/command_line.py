@@ -3,6 +3,7 @@
 import errno
 import inspect
 import os
+import re
 import signal
 import sys
 import textwrap
@@ -18,6 +19,7 @@ Command = Callable[..., Any]
 Flags = dict[str, Any]
 _HELP = ("--help", "-help", "-h", "--helpfull", "--helpshort", "-?")
 NO_SPACE = "No space left on device"
+_PATH_TROUBLE = (PermissionError, IsADirectoryError, NotADirectoryError, FileNotFoundError, FileExistsError)
 
 
 def parameter_names(command: Command) -> list[str]:
@@ -96,14 +98,14 @@ def run(command: Command, arguments: Sequence[str] | None = None) -> NoReturn:
 def help_text(command: Command, program: str) -> str:
     """What `--help` prints: the command's purpose and every flag with its default."""
     values = _define(parameter_names(command))
-    lines = [f"Usage: {program} --flag=value ... [--flagfile=FILE]", "", inspect.getdoc(command) or "", "", "Flags:"]
+    # The sections after the text are for callers in Python.
+    purpose = re.split(r"\n\n(?:Args|Returns|Raises):", inspect.getdoc(command) or "")[0]
+    lines = [f"Usage: {program} --flag=value ... [--flagfile=FILE]", "", purpose, "", "Flags:"]
     for name in parameter_names(command):
         flag = values[name]
         kind = "[no]" if isinstance(flag.default, bool) else ""
         lines.append(f"  --{kind}{name}  (default: {_as_text(flag.default) or 'empty'})")
         described = flag.help
-        if isinstance(flag.parser, flags.EnumParser):
-            described += f" One of {', '.join(flag.parser.enum_values)}."
         syntax = getattr(flag.parser, "syntactic_help", "")
         if isinstance(flag.parser, flags.IntegerParser | flags.FloatParser) and syntax:
             described += f" ({syntax.removeprefix('a ').removeprefix('an ')})"
@@ -135,10 +137,7 @@ def _machine_trouble(error: Exception) -> str | None:
     if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or NO_SPACE in str(error):
         file = getattr(error, "filename", None)
         return f"no space left on the disk{f' for {file}' if file else ''}; free some and run the same command again"
-    if (
-        isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError | FileNotFoundError)
-        and error.filename
-    ):
+    if isinstance(error, _PATH_TROUBLE) and error.filename:
         return f"{error.filename}: {(error.strerror or 'cannot be used').lower()}; name another path or mend this one"
     return None
 

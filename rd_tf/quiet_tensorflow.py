@@ -7,8 +7,8 @@ import sys
 def import_quietly() -> None:
     """Imports TensorFlow and finds its devices while file descriptor 2 points nowhere.
 
-    The lines about oneDNN and a missing GPU driver are written before TF_CPP_MIN_LOG_LEVEL is looked at, so the variable
-    alone does not silence them. Python exceptions are not lost: they are raised here and printed by whoever catches them.
+    Lines about oneDNN and a missing GPU driver are written before TF_CPP_MIN_LOG_LEVEL is looked at, so the variable
+    alone does not silence them. Python exceptions are not lost: whoever catches them prints them later.
     """
     if "tensorflow" in sys.modules:
         return

@@ -57,7 +57,7 @@ def _remove_leftovers(path: Path) -> None:
 
 @contextlib.contextmanager
 def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yields a temporary path to write; the file appears under `path`, fsynced, when the block ends without an error."""
+    """Yields a temporary path to write; the file appears, fsynced, when the block ends without an error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path)
@@ -93,6 +93,8 @@ def atomic_directory(path: str | os.PathLike[str], replace: bool = False) -> Ite
         for file in temporary.rglob("*"):
             _fsync(file)
         _fsync(temporary)
+        if path.exists() and not replace:
+            raise InputError(f"{path} was made by another process meanwhile; name another directory")
         if path.exists():
             old = _temporary_sibling(path)
             os.rename(path, old)

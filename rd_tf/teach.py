@@ -7,7 +7,7 @@ from rd_tf.errors import InputError
 def teach(*, teacher: str, dataset: str, cache: str, k: int, mask: str, block_size: int, force: bool) -> str:
     """Writes the teacher cache: the top-K items, with scores, of every window that the teacher was trained on.
 
-    The windows are those of the teacher's own split, L and T, so a student that is trained on the same split of the same
+    The windows are those of the teacher's own split, L and T, so a student trained on the same split of the same
     dataset finds a row for each of its windows. --teacher names the teacher's run directory. A cache that exists and
     belongs to this teacher is kept.
     """

@@ -17,9 +17,9 @@ _HOUR = 3600
 def synthetic_interactions(num_users: int, num_items: int, mean_visits: float, seed: int) -> Interactions:
     """Simulates a city.
 
-    Places lie in districts and belong to categories; their popularity has a long tail (Zipf). A user lives in a district
-    and has a taste, a distribution over categories. Each visit follows a habit, one of the few places that people go to
-    after the last one (a Markov chain over places), or the user's taste, in the home district or the next one.
+    Places lie in districts and belong to categories; their popularity has a long tail (Zipf). A user lives in a
+    district and has a taste, a distribution over categories. Each visit follows a habit, one of the few places that
+    people go to after the last one (a Markov chain over places), or the user's taste, at home or in the next district.
 
     Args:
         num_users: number of users.

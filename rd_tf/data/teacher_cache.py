@@ -120,7 +120,7 @@ def load_teacher_cache(directory: str | os.PathLike[str], key: CacheKey, k: int)
         k: K; a cache with longer lists gives their first K items.
 
     Raises:
-        InputError: it is no cache, damaged, of another dataset, split, L, T, teacher or mask, or its lists are too short.
+        InputError: it is no cache, damaged, of another dataset, split, L, T, teacher or mask, or its lists are short.
     """
     path = Path(directory)
     if not is_teacher_cache(path):
@@ -148,7 +148,8 @@ def load_teacher_cache(directory: str | os.PathLike[str], key: CacheKey, k: int)
     shape = (manifest["rows"], manifest["k"])
     if items.shape != shape or scores.shape != shape:
         raise InputError(
-            f"teacher cache {path} is damaged: its arrays are not {shape[0]} x {shape[1]}; make it again with python -m rd_tf.teach"
+            f"teacher cache {path} is damaged: its arrays are not {shape[0]} x {shape[1]}; "
+            "make it again with python -m rd_tf.teach"
         )
     return TeacherCache(items[:, :k], scores[:, :k], manifest)
 

@@ -117,7 +117,7 @@ class SequenceRanker(keras.Model, abc.ABC):
         return items, scores
 
     def call(self, inputs: dict[str, Tensor], training: bool = False) -> Tensor:
-        """Scores `inputs["items"]` `[batch, n]` for `inputs["user"]` and `inputs["sequence"]`; all items without them."""
+        """Scores `inputs["items"]`, or all items, for `inputs["user"]` and `inputs["sequence"]`."""
         query = self.encode(inputs["user"], inputs["sequence"], training=training)
         return self.score(query, inputs["items"]) if "items" in inputs else self.score_all(query)
 
@@ -137,6 +137,8 @@ def exclude_items(scores: Tensor, exclude: Tensor) -> Tensor:
         `[batch, num_items + 1] float32`.
     """
     batch, columns = ops.shape(scores)[0], ops.shape(scores)[1]
-    flat = ops.reshape(ops.expand_dims(ops.arange(batch, dtype="int32"), -1) * columns + exclude, (-1, 1))
+    # int64: 2,200 rows of a million items are more cells than int32 counts.
+    first = ops.expand_dims(ops.arange(batch, dtype="int64"), -1) * ops.cast(columns, "int64")
+    flat = ops.reshape(first + ops.cast(exclude, "int64"), (-1, 1))
     blocked = ops.full((ops.shape(flat)[0],), -float("inf"), dtype="float32")
     return ops.reshape(ops.scatter_update(ops.reshape(scores, (-1,)), flat, blocked), (batch, columns))

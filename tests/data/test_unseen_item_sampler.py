@@ -18,7 +18,7 @@ def sampler():
 def test_every_unseen_item_is_drawn_and_none_that_was_seen():
     drawn = sampler().sample(tf.range(4), 2000, tf.constant([1, 2])).numpy()
     for user in range(4):
-        assert set(drawn[user].tolist()) == set(range(1, 11)) - set(ITEMS[USERS == user].tolist())
+        assert set(drawn[user].tolist()) == set(range(1, 11)) - set(ITEMS[user == USERS].tolist())
 
 
 def test_draws_are_uniform():

@@ -60,7 +60,7 @@ def test_lists_equal_a_slow_oracle(mask, block_size):
     for row in range(37):
         hidden = {
             "target": windows.targets[row],
-            "seen": ITEMS[USERS == windows.users[row]],
+            "seen": ITEMS[windows.users[row] == USERS],
             "none": [],
         }[mask]
         everything[row, np.array([0, *hidden])] = -np.inf

@@ -1,6 +1,7 @@
 """The training step: its losses by an oracle, and the same step on any number of replicas."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -114,8 +115,9 @@ def test_mixed_precision_stays_close_to_float32(policy):
 def test_two_replicas_take_the_step_of_one_device():
     # Logical devices must be made before TensorFlow starts, so each world has a process of its own.
     script = Path(__file__).parent / "replicas.py"
+    environment = {**os.environ, "PYTHONPATH": str(script.parents[2])}
     outputs = [
-        json.loads(subprocess.run([sys.executable, script, n], capture_output=True, text=True, check=True).stdout)
+        json.loads(subprocess.run([sys.executable, script, n], env=environment, capture_output=True, check=True).stdout)
         for n in ("1", "2")
     ]
     alone, shared = outputs

@@ -1,0 +1,85 @@
+"""The whole job on a tiny world: what it prints and leaves, and that a second call reuses it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipelines.distill import distill
+from rd_tf import command_line
+from rd_tf.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def flags(tmp_path_factory):
+    root = tmp_path_factory.mktemp("pipeline")
+    arguments = [
+        "--format=synthetic",
+        "--synthetic_users=60",
+        "--synthetic_items=80",
+        "--synthetic_visits=30",
+        f"--dataset={root / 'data'}",
+        f"--run_dir={root / 'runs'}",
+        f"--export_dir={root / 'exports'}",
+        f"--results={root / 'results'}",
+        "--export_k=5",
+        "--seeds=0,1",
+        "--epochs=2",
+        "--teacher_dim=8",
+        "--student_dim=4",
+        "--k=5",
+        "--batch_size=64",
+        "--discrepancy_start_epoch=1",
+    ]
+    return command_line.parse(distill, arguments)
+
+
+@pytest.fixture(scope="module")
+def first(flags):
+    return distill(**flags)
+
+
+def test_three_models_of_every_seed_are_trained_and_reported(first, flags):
+    root = Path(flags["run_dir"])
+    for seed in (0, 1):
+        for role in ("teacher", "student", "distilled"):
+            assert (root / f"seed-{seed}" / role / "manifest.json").is_file()
+    roles = first["roles"]
+    assert (roles["teacher"]["dim"], roles["student"]["dim"], roles["distilled"]["dim"]) == (8, 4, 4)
+    assert roles["student"]["parameters"] == roles["distilled"]["parameters"] < roles["teacher"]["parameters"]
+    by_seed = [roles["distilled"]["by_seed"][seed]["map"] for seed in ("0", "1")]
+    assert roles["distilled"]["metrics"]["map"] == pytest.approx(sum(by_seed) / 2)
+    assert json.loads((root / "report.json").read_text()) == first
+
+
+def test_the_evidence_is_copied_without_the_weights(first, flags):
+    results = Path(flags["results"])
+    names = {path.name for path in (results / "seed-1" / "distilled").iterdir()}
+    assert names == {"flags.cfg", "metrics.json", "history.csv", "log.txt", "manifest.json"}
+    assert (results / "curves.png").stat().st_size > 10_000
+
+
+def test_the_student_is_exported(first):
+    assert (Path(first["export"]) / "saved_model.pb").is_file()
+
+
+def test_a_second_call_keeps_every_stage(first, flags, capsys):
+    again = distill(**flags)
+    said = capsys.readouterr().out
+    assert said.count("run kept") == 6
+    assert "dataset kept" in said
+    assert "export kept" in said
+    assert again == first
+
+
+def test_a_given_teacher_is_used(first, flags, tmp_path):
+    teacher = str(Path(flags["run_dir"]) / "seed-0" / "teacher")
+    report = distill(**{**flags, "run_dir": str(tmp_path), "teacher": teacher, "seeds": ["0"], "results": ""})
+    assert not (tmp_path / "seed-0" / "teacher").exists()
+    assert report["roles"]["distilled"]["by_seed"]["0"] == first["roles"]["distilled"]["by_seed"]["0"]
+
+
+@pytest.mark.parametrize("seeds", [["x"], ["1", "1"], []])
+def test_bad_seeds_are_refused(flags, seeds):
+    with pytest.raises(InputError, match="seeds are different whole numbers from 0"):
+        distill(**{**flags, "seeds": seeds})

@@ -1,0 +1,130 @@
+"""Commands as a user meets them: help, usage errors, one sentence for trouble."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rd_tf import command_line
+from rd_tf.errors import InputError
+from rd_tf.train import train
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = ["rd_tf.prepare", "rd_tf.train", "rd_tf.teach", "rd_tf.evaluate", "rd_tf.export", "pipelines.distill"]
+
+
+def call(module, *arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments], cwd=ROOT, capture_output=True, text=True, **options
+    )
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+def test_help_lists_every_flag_with_its_default_and_imports_no_tensorflow(module):
+    ended = call(module, "--help", env={**os.environ, "PYTHONPROFILEIMPORTTIME": "1"})
+    assert ended.returncode == 0
+    assert f"Usage: python -m {module}" in ended.stdout
+    assert "--dataset  (default: empty)" in ended.stdout
+    assert "tensorflow" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--dmi=3", "Unknown flag 'dmi'"),
+        ("--dim=0", "flag --dim=0: 0 is not an integer in the range [1, 65536]"),
+        ("--dim=wide", "flag --dim=wide"),
+        ("--split=dev", "flag --split=dev: value should be one of <validation|test>"),
+        ("--dropout=1.5", "flag --dropout=1.5: 1.5 is not a number in the range [0.0, 0.999]"),
+        ("run", "unexpected word 'run'; every setting is a flag"),
+        ("--flagfile=/nowhere.cfg", "Unable to open flagfile"),
+    ],
+)
+def test_a_usage_error_is_one_sentence_and_exit_code_2(argument, message):
+    ended = call("rd_tf.train", argument)
+    assert ended.returncode == 2
+    assert message in ended.stderr
+    assert ended.stderr.startswith("error: ")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_a_flagfile_is_read_and_a_later_flag_wins(tmp_path):
+    (tmp_path / "some.cfg").write_text("# a comment\n--dim=7\n--split=validation\n")
+    values = command_line.parse(train, [f"--flagfile={tmp_path / 'some.cfg'}", "--dim=9"])
+    assert (values["dim"], values["split"], values["epochs"]) == (9, "validation", 50)
+
+
+def test_flag_lines_read_back_as_the_same_flags():
+    values = command_line.parse(train, ["--dim=3", "--l2=0.5", "--exact_rank", "--cutoffs=1,2"])
+    assert command_line.parse(train, command_line.flag_lines(values).splitlines()) == values
+
+
+def test_a_missing_dataset_is_one_sentence_and_exit_code_1(tmp_path):
+    ended = call("rd_tf.train", "--dataset=/nowhere", f"--run_dir={tmp_path / 'run'}")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == "error: --dataset=/nowhere is not a directory; make one with python -m rd_tf.prepare\n"
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_directory_in_use_is_refused_with_the_process_named(tiny_dataset, tmp_path):
+    held = (
+        "import sys, time; from rd_tf import storage\n"
+        "with storage.directory_lock(sys.argv[1]): print(1, flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", held, tmp_path], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        holder.stdout.readline()
+        ended = call("rd_tf.train", f"--dataset={tiny_dataset}", f"--run_dir={tmp_path}")
+        assert ended.returncode == 1
+        assert f"{tmp_path} is in use by process {holder.pid}" in ended.stderr
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+@pytest.mark.parametrize(
+    ("trouble", "sentence"),
+    [
+        (InputError("the file is\n  wrong"), "error: the file is wrong\n"),
+        (OSError(28, "No space left on device", "/d/x"), "error: no space left on the disk for /d/x; free some and"),
+        (RuntimeError("h5: errno = 28, 'No space left on device'"), "error: no space left on the disk; free some"),
+        (PermissionError(13, "Permission denied", "/d/x"), "error: /d/x: permission denied; name another path"),
+    ],
+)
+def test_trouble_is_one_sentence_and_exit_code_1(trouble, sentence, capsys):
+    def command(*, dataset: str) -> None:
+        raise trouble
+
+    with pytest.raises(SystemExit) as ended:
+        command_line.run(command, [])
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.startswith(sentence)
+
+
+def test_a_bug_keeps_its_traceback():
+    def command(*, dataset: str) -> None:
+        raise KeyError("bug")
+
+    with pytest.raises(KeyError):
+        command_line.run(command, [])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(tiny_dataset, tmp_path):
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96k", "tmpfs", tmp_path], capture_output=True).returncode:
+        pytest.skip("this machine does not let us mount a small disk")
+    try:
+        small = ("--epochs=1", "--dim=16", "--cutoffs=3")
+        ended = call("rd_tf.train", f"--dataset={tiny_dataset}", f"--run_dir={tmp_path}/run", *small)
+        assert ended.returncode == 1, ended.stderr
+        assert ended.stderr.splitlines()[-1].startswith("error: no space left on the disk")
+        assert "Traceback" not in ended.stderr
+        left = {path.name for path in (tmp_path / "run").iterdir()}
+        assert "manifest.json" not in left
+        assert not [name for name in left if name.startswith(".tmp-")]
+    finally:
+        time.sleep(0.1)
+        subprocess.run(["umount", "-l", tmp_path], check=True)

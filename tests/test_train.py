@@ -1,0 +1,159 @@
+"""A training run: what it leaves, that it repeats, that it distils, what it refuses."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rd_tf import command_line
+from rd_tf.errors import InputError
+from rd_tf.models.storage import load_model
+from rd_tf.prepare import prepare
+from rd_tf.teach import teach
+from rd_tf.train import train
+
+
+def manifest(run):
+    return json.loads((Path(run) / "manifest.json").read_text())
+
+
+def history(run):
+    with open(Path(run) / "history.csv") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_leaves_what_the_contract_says(tiny_teacher, tiny_dataset):
+    run = Path(tiny_teacher)
+    names = {"flags.cfg", "metrics.json", "history.csv", "model.weights.h5", "tensorboard", "manifest.json", "log.txt"}
+    assert names <= {path.name for path in run.iterdir()}
+    found = manifest(run)
+    assert found["dataset"]["fingerprint"] == manifest(tiny_dataset)["fingerprint"]
+    assert found["model"]["parameters"] == load_model(run).count_params()
+    assert found["peak_memory_bytes"] > 0
+    metrics = json.loads((run / "metrics.json").read_text())["metrics"]
+    assert {"map", "precision@3", "recall@5", "ndcg@3", "ndcg_tang@5", "hit_rate@3", "mrr@5"} <= metrics.keys()
+    assert [row["epoch"] for row in history(run)] == ["1", "2"]
+
+
+def test_the_flagfile_of_a_run_repeats_it_bit_for_bit(tiny_student, tmp_path):
+    flagfile = Path(tiny_student) / "flags.cfg"
+    again = command_line.parse(train, [f"--flagfile={flagfile}", f"--run_dir={tmp_path / 'again'}"])
+    train(**again)
+    assert manifest(tmp_path / "again")["model"]["fingerprint"] == manifest(tiny_student)["model"]["fingerprint"]
+
+
+def test_another_seed_gives_other_weights(tiny_teacher, tiny_dataset, train_flags, tmp_path):
+    train(**train_flags(dataset=tiny_dataset, run_dir=str(tmp_path), seed=1))
+    assert manifest(tmp_path)["model"]["fingerprint"] != manifest(tiny_teacher)["model"]["fingerprint"]
+
+
+def test_a_distilled_run_reports_distillation_and_overlap(tiny_student, tiny_teacher):
+    rows = history(tiny_student)
+    assert all(float(row["train/distillation_loss"]) > 0 for row in rows)
+    # The first epoch has w^a alone, which sums to 1 over K = 5; in the second w^b makes some weights zero.
+    assert float(rows[0]["train/mean_weight"]) == pytest.approx(0.2)
+    assert float(rows[0]["train/zero_weight_share"]) == 0
+    assert float(rows[1]["train/zero_weight_share"]) > 0
+    assert 0 < float(rows[1]["distillation/overlap@5"]) <= 1
+    assert manifest(tiny_student)["teacher"]["teacher"] == manifest(tiny_teacher)["model"]["fingerprint"]
+
+
+def test_tensorboard_holds_scalars_histograms_and_flags(tiny_student):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(Path(tiny_student) / "tensorboard"), size_guidance={"tensors": 0})
+    events.Reload()
+    tags = set(events.Tags()["tensors"])
+    assert {"train/loss", "train/distillation_loss", "train/mean_weight", "distillation/overlap@5", "test/map"} <= tags
+    assert {"flags", "weights/item_table"} <= tags
+
+
+def test_validation_keeps_the_best_epoch(tiny_dataset, train_flags, tmp_path):
+    train(**train_flags(dataset=tiny_dataset, run_dir=str(tmp_path), split="validation", epochs=6, validate_every=1))
+    maps = [float(row["validation/map"]) for row in history(tmp_path)]
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["epoch"] == manifest(tmp_path)["epoch"] == int(np.argmax(maps)) + 1
+    assert metrics["metrics"]["map"] == pytest.approx(max(maps), rel=1e-4)
+
+
+def test_the_test_split_is_not_read_between_epochs(tiny_teacher):
+    assert not [name for name in history(tiny_teacher)[0] if "map" in name or "precision" in name]
+
+
+def test_a_finished_run_is_kept_and_other_flags_are_refused(tiny_teacher, tiny_dataset, train_flags, capsys):
+    weights = Path(tiny_teacher) / "model.weights.h5"
+    before = weights.stat().st_mtime_ns
+    train(**train_flags(dataset=tiny_dataset, run_dir=tiny_teacher))
+    assert "run kept" in capsys.readouterr().out
+    with pytest.raises(InputError, match="holds a finished run with --dim=8, not 9; name another directory"):
+        train(**train_flags(dataset=tiny_dataset, run_dir=tiny_teacher, dim=9))
+    assert weights.stat().st_mtime_ns == before
+
+
+def test_exact_rank_and_renormalized_weights_and_seen_mask_train(tiny_dataset, tiny_teacher, train_flags, tmp_path):
+    chosen = {"exact_rank": True, "renormalize_weights": True, "mask": "seen"}
+    train(**train_flags(dataset=tiny_dataset, run_dir=str(tmp_path), teacher=tiny_teacher, **chosen))
+    weight = float(history(tmp_path)[1]["train/mean_weight"])
+    # Rows whose weights are all zero stay zero, so the mean is at most 1 / K.
+    assert 0 < weight <= 0.2 + 1e-6
+
+
+def test_a_cache_made_by_teach_serves_as_the_teacher(tiny_dataset, tiny_teacher, tiny_student, train_flags, tmp_path):
+    cache = teach(
+        teacher=tiny_teacher,
+        dataset=tiny_dataset,
+        cache=str(tmp_path / "c"),
+        k=5,
+        mask="target",
+        block_size=7,
+        force=False,
+    )
+    train(**train_flags(dataset=tiny_dataset, run_dir=str(tmp_path / "run"), teacher=cache, dim=4))
+    assert manifest(tmp_path / "run")["model"]["fingerprint"] == manifest(tiny_student)["model"]["fingerprint"]
+
+
+def test_mixed_precision_trains_and_evaluates(tiny_dataset, train_flags, tmp_path):
+    train(**train_flags(dataset=tiny_dataset, run_dir=str(tmp_path), dtype_policy="mixed_bfloat16"))
+    assert load_model(tmp_path).compute_dtype == "bfloat16"
+
+
+@pytest.fixture(scope="module")
+def other_dataset(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "other"
+    flags = command_line.default_flags(prepare)
+    prepare(**command_line.choose(prepare, flags, format="synthetic", dataset=str(path), synthetic_users=50, seed=9))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"dataset": ""}, "--dataset is empty; name a dataset directory"),
+        ({"run_dir": ""}, "--run_dir is empty; name a directory for the run"),
+        ({"dataset": "/nowhere"}, "--dataset=/nowhere is not a directory; make one with python -m rd_tf.prepare"),
+        ({"teacher": "/nowhere"}, "--teacher=/nowhere is not a directory; name a teacher's run directory"),
+        ({"teacher": "TEACHER", "split": "validation"}, "was trained with --split=test, but this run has --split=val"),
+        ({"teacher": "TEACHER", "sequence_length": 4}, "was made for L 5, but L 4 is needed"),
+        ({"teacher": "TEACHER", "k": 1000}, "--k=1000 is larger than the catalogue of .* items"),
+        ({"teacher": "TEACHER", "dataset": "OTHER"}, "was trained on the dataset [0-9a-f]{16}, but .* is [0-9a-f]{16}"),
+        ({"vertical_filters": 0, "horizontal_filters": 0}, "leave Caser without filters"),
+        ({"cutoffs": ["3", "x"]}, "--cutoffs=3,x: 'x' is not a whole number"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_in_one_sentence(
+    changed, message, tiny_dataset, tiny_teacher, other_dataset, train_flags, tmp_path
+):
+    places = {"TEACHER": tiny_teacher, "OTHER": other_dataset}
+    changed = {name: places.get(value, value) if isinstance(value, str) else value for name, value in changed.items()}
+    with pytest.raises(InputError, match=message) as caught:
+        train(**train_flags(**{"dataset": tiny_dataset, "run_dir": str(tmp_path / "run"), **changed}))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run" / "manifest.json").exists()
+
+
+def test_a_learning_rate_that_diverges_stops_and_says_when(tiny_dataset, train_flags, tmp_path):
+    with pytest.raises(InputError, match=r"the loss is not finite in epoch \d+, before step \d+ of \d+"):
+        train(**train_flags(dataset=tiny_dataset, run_dir=str(tmp_path), learning_rate=1e38, epochs=5))
+    assert not (tmp_path / "manifest.json").exists()
