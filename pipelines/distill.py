@@ -12,7 +12,7 @@ from rd_tf.train import train
 
 ROLES = ("teacher", "student", "distilled")
 # Flags of the stages that the pipeline sets itself.
-_OWN = {"teacher_dim", "student_dim", "seeds", "results"}
+_OWN = {"teacher_dim", "student_dim", "teacher_epochs", "seeds", "results"}
 _SET_HERE = {"dim", "seed"}
 
 
@@ -75,7 +75,11 @@ def _train_three(directory: Path, seed: int, flags: dict[str, Any]) -> dict[str,
     if given:
         paths["teacher"] = Path(given)
     stages = {
-        "teacher": {"dim": flags["teacher_dim"], "teacher": ""},
+        "teacher": {
+            "dim": flags["teacher_dim"],
+            "teacher": "",
+            "epochs": flags["teacher_epochs"] or flags["epochs"],
+        },
         "student": {"dim": flags["student_dim"], "teacher": ""},
         "distilled": {"dim": flags["student_dim"], "teacher": str(paths["teacher"])},
     }

@@ -100,6 +100,7 @@ FLAGS: dict[str, Define] = dict(
         # Pipelines.
         _whole("teacher_dim", 100, 1, "d of the teacher.", 65536),
         _whole("student_dim", 50, 1, "d of the students.", 65536),
+        _whole("teacher_epochs", 0, 0, "Passes over all windows for the teacher. 0: as many as --epochs."),
         _texts("seeds", ["0"], "Seeds to run, one after another; the table shows their mean."),
         _text("results", "", "Directory that gets a copy of every run's flags, metrics, history, log and manifest, and the report. Empty: no copy."),
     ]
