@@ -1,10 +1,5 @@
 """Training, evaluation, the teacher cache and the export give the same scores for the same user and sequence."""
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import tensorflow as tf
 
@@ -16,6 +11,7 @@ from rd_tf.data.windows import last_sequences, make_windows
 from rd_tf.evaluation.ranks import model_score
 from rd_tf.export import export
 from rd_tf.models.storage import load_model
+from rd_tf.serving.savedmodel_check import run_saved_model
 from rd_tf.teach import teach
 
 ROWS = np.array([0, 7, 100, 31])
@@ -67,11 +63,12 @@ def test_training_and_the_export_agree(tiny_student, tiny_dataset, tmp_path):
     users = np.array([0, 3, 11], "int32")
     sequences = last_sequences(interactions, train, 5)[users]
     raw = [[interactions.item_ids[i - 1] if i else "" for i in row] for row in sequences]
-    request = {"serving_default": {"user_id": [interactions.user_ids[u] for u in users], "recent_items": raw}}
-    command = [sys.executable, "-m", "rd_tf.serving.savedmodel_check", path, json.dumps(request)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
-    served = json.loads(ended.stdout.splitlines()[-1])["outputs"]
+    request = {
+        "user_id": np.array([interactions.user_ids[user] for user in users], object),
+        "recent_items": np.array(raw, object),
+    }
+    (served,) = run_saved_model(path, [request])
     scores = training_scores(model, users, sequences)
     best = np.argsort(-scores, 1, kind="stable")[:, :6]
     np.testing.assert_allclose(served["scores"], np.take_along_axis(scores, best, 1), rtol=1e-5, atol=1e-6)
-    assert served["items"] == [[interactions.item_ids[i] for i in row] for row in best]
+    assert served["items"].tolist() == [[interactions.item_ids[i] for i in row] for row in best]

@@ -1,0 +1,53 @@
+"""Models and losses speak keras.ops: the same scores and losses on every backend that is installed."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = """
+import json
+import numpy as np
+from rd_tf.losses.discrepancy_weight import discrepancy_weight
+from rd_tf.losses.hybrid_weight import hybrid_weight
+from rd_tf.losses.pointwise_log_loss import PointwiseLogLoss
+from rd_tf.losses.position_weight import position_weight
+from rd_tf.losses.student_rank import estimate_student_rank
+from rd_tf.losses.weighted_pointwise_distillation import WeightedPointwiseDistillation
+from rd_tf.models.caser import Caser
+from keras import ops
+
+model = Caser(num_users=4, num_items=9, sequence_length=3, dim=4, conv_activation="tanh")
+random = np.random.default_rng(0)
+model.set_weights([random.normal(size=w.shape) for w in model.get_weights()])
+user, sequence = np.array([1, 3], "int32"), np.array([[1, 2, 3], [0, 0, 9]], "int32")
+query = model.encode(user, sequence)
+items, scores = model.recommend(user, sequence, np.array([[1], [0]], "int32"), 4)
+logits = model.score(query, np.array([[1, 2, 3, 4], [5, 6, 7, 8]], "int32"))
+rank = estimate_student_rank(logits[:, :2], logits[:, 2:], 9)
+weight = hybrid_weight(position_weight(2, 1.0), discrepancy_weight(rank, 0.1))
+ranking = PointwiseLogLoss()(np.array([[1, 0, 0, -1]] * 2, "float32"), logits)
+distillation = WeightedPointwiseDistillation()(weight, logits[:, :2])
+values = (items, scores, logits, rank, weight, ranking, distillation)
+print(json.dumps([np.asarray(ops.convert_to_numpy(value), "float64").ravel().tolist() for value in values]))
+"""
+
+
+def outputs(backend):
+    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    ended = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True)
+    return json.loads(ended.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_a_backend_agrees_with_tensorflow(backend):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    for ours, theirs in zip(outputs("tensorflow"), outputs(backend), strict=True):
+        np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,27 @@
+"""The README's tables are what results/ holds."""
+
+from pathlib import Path
+
+import pytest
+
+from pipelines.results_tables import insert, tables
+from rd_tf.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_readme_shows_what_results_hold():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    between = tables(ROOT / "results")
+    assert "student distilled" in between
+    assert insert(readme, between) == readme, "run python -m pipelines.results_tables"
+
+
+def test_every_published_number_has_its_run_beside_it():
+    between = tables(ROOT / "results")
+    assert between.count("*published*") == 3
+
+
+def test_a_readme_without_markers_is_refused():
+    with pytest.raises(InputError, match="lacks the markers"):
+        insert("nothing", "table")
