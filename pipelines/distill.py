@@ -60,13 +60,23 @@ def _seeds(texts: list[str]) -> list[int]:
 
 
 def _prepare_if_asked(flags: dict[str, Any]) -> None:
+    from rd_tf.data.dataset_directory import load_manifest
+
     asked = flags["input"] or flags["format"] == "synthetic"
     if not asked:
         return
-    if (Path(flags["dataset"]) / "manifest.json").is_file() and not flags["force"]:
-        print(f"dataset kept: {flags['dataset']}", flush=True)
+    wanted = choose(prepare, flags, seed=0)
+    if not (Path(flags["dataset"]) / "manifest.json").is_file() or flags["force"]:
+        prepare(**wanted)
         return
-    prepare(**choose(prepare, flags, seed=0))
+    source = load_manifest(flags["dataset"])["source"]
+    for name, value in wanted.items():
+        if source.get(name, value) != value:
+            raise InputError(
+                f"--dataset={flags['dataset']} was made with --{name}={source[name]}, not {value}; "
+                "name another directory, or --force makes it again"
+            )
+    print(f"dataset kept: {flags['dataset']}", flush=True)
 
 
 def _train_three(directory: Path, seed: int, flags: dict[str, Any]) -> dict[str, Path]:

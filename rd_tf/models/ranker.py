@@ -90,7 +90,8 @@ class SequenceRanker(keras.Model, abc.ABC):
             `[batch, num_items + 1] float32` logits; column 0, the padding, is -inf.
         """
         is_padding = ops.equal(ops.arange(self.num_items + 1), 0)
-        bias = ops.where(is_padding, -float("inf"), self.item_bias)
+        # JAX takes no variable where it expects an array.
+        bias = ops.where(is_padding, -float("inf"), ops.convert_to_tensor(self.item_bias))
         return ops.matmul(query, ops.transpose(self.item_table)) + bias
 
     def recommend(self, user: Tensor, sequence: Tensor, exclude: Tensor, k: int) -> tuple[Tensor, Tensor]:

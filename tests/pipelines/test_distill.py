@@ -72,6 +72,11 @@ def test_a_second_call_keeps_every_stage(first, flags, capsys):
     assert again == first
 
 
+def test_a_dataset_made_with_other_flags_is_refused(first, flags):
+    with pytest.raises(InputError, match="was made with --synthetic_users=60, not 70; name another directory"):
+        distill(**{**flags, "synthetic_users": 70})
+
+
 def test_a_given_teacher_is_used(first, flags, tmp_path):
     teacher = str(Path(flags["run_dir"]) / "seed-0" / "teacher")
     report = distill(**{**flags, "run_dir": str(tmp_path), "teacher": teacher, "seeds": ["0"], "results": ""})
