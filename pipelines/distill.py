@@ -114,7 +114,8 @@ def _export_once(root: Path, distilled: Path, flags: dict[str, Any]) -> str:
             print(f"\nexport kept: {before['path']}", flush=True)
             return str(before["path"])
     print(flush=True)
-    path = str(export(**choose(export, flags, run_dir=str(distilled))))
+    version = Path(export(**choose(export, flags, run_dir=str(distilled)))).name
+    path = str(Path(flags["export_dir"]) / flags["export_name"] / version)
     storage.write_json(done, {"path": path, "made_from": wanted})
     return path
 

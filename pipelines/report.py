@@ -36,8 +36,7 @@ def make_report(root: Path, runs: dict[int, dict[str, Path]], export_path: str, 
     report["export"] = export_path
     storage.write_json(root / "report.json", report)
     show(report)
-    boards = ",".join(f"{role}:{path / run_directory.TENSORBOARD}" for role, path in next(iter(runs.values())).items())
-    print(f"TensorBoard   tensorboard --logdir_spec={boards}")
+    print(f"TensorBoard   tensorboard --logdir={root}")
     print(f"export        {export_path}")
     if results:
         copy_evidence(Path(results), runs, report)

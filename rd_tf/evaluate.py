@@ -14,9 +14,11 @@ def evaluate(
 
     Items of the user's training history are left out of the list. A model trained for --split=validation may be
     evaluated on either split (on test the validation rows count as history: left out of the list, read by the query); a
-    model trained for --split=test was trained on the validation rows and is refused there.
+    model trained for --split=test was trained on the validation rows and is refused there. Writes metrics.json and
+    per_user.parquet, and prints a table.
 
-    Writes metrics.json and per_user.parquet and returns what metrics.json holds.
+    Returns:
+        What metrics.json holds.
 
     Raises:
         InputError: a flag, the run or the dataset cannot be used, or they do not belong together.
@@ -24,6 +26,9 @@ def evaluate(
     manifest = run_directory.load_run_manifest(run_dir)
     _check_run(manifest, run_dir, dataset, split)
 
+    from rd_tf.quiet_tensorflow import import_quietly
+
+    import_quietly()
     from rd_tf.data.dataset_directory import load_dataset
     from rd_tf.data.split import split_interactions
     from rd_tf.evaluation.evaluator import Evaluator

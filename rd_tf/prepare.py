@@ -28,9 +28,13 @@ def prepare(
     seed: int,
     force: bool,
 ) -> dict[str, Any]:
-    """Reads check-ins, drops repeated visits, takes the k-core and writes a dataset directory.
+    """Reads check-ins, drops repeated visits, takes the k-core, writes a dataset directory and prints a summary.
 
-    Returns the manifest of the dataset and prints a summary of it.
+    Returns:
+        The dataset's manifest.
+
+    Raises:
+        InputError: a flag, a file or a row cannot be used.
     """
     columns = {"user_column": user_column, "item_column": item_column, "time_column": time_column}
     _check(input, format, columns, dataset, force)

@@ -52,13 +52,13 @@ def test_metrics_and_per_user_values_are_written_to_the_run(paths, capsys):
     model = write_run(run, interactions)
     result = evaluate(**paths, **FLAGS)
     expected = evaluate_ranker(model, interactions, split_interactions(interactions, "test"), [3, 10])
-    assert json.loads((run / "metrics.json").read_text()) == result
+    assert json.loads((run / "evaluate-test" / "metrics.json").read_text()) == result
     assert result["metrics"] == pytest.approx(expected.metrics)
     assert result["counts"] == expected.counts
     assert result["split"] == "test"
     assert result["model"]["class"] == "caser"
     assert result["dataset"]["fingerprint"] == interactions.fingerprint()
-    pd.testing.assert_frame_equal(pd.read_parquet(run / "per_user.parquet"), expected.per_user)
+    pd.testing.assert_frame_equal(pd.read_parquet(run / "evaluate-test" / "per_user.parquet"), expected.per_user)
     printed = capsys.readouterr().out
     assert "ndcg_tang" in printed
     assert f"{result['metrics']['map']:.4f}" in printed

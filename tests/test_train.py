@@ -119,6 +119,13 @@ def test_mixed_precision_trains_and_evaluates(tiny_dataset, train_flags, tmp_pat
     assert load_model(tmp_path).compute_dtype == "bfloat16"
 
 
+def test_a_mirrored_run_on_one_device_is_the_plain_run(tiny_dataset, tiny_student, tiny_teacher, train_flags, tmp_path):
+    flags = train_flags(dataset=tiny_dataset, run_dir=str(tmp_path), teacher=tiny_teacher, dim=4, strategy="mirrored")
+    train(**flags)
+    for ours, theirs in zip(load_model(tmp_path).weights, load_model(tiny_student).weights, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
 @pytest.fixture(scope="module")
 def other_dataset(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "other"
