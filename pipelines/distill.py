@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from rd_tf import command_line, storage
+from rd_tf import command_line, run_directory, storage
 from rd_tf.command_line import choose, parameter_names
 from rd_tf.errors import InputError
 from rd_tf.export import export
@@ -28,6 +28,9 @@ def distill(**flags: Any) -> dict[str, Any]:
         raise InputError("--run_dir is empty; name a directory for the runs")
     if not flags["dataset"]:
         raise InputError("--dataset is empty; name a dataset directory")
+    if flags["teacher"]:
+        # A teacher cache has no metrics for the table.
+        run_directory.load_run_manifest(flags["teacher"], "teacher")
     root = Path(flags["run_dir"])
     with storage.directory_lock(root):
         _prepare_if_asked(flags)

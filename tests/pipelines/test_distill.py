@@ -84,6 +84,12 @@ def test_a_given_teacher_is_used(first, flags, tmp_path):
     assert report["roles"]["distilled"]["by_seed"]["0"] == first["roles"]["distilled"]["by_seed"]["0"]
 
 
+def test_a_teacher_that_is_no_run_is_refused_before_anything_is_done(flags, tmp_path):
+    with pytest.raises(InputError, match="--teacher=.* holds no finished run"):
+        distill(**{**flags, "run_dir": str(tmp_path / "runs"), "teacher": str(tmp_path)})
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize("seeds", [["x"], ["1", "1"], []])
 def test_bad_seeds_are_refused(flags, seeds):
     with pytest.raises(InputError, match="seeds are different whole numbers from 0"):
