@@ -85,7 +85,7 @@ def test_a_given_teacher_is_used(first, flags, tmp_path):
 
 
 def test_a_teacher_that_is_no_run_is_refused_before_anything_is_done(flags, tmp_path):
-    with pytest.raises(InputError, match="--teacher=.* holds no finished run"):
+    with pytest.raises(InputError, match=r"--teacher=.* holds no finished run"):
         distill(**{**flags, "run_dir": str(tmp_path / "runs"), "teacher": str(tmp_path)})
     assert not (tmp_path / "runs").exists()
 
