@@ -11,6 +11,9 @@ from rd_tf.prepare import prepare
 from rd_tf.train import train
 
 ROLES = ("teacher", "student", "distilled")
+# With the student's seed the teacher would see the same batches and negatives in the same order, and the noise of its
+# last steps would be the student's too: the overlap of their lists jumps at the end, by shared chance, not by learning.
+TEACHER_SEED = 1000
 # Flags of the stages that the pipeline sets itself.
 _OWN = {"teacher_dim", "student_dim", "teacher_epochs", "seeds", "results"}
 _SET_HERE = {"dim", "seed"}
@@ -20,8 +23,8 @@ def distill(**flags: Any) -> dict[str, Any]:
     """Prepares data, trains a teacher, a student alone and a student distilled from the teacher, and exports the last.
 
     With --format=synthetic or --input the dataset directory --dataset is made first, unless it is there. Runs lie under
-    --run_dir as seed-<seed>/teacher, student and distilled; a finished one is kept on the next call, --force does all
-    again. --teacher names a finished teacher run to distil from in place of training one.
+    --run_dir as seed-<seed>/teacher (trained with <seed> + 1000), student and distilled; a finished one is kept on the
+    next call, --force does all again. --teacher names a finished teacher run to distil from in place of training one.
     """
     seeds = _seeds(flags["seeds"])
     if not flags["run_dir"]:
@@ -90,6 +93,7 @@ def _train_three(directory: Path, seed: int, flags: dict[str, Any]) -> dict[str,
     stages = {
         "teacher": {
             "dim": flags["teacher_dim"],
+            "seed": seed + TEACHER_SEED,
             "teacher": "",
             "epochs": flags["teacher_epochs"] or flags["epochs"],
         },
@@ -100,7 +104,7 @@ def _train_three(directory: Path, seed: int, flags: dict[str, Any]) -> dict[str,
         if role == "teacher" and given:
             continue
         print(f"\n{role}, seed {seed}: {paths[role]}", flush=True)
-        train(**choose(train, flags, run_dir=str(paths[role]), seed=seed, **changed))
+        train(**choose(train, flags, **{"run_dir": str(paths[role]), "seed": seed, **changed}))
     return paths
 
 

@@ -41,7 +41,7 @@ FLAGS: dict[str, Define] = dict(
         _text("dataset", "", "Dataset directory, as rd_tf.prepare writes it."),
         _text("run_dir", "", "Run directory: flags, metrics, history, weights, TensorBoard data, manifest."),
         _choice("split", "test", ["validation", "test"], "Which part is held out. validation: train on the first 70 % of every user's history, rank the next 10 %. test: train on 80 %, rank the last 20 %."),
-        _whole("seed", 0, 0, "Seed of initial weights, shuffling, negatives and dropout. Same seed, same machine: same weights, bit for bit."),
+        _whole("seed", 0, 0, high=1_000_000, help_="Seed of initial weights, shuffling, negatives and dropout. Same seed, same machine: same weights, bit for bit."),
         _switch("force", False, "Do it again, although the result exists."),
         # Preparing check-ins.
         _texts("input", [], "Check-in files to read, in this order: .csv, .tsv, .txt (plain or .gz) or .parquet."),

@@ -11,6 +11,7 @@ from rd_tf.data.windows import Windows
 
 # Streams of random numbers that must not repeat each other.
 _SHUFFLE, _NEGATIVES, _RANK_SAMPLES = range(3)
+_SHUFFLE_ROUNDS = 12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,8 +82,7 @@ class TrainingBatches:
             begin = number * self.batch_size
             size = tf.minimum(begin + self.batch_size, rows) - begin
             places = tf.range(begin + size * replica // replicas, begin + size * (replica + 1) // replicas)
-            shuffle_seed = tf.cast(tf.stack([epoch, self.seed * 3 + _SHUFFLE]), tf.int32)
-            indices = tf.random.experimental.index_shuffle(places, shuffle_seed, rows - 1)
+            indices = _shuffle(places, tf.cast(tf.stack([epoch, self.seed, _SHUFFLE]), tf.int32), rows)
             user, target = tf.gather(users, indices), tf.gather(targets, indices)
             negative = self.sampler.sample(user, num_targets * self.negatives, self._seed(_NEGATIVES, step, replica))
             positive_labels = tf.where(target > 0, 1.0, -1.0)
@@ -104,3 +104,11 @@ class TrainingBatches:
 
     def _seed(self, stream: int, step: tf.Tensor, replica: tf.Tensor) -> tf.Tensor:
         return tf.cast(tf.stack([step, replica * 3 + stream + self.seed * 100_003]), tf.int32)
+
+
+def _shuffle(places: tf.Tensor, seed: tf.Tensor, rows: int) -> tf.Tensor:
+    """Where the given places of a shuffled `range(rows)` point: a permutation that is never written out."""
+    # tf.random.experimental.index_shuffle fixes 4 rounds, which leaves neighbours and whole batches correlated (0.03 a
+    # place apart, 0.12 at 512 of 367,611); with 12 no correlation is left to see.
+    max_index = tf.constant(rows - 1, tf.int64)
+    return tf.raw_ops.RandomIndexShuffle(index=places, seed=seed, max_index=max_index, rounds=_SHUFFLE_ROUNDS)
