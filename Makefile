@@ -2,25 +2,29 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
 
 .PHONY: quickstart test lint clean
 
-quickstart: $(STAMP)
+quickstart: $(VENV)/.run
 	$(BIN)/python -m pipelines.distill --flagfile=configs/quickstart.cfg
 
-test: $(STAMP)
+test: $(VENV)/.develop
 	$(BIN)/python -m pytest
 
-lint: $(STAMP)
+lint: $(VENV)/.develop
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-$(STAMP): requirements.txt requirements-dev.txt pyproject.toml
+$(VENV)/.run: requirements.txt
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/.develop: $(VENV)/.run requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
 	touch $@
 
+# Leaves runs/, datasets/ and saved_models/ alone: they may hold hours of work.
 clean:
-	rm -rf $(VENV) runs datasets
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -8,6 +8,7 @@ from rd_tf.command_line import choose, parameter_names
 from rd_tf.errors import InputError
 from rd_tf.export import export
 from rd_tf.prepare import prepare
+from rd_tf.serving.export_name import check_export_name
 from rd_tf.train import train
 
 ROLES = ("teacher", "student", "distilled")
@@ -31,12 +32,14 @@ def distill(**flags: Any) -> dict[str, Any]:
         raise InputError("--run_dir is empty; name a directory for the runs")
     if not flags["dataset"]:
         raise InputError("--dataset is empty; name a dataset directory")
+    check_export_name(flags["export_name"])
     if flags["teacher"]:
         # A teacher cache has no metrics for the table.
         run_directory.load_run_manifest(flags["teacher"], "teacher")
     root = Path(flags["run_dir"])
     with storage.directory_lock(root):
         _prepare_if_asked(flags)
+        _check_before_training(flags)
         from rd_tf.quiet_tensorflow import import_quietly
 
         import_quietly()
@@ -82,7 +85,33 @@ def _prepare_if_asked(flags: dict[str, Any]) -> None:
                 f"--dataset={flags['dataset']} was made with --{name}={source[name]}, not {value}; "
                 "name another directory, or --force makes it again"
             )
+    if source.get("input_sha256", []) != [storage.file_sha256(path) for path in flags["input"]]:
+        raise InputError(
+            f"--dataset={flags['dataset']} was made when the files of --input={','.join(flags['input'])} held "
+            "something else; name another directory, or --force makes it again"
+        )
     print(f"dataset kept: {flags['dataset']}", flush=True)
+
+
+def _check_before_training(flags: dict[str, Any]) -> None:
+    """Refuses what a later stage would refuse after an hour of training."""
+    from rd_tf.data.dataset_directory import check_same_dataset, load_manifest
+
+    items = load_manifest(flags["dataset"])["items"]
+    for name in ("export_k", "k"):
+        if flags[name] > items:
+            raise InputError(f"--{name}={flags[name]} is larger than the catalogue of {items} items; use a smaller one")
+    if not flags["teacher"]:
+        return
+    manifest = run_directory.load_run_manifest(flags["teacher"], "teacher")
+    check_same_dataset(flags["dataset"], manifest["dataset"]["fingerprint"], "teacher", flags["teacher"])
+    trained = manifest.get("flags") or {}
+    for name in ("split", "sequence_length", "target_length"):
+        if trained.get(name) != flags[name]:
+            raise InputError(
+                f"--teacher={flags['teacher']} was trained with --{name}={trained.get(name)}, but this pipeline has "
+                f"--{name}={flags[name]}; use a teacher of the same"
+            )
 
 
 def _train_three(directory: Path, seed: int, flags: dict[str, Any]) -> dict[str, Path]:
@@ -116,8 +145,8 @@ def _export_once(root: Path, distilled: Path, flags: dict[str, Any]) -> str:
         **{name: flags[name] for name in ("export_dir", "export_name", "export_k", "exclude_recent")},
     }
     if done.is_file() and not flags["force"]:
-        before = storage.read_json(done)
-        if before.get("made_from") == wanted and Path(before["path"]).is_dir():
+        before = storage.read_manifest(done, {"path": str, "made_from": dict})
+        if before["made_from"] == wanted and Path(before["path"]).is_dir():
             print(f"\nexport kept: {before['path']}", flush=True)
             return str(before["path"])
     print(flush=True)

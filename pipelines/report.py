@@ -47,11 +47,16 @@ def make_report(root: Path, runs: dict[int, dict[str, Path]], export_path: str, 
 def collect(runs: dict[int, dict[str, Path]]) -> dict[str, Any]:
     """Reads metrics and sizes of all runs."""
     roles: dict[str, Any] = {}
-    for role in _TITLES:
+    found = {
+        role: {seed: storage.read_json(paths[role] / run_directory.METRICS) for seed, paths in runs.items()}
+        for role in _TITLES
+    }
+    # A given teacher may have been trained with other cutoffs.
+    every = [one["metrics"] for metrics in found.values() for one in metrics.values()]
+    names = [name for name in every[0] if all(name in one for one in every)]
+    for role, metrics in found.items():
         manifests = {seed: run_directory.load_run_manifest(paths[role]) for seed, paths in runs.items()}
-        metrics = {seed: storage.read_json(paths[role] / run_directory.METRICS) for seed, paths in runs.items()}
         first = next(iter(manifests.values()))
-        names = next(iter(metrics.values()))["metrics"]
         roles[role] = {
             "metrics": {name: float(np.mean([m["metrics"][name] for m in metrics.values()])) for name in names},
             "by_seed": {str(seed): m["metrics"] for seed, m in metrics.items()},

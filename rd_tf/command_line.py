@@ -84,7 +84,7 @@ def run(command: Command, arguments: Sequence[str] | None = None) -> NoReturn:
         _say(str(error))
         sys.exit(1)
     except KeyboardInterrupt:
-        _say("interrupted; what was finished is kept, and the same command goes on from there")
+        _say("interrupted; finished stages are kept, and the same command begins the unfinished one again")
         sys.exit(130)
     except Exception as error:
         sentence = _machine_trouble(error)

@@ -25,6 +25,9 @@ def evaluate(
     """
     manifest = run_directory.load_run_manifest(run_dir)
     _check_run(manifest, run_dir, dataset, split)
+    directory = Path(output) if output else Path(run_dir) / f"evaluate-{split}"
+    if (directory / run_directory.MANIFEST).exists():
+        raise InputError(f"--output={output} holds a run or a dataset, whose files it would replace; name another one")
 
     from rd_tf.quiet_tensorflow import import_quietly
 
@@ -44,7 +47,6 @@ def evaluate(
         "model": manifest["model"],
         "dataset": {"directory": dataset, "fingerprint": manifest["dataset"]["fingerprint"]},
     }
-    directory = Path(output) if output else Path(run_dir) / f"evaluate-{split}"
     with storage.atomic_file(directory / run_directory.PER_USER) as temporary:
         evaluation.per_user.to_parquet(temporary, index=False)
     storage.write_json(directory / run_directory.METRICS, result)
@@ -54,14 +56,9 @@ def evaluate(
 
 
 def _check_run(manifest: dict[str, Any], run_dir: str, dataset: str, split: str) -> None:
-    from rd_tf.data.dataset_directory import load_manifest
+    from rd_tf.data.dataset_directory import check_same_dataset
 
-    expected, found = manifest["dataset"]["fingerprint"], load_manifest(dataset)["fingerprint"]
-    if expected != found:
-        raise InputError(
-            f"--run_dir={run_dir} was trained on the dataset {expected[:16]}, but --dataset={dataset} is {found[:16]}; "
-            "name the dataset of the run"
-        )
+    check_same_dataset(dataset, manifest["dataset"]["fingerprint"], "run_dir", run_dir)
     trained_for = manifest.get("split")
     if split == "validation" and trained_for != "validation":
         raise InputError(

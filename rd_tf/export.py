@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rd_tf import command_line, run_directory
 from rd_tf.errors import InputError
+from rd_tf.serving.export_name import check_export_name
 
 
 def export(
@@ -23,16 +24,10 @@ def export(
     from rd_tf.data import dataset_directory
 
     trained_on = run_directory.load_run_manifest(run_dir)["dataset"]["fingerprint"]
-    given = dataset_directory.load_manifest(dataset)["fingerprint"]
-    if given != trained_on:
-        raise InputError(
-            f"--dataset={dataset} has fingerprint {given[:16]}, but --run_dir={run_dir} was trained on "
-            f"{trained_on[:16]}; give the dataset of the run"
-        )
+    dataset_directory.check_same_dataset(dataset, trained_on, "run_dir", run_dir)
     if not export_dir:
         raise InputError("--export_dir is empty; name a directory")
-    if not export_name or "/" in export_name:
-        raise InputError(f"--export_name={export_name} cannot be a served model's name; take one word without '/'")
+    check_export_name(export_name)
 
     from rd_tf.quiet_tensorflow import import_quietly
 

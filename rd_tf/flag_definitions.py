@@ -1,11 +1,22 @@
 """Every command-line flag, defined once, so that a flag means the same in every command."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 from absl import flags
 
 Define = Callable[[flags.FlagValues], Any]
+
+
+class _FiniteFloat(flags.FloatParser):
+    """absl's bounds let NaN through, and infinity where there is no upper bound; neither fits a manifest."""
+
+    def convert(self, argument: Any) -> float:
+        value = super().convert(argument)
+        if not math.isfinite(value):
+            raise ValueError(f"{argument} is not a finite number")
+        return value
 
 
 def _text(name: str, default: str, help_: str) -> tuple[str, Define]:
@@ -25,7 +36,8 @@ def _whole(name: str, default: int, low: int, help_: str, high: int | None = Non
 
 
 def _real(name: str, default: float, low: float, help_: str, high: float | None = None) -> tuple[str, Define]:
-    return name, lambda values: flags.DEFINE_float(name, default, help_, low, high, flag_values=values)
+    parser = _FiniteFloat(low, high)
+    return name, lambda values: flags.DEFINE(parser, name, default, help_, flag_values=values)
 
 
 def _texts(name: str, default: list[str], help_: str) -> tuple[str, Define]:

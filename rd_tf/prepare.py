@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rd_tf import command_line
+from rd_tf import command_line, storage
 from rd_tf.errors import InputError
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def prepare(
 
         check_ins = read_check_ins(input, format, columns, skip_bad_rows)
         source |= columns
+        source["input_sha256"] = [storage.file_sha256(path) for path in input]
     users, items, timestamps = check_ins.users, check_ins.items, check_ins.timestamps
     kept = drop_duplicates(users, items, timestamps, duplicates)
     users, items, timestamps = users[kept], items[kept], timestamps[kept]

@@ -19,6 +19,15 @@ TENSORBOARD = "tensorboard"
 LOG = "log.txt"
 PER_USER = "per_user.parquet"
 MANIFEST = "manifest.json"
+_REQUIRED = {
+    "split": str,
+    "dataset.fingerprint": str,
+    "model.class": str,
+    "model.config": dict,
+    "model.dtype_policy": str,
+    "model.parameters": int,
+    "model.fingerprint": str,
+}
 _PACKAGES = ("tensorflow", "keras", "numpy", "pandas", "pyarrow")
 
 
@@ -43,10 +52,7 @@ def load_run_manifest(directory: str | os.PathLike[str], flag: str = "run_dir") 
         raise InputError(f"--{flag}={directory} is not a directory; train a model there with python -m rd_tf.train")
     if not is_finished_run(directory):
         raise InputError(f"--{flag}={directory} holds no finished run; finish it with python -m rd_tf.train")
-    manifest = storage.read_json(Path(directory) / MANIFEST)
-    if not isinstance(manifest, dict) or not {"model", "dataset", "split"} <= manifest.keys():
-        raise InputError(f"--{flag}={directory}: its manifest.json is not one of a training run; train again")
-    return manifest
+    return storage.read_manifest(Path(directory) / MANIFEST, _REQUIRED)
 
 
 def environment() -> dict[str, Any]:

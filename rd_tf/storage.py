@@ -1,19 +1,25 @@
 """Files and directories that appear whole or not at all, and a lock on a directory."""
 
 import contextlib
+import ctypes
 import errno
 import fcntl
+import hashlib
 import json
 import os
+import platform
 import shutil
 import uuid
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from rd_tf.errors import InputError
 
 _TEMPORARY = ".tmp-"
+# Constants of renameat2(2).
+_HERE, _EXCHANGE = -100, 2
 
 
 def _fsync(path: Path) -> None:
@@ -24,8 +30,14 @@ def _fsync(path: Path) -> None:
         os.close(descriptor)
 
 
+def _prefix(path: Path) -> str:
+    # On a shared disk a process number means something on its own host only.
+    host = zlib.crc32(platform.node().encode())
+    return f"{_TEMPORARY}{path.name}-{host:08x}-"
+
+
 def _temporary_sibling(path: Path) -> Path:
-    return path.with_name(f"{_TEMPORARY}{path.name}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    return path.with_name(f"{_prefix(path)}{os.getpid()}-{uuid.uuid4().hex[:8]}")
 
 
 def _is_alive(pid: int) -> bool:
@@ -48,7 +60,7 @@ def remove(path: Path) -> None:
 
 def _remove_leftovers(path: Path) -> None:
     """Removes what a killed process left behind while it wrote `path`."""
-    prefix = f"{_TEMPORARY}{path.name}-"
+    prefix = _prefix(path)
     for sibling in path.parent.glob(f"{_TEMPORARY}*"):
         pid = sibling.name.removeprefix(prefix).split("-")[0]
         if sibling.name.startswith(prefix) and pid.isdigit() and not _is_alive(int(pid)):
@@ -96,16 +108,32 @@ def atomic_directory(path: str | os.PathLike[str], replace: bool = False) -> Ite
         if path.exists() and not replace:
             raise InputError(f"{path} was made by another process meanwhile; name another directory")
         if path.exists():
-            old = _temporary_sibling(path)
-            os.rename(path, old)
-            os.rename(temporary, path)
-            remove(old)
+            _exchange(temporary, path)
         else:
             os.rename(temporary, path)
         _fsync(path.parent)
+        remove(temporary)
     except BaseException:
         remove(temporary)
         raise
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Swaps two paths, in one step where the file system can, so that `other` is never missing."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    paths = os.fsencode(one), os.fsencode(other)
+    if hasattr(libc, "renameat2") and not libc.renameat2(
+        _HERE, ctypes.c_char_p(paths[0]), _HERE, ctypes.c_char_p(paths[1]), _EXCHANGE
+    ):
+        return
+    aside = _temporary_sibling(other)
+    os.rename(other, aside)
+    try:
+        os.rename(one, other)
+    except OSError:
+        os.rename(aside, other)
+        raise
+    os.rename(aside, one)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -134,6 +162,34 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise InputError(f"{path.parent} is a file, not a directory") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is damaged ({error}); make it again") from None
+
+
+def read_manifest(path: str | os.PathLike[str], required: Mapping[str, type]) -> dict[str, Any]:
+    """Reads a JSON object and checks that it holds what its readers rely on.
+
+    Args:
+        path: the file.
+        required: dotted name -> type of every value that must be there.
+
+    Raises:
+        InputError: the file is missing, not JSON, or lacks a value.
+    """
+    manifest = read_json(path)
+    for name, kind in required.items():
+        value: Any = manifest
+        for part in name.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        if not isinstance(value, kind):
+            raise InputError(
+                f"{path} is damaged or of another kind (it has no usable {name!r}); name another one or make it again"
+            )
+    return manifest
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 (hex) of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager

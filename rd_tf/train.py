@@ -7,6 +7,7 @@ from rd_tf import command_line, run_directory, storage
 from rd_tf.errors import InputError
 
 # Flags that say where or how fast, not what: a finished run is the same run whatever they were.
+# The dataset and the teacher are compared by their fingerprints.
 _NO_PART_OF_THE_RESULT = {"run_dir", "dataset", "teacher", "force", "steps_per_call", "block_size"}
 
 
@@ -52,7 +53,8 @@ def train(
 
     Without --teacher it learns from the ranking loss alone; with --teacher also from the teacher's top-K lists. With
     --split=validation the epoch with the best validation MAP is kept; with --split=test the last one, and the test part
-    is read once, at the end. A finished run with the same flags is kept as it is.
+    is read once, at the end. A finished run with the same flags is kept as it is; --force replaces it once the new one
+    is finished.
     """
     flags = dict(locals())
     if not dataset:
@@ -63,38 +65,63 @@ def train(
     from rd_tf.data.dataset_directory import load_manifest
 
     dataset_fingerprint = load_manifest(dataset)["fingerprint"]
-    if teacher and not Path(teacher).is_dir():
-        raise InputError(f"--teacher={teacher} is not a directory; name a teacher's run directory or a teacher cache")
-    with storage.directory_lock(run_dir):
-        kept = None if force else _finished(Path(run_dir), flags, dataset_fingerprint)
-        if kept is not None:
-            print(f"run kept: {run_dir}")
-            return kept
+    for name, path in (("dataset", dataset), ("teacher", teacher)):
+        if path and Path(path).resolve() == Path(run_dir).resolve():
+            raise InputError(f"--run_dir={run_dir} is the --{name} too, which it would replace; name another directory")
+    teacher_fingerprint = _teacher_fingerprint(teacher)
+    directory = Path(run_dir)
+    with storage.directory_lock(directory):
+        finished = run_directory.is_finished_run(directory)
+        if finished:
+            manifest = run_directory.load_run_manifest(directory)
+            if not force:
+                _check_same_run(directory, manifest, flags, dataset_fingerprint, teacher_fingerprint)
+                print(f"run kept: {run_dir}", flush=True)
+                return manifest
         from rd_tf.quiet_tensorflow import import_quietly
 
         import_quietly()
         from rd_tf.training.run import train_run
 
-        return train_run(Path(run_dir), flags)
+        if not finished:
+            return train_run(directory, flags)
+        # Trained beside the old run, which stays until the new one is whole.
+        with storage.atomic_directory(directory, replace=True) as temporary:
+            return train_run(temporary, flags)
 
 
-def _finished(directory: Path, flags: dict[str, Any], dataset: str) -> dict[str, Any] | None:
-    if not run_directory.is_finished_run(directory):
+def _teacher_fingerprint(teacher: str) -> str | None:
+    """Fingerprint of the weights of a teacher, given as a run directory or a cache; None without one."""
+    if not teacher:
         return None
-    manifest = run_directory.load_run_manifest(directory)
-    before = dict(manifest["flags"])
-    for name, value in flags.items():
-        if name not in _NO_PART_OF_THE_RESULT and before.get(name) != value:
+    from rd_tf.data.teacher_cache import is_teacher_cache, load_cache_manifest
+
+    if not Path(teacher).is_dir():
+        raise InputError(f"--teacher={teacher} is not a directory; name a teacher's run directory or a teacher cache")
+    if is_teacher_cache(teacher):
+        return str(load_cache_manifest(teacher)["teacher"])
+    return str(run_directory.load_run_manifest(teacher, "teacher")["model"]["fingerprint"])
+
+
+def _check_same_run(
+    directory: Path, manifest: dict[str, Any], flags: dict[str, Any], dataset: str, teacher: str | None
+) -> None:
+    before, now = dict(manifest.get("flags") or {}), dict(flags)
+    for name in _NO_PART_OF_THE_RESULT:
+        before.pop(name, None)
+        now.pop(name, None)
+    before |= {"dataset": manifest["dataset"]["fingerprint"], "teacher": (manifest.get("teacher") or {}).get("teacher")}
+    now |= {"dataset": dataset, "teacher": teacher}
+    for name, value in now.items():
+        if before.get(name) != value:
             raise InputError(
-                f"--run_dir={directory} holds a finished run with --{name}={before.get(name)}, not {value}; "
-                "name another directory, or --force replaces it"
+                f"--run_dir={directory} holds a finished run with --{name}={_short(before.get(name))}, not "
+                f"{_short(value)}; name another directory, or --force replaces it"
             )
-    if manifest["dataset"]["fingerprint"] != dataset:
-        raise InputError(
-            f"--run_dir={directory} holds a finished run on the dataset {manifest['dataset']['fingerprint'][:16]}, not "
-            f"{dataset[:16]}; name another directory, or --force replaces it"
-        )
-    return manifest
+
+
+def _short(value: Any) -> str:
+    return "(none)" if value is None else str(value)[:16] if isinstance(value, str) else str(value)
 
 
 if __name__ == "__main__":

@@ -64,6 +64,13 @@ def test_metrics_and_per_user_values_are_written_to_the_run(paths, capsys):
     assert f"{result['metrics']['map']:.4f}" in printed
 
 
+def test_output_onto_a_run_is_refused(paths):
+    run = Path(paths["run_dir"])
+    write_run(run, tiny_interactions())
+    with pytest.raises(InputError, match="holds a run or a dataset, whose files it would replace"):
+        evaluate(**paths, **FLAGS | {"output": str(run)})
+
+
 def test_output_goes_where_it_is_told(paths, tmp_path):
     write_run(Path(paths["run_dir"]), tiny_interactions())
     evaluate(**paths, **FLAGS | {"output": str(tmp_path / "elsewhere")})

@@ -2,8 +2,10 @@
 
 import math
 import os
+import platform
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -80,12 +82,16 @@ def test_atomic_directory_replaces_only_where_it_may(tmp_path):
 def test_leftovers_of_a_killed_process_are_removed_and_those_of_a_living_one_stay(tmp_path):
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    (tmp_path / f".tmp-d-{ended.pid}-00000000").mkdir()
-    (tmp_path / f".tmp-d-{os.getpid()}-00000000").mkdir()
-    (tmp_path / f".tmp-other-{ended.pid}-00000000").mkdir()
+    host = f"{zlib.crc32(platform.node().encode()):08x}"
+    stale = f".tmp-d-{host}-{ended.pid}-00000000"
+    alive = f".tmp-d-{host}-{os.getpid()}-00000000"
+    others = f".tmp-other-{host}-{ended.pid}-00000000"
+    elsewhere = f".tmp-d-{'0' * 8}-{ended.pid}-00000000"
+    for name in (stale, alive, others, elsewhere):
+        (tmp_path / name).mkdir()
     with storage.atomic_directory(tmp_path / "d"):
         pass
-    assert names(tmp_path) == [f".tmp-d-{os.getpid()}-00000000", f".tmp-other-{ended.pid}-00000000", "d"]
+    assert names(tmp_path) == sorted([alive, others, elsewhere, "d"])
 
 
 def test_json_comes_back_and_a_nan_is_refused(tmp_path):
@@ -126,3 +132,25 @@ def test_lock_of_a_file_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="file is a file, not a directory"), storage.directory_lock(tmp_path / "file"):
         pass
+
+
+@pytest.mark.parametrize("has_exchange", [True, False])
+def test_replacing_a_directory_swaps_it_whole(tmp_path, monkeypatch, has_exchange):
+    if not has_exchange:
+        monkeypatch.setattr(storage.ctypes, "CDLL", lambda *_, **__: object())
+    with storage.atomic_directory(tmp_path / "d") as temporary:
+        (temporary / "old").write_text("old")
+    with storage.atomic_directory(tmp_path / "d", replace=True) as temporary:
+        (temporary / "new").write_text("new")
+    assert [path.name for path in (tmp_path / "d").iterdir()] == ["new"]
+    assert [path.name for path in tmp_path.iterdir()] == ["d"]
+
+
+def test_a_directory_that_appears_meanwhile_is_not_replaced(tmp_path):
+    def write():
+        with storage.atomic_directory(tmp_path / "d"):
+            (tmp_path / "d").mkdir()
+
+    with pytest.raises(InputError, match="was made by another process meanwhile"):
+        write()
+    assert [path.name for path in tmp_path.iterdir()] == ["d"]

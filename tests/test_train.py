@@ -92,6 +92,71 @@ def test_a_finished_run_is_kept_and_other_flags_are_refused(tiny_teacher, tiny_d
     assert weights.stat().st_mtime_ns == before
 
 
+def test_a_finished_run_with_another_teacher_is_refused(
+    tiny_teacher, tiny_student, tiny_dataset, train_flags, tmp_path
+):
+    with pytest.raises(InputError, match=r"with --teacher=\(none\), not [0-9a-f]{16}; name another directory"):
+        train(**train_flags(dataset=tiny_dataset, run_dir=tiny_teacher, teacher=tiny_student))
+    other = str(tmp_path / "other")
+    train(**train_flags(dataset=tiny_dataset, run_dir=other, seed=5))
+    with pytest.raises(InputError, match=r"with --teacher=[0-9a-f]{16}, not [0-9a-f]{16}"):
+        train(**train_flags(dataset=tiny_dataset, run_dir=tiny_student, teacher=other, dim=4))
+
+
+@pytest.mark.parametrize("name", ["dataset", "teacher"])
+def test_a_run_cannot_replace_its_dataset_or_its_teacher(name, tiny_teacher, tiny_dataset, train_flags):
+    flags = {"dataset": tiny_dataset, "teacher": tiny_teacher, "force": True}
+    before = manifest(flags[name])
+    with pytest.raises(InputError, match=f"is the --{name} too, which it would replace"):
+        train(**train_flags(**flags, run_dir=f"{flags[name]}/../{Path(flags[name]).name}"))
+    assert manifest(flags[name]) == before
+
+
+def test_force_replaces_a_run_and_a_failure_keeps_the_old_one(tiny_dataset, train_flags, tmp_path):
+    run = str(tmp_path / "run")
+    train(**train_flags(dataset=tiny_dataset, run_dir=run))
+    before = {path.name: path.stat().st_ino for path in Path(run).iterdir()}
+    for bad in ({"cutoffs": ["9999"]}, {"learning_rate": 1e38, "epochs": 5}):
+        with pytest.raises(InputError):
+            train(**train_flags(dataset=tiny_dataset, run_dir=run, force=True, **bad))
+    assert {path.name: path.stat().st_ino for path in Path(run).iterdir()} == before
+    train(**train_flags(dataset=tiny_dataset, run_dir=run, force=True, dim=3))
+    assert manifest(run)["model"]["config"]["dim"] == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_stale_cache_of_a_retrained_teacher_is_made_again(tiny_dataset, train_flags, tmp_path):
+    teacher, cache = str(tmp_path / "t"), tmp_path / "t" / "top_k" / "test-k5-target"
+    train(**train_flags(dataset=tiny_dataset, run_dir=teacher))
+    ask = {"teacher": teacher, "dataset": tiny_dataset, "cache": "", "k": 5, "mask": "target", "block_size": 64}
+    teach(**ask, force=False)
+    stale = json.loads((cache / "manifest.json").read_text())
+    (cache / "manifest.json").write_text(json.dumps({**stale, "teacher": "0" * 64}))
+    teach(**ask, force=False)
+    assert json.loads((cache / "manifest.json").read_text()) == stale
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": {"class": "sasrec"}}, "no usable 'model.config'"),
+        ({"split": None}, "no usable 'split'"),
+        ({"dataset": "x"}, "no usable 'dataset.fingerprint'"),
+    ],
+)
+def test_a_damaged_manifest_is_named(change, message, tiny_teacher, tmp_path):
+    (tmp_path / "manifest.json").write_text(json.dumps({**manifest(tiny_teacher), **change}))
+    with pytest.raises(InputError, match=message):
+        load_model(tmp_path)
+
+
+def test_a_model_of_another_version_is_refused(tiny_teacher, tmp_path):
+    found = manifest(tiny_teacher)
+    (tmp_path / "manifest.json").write_text(json.dumps({**found, "model": {**found["model"], "class": "sasrec"}}))
+    with pytest.raises(InputError, match="holds a model 'sasrec'; this version has caser"):
+        load_model(tmp_path)
+
+
 def test_exact_rank_and_renormalized_weights_and_seen_mask_train(tiny_dataset, tiny_teacher, train_flags, tmp_path):
     chosen = {"exact_rank": True, "renormalize_weights": True, "mask": "seen"}
     train(**train_flags(dataset=tiny_dataset, run_dir=str(tmp_path), teacher=tiny_teacher, **chosen))

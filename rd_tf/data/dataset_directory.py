@@ -1,6 +1,7 @@
 """A dataset on disk: `interactions.parquet`, `users.txt`, `items.txt`, `manifest.json`."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,8 @@ def save_dataset(
     table = pa.table({name: pa.array(c, t) for (name, t), c in zip(_COLUMNS.items(), columns, strict=True)})
     with storage.atomic_directory(directory, replace) as temporary:
         pq.write_table(table, temporary / "interactions.parquet")
-        _write_lines(temporary / "users.txt", interactions.user_ids)
-        _write_lines(temporary / "items.txt", interactions.item_ids)
+        write_lines(temporary / "users.txt", interactions.user_ids)
+        write_lines(temporary / "items.txt", interactions.item_ids)
         storage.write_json(temporary / "manifest.json", manifest)
     return manifest
 
@@ -55,16 +56,39 @@ def load_manifest(directory: str | os.PathLike[str]) -> dict[str, Any]:
         InputError: the directory is missing, or is no dataset directory of this format.
     """
     path = Path(directory)
+    if not os.fspath(directory):
+        raise InputError("--dataset is empty; name a dataset directory")
     if not path.is_dir():
         raise InputError(f"--dataset={directory} is not a directory; make one with python -m rd_tf.prepare")
     if not (path / "manifest.json").is_file():
         raise InputError(f"--dataset={directory} holds no manifest.json; make a dataset with python -m rd_tf.prepare")
-    manifest = storage.read_json(path / "manifest.json")
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or "interactions" not in manifest:
+    required = {"format": int, "users": int, "items": int, "interactions": int, "fingerprint": str, "source": dict}
+    manifest = storage.read_manifest(path / "manifest.json", required)
+    if manifest["format"] != FORMAT:
         raise InputError(
-            f"{path / 'manifest.json'} is not a dataset manifest of format {FORMAT}; prepare the data again"
+            f"{path / 'manifest.json'} has format {manifest['format']}, not {FORMAT}; prepare the data again"
         )
     return manifest
+
+
+def check_same_dataset(dataset: str | os.PathLike[str], fingerprint: str, flag: str, run_dir: str) -> None:
+    """Checks that a dataset directory is the one a run was trained on.
+
+    Args:
+        dataset: the directory given as --dataset.
+        fingerprint: the dataset's in the run's manifest.
+        flag: the flag that named the run.
+        run_dir: its value.
+
+    Raises:
+        InputError: it is another one, or no dataset directory.
+    """
+    found = load_manifest(dataset)["fingerprint"]
+    if found != fingerprint:
+        raise InputError(
+            f"--{flag}={run_dir} was trained on the dataset {fingerprint[:16]}, but --dataset={dataset} is "
+            f"{found[:16]}; name the dataset of the run"
+        )
 
 
 def load_dataset(directory: str | os.PathLike[str]) -> Interactions:
@@ -92,7 +116,8 @@ def load_dataset(directory: str | os.PathLike[str]) -> Interactions:
     return interactions
 
 
-def _write_lines(path: Path, lines: list[str]) -> None:
+def write_lines(path: Path, lines: Sequence[str]) -> None:
+    """Writes raw ids, one a line."""
     with open(path, "w", encoding="utf-8", newline="\n") as file:
         file.writelines(f"{line}\n" for line in lines)
 

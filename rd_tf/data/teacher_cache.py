@@ -15,6 +15,7 @@ from rd_tf.errors import InputError
 KIND = "teacher cache"
 FORMAT = 1
 MASKS = ("target", "seen", "none")
+_REQUIRED = {"k": int, "rows": int, "teacher": str, "items_sha256": str, "scores_sha256": str}
 _NAMES = {
     "dataset": "dataset",
     "split": "split",
@@ -73,6 +74,15 @@ def is_teacher_cache(directory: str | os.PathLike[str]) -> bool:
     return isinstance(manifest, dict) and manifest.get("kind") == KIND
 
 
+def load_cache_manifest(directory: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads a cache's manifest.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    return storage.read_manifest(Path(directory) / "manifest.json", _REQUIRED)
+
+
 @contextlib.contextmanager
 def write_teacher_cache(
     directory: str | os.PathLike[str], key: CacheKey, rows: int, k: int, replace: bool = False
@@ -105,9 +115,10 @@ def write_teacher_cache(
         yield store
         items.flush()
         scores.flush()
+        contents = {f"{name}_sha256": storage.file_sha256(temporary / f"{name}.npy") for name in ("items", "scores")}
         storage.write_json(
             temporary / "manifest.json",
-            {"kind": KIND, "format": FORMAT, "k": k, "rows": rows, **dataclasses.asdict(key)},
+            {"kind": KIND, "format": FORMAT, "k": k, "rows": rows, **dataclasses.asdict(key), **contents},
         )
 
 
@@ -125,7 +136,7 @@ def load_teacher_cache(directory: str | os.PathLike[str], key: CacheKey, k: int)
     path = Path(directory)
     if not is_teacher_cache(path):
         raise InputError(f"{path} is not a teacher cache; make one with python -m rd_tf.teach")
-    manifest = storage.read_json(path / "manifest.json")
+    manifest = load_cache_manifest(path)
     for field, name in _NAMES.items():
         wanted, found = getattr(key, field), manifest.get(field)
         if wanted is not None and wanted != found:
@@ -145,6 +156,12 @@ def load_teacher_cache(directory: str | os.PathLike[str], key: CacheKey, k: int)
         raise InputError(
             f"teacher cache {path} is damaged ({error}); make it again with python -m rd_tf.teach"
         ) from None
+    for name in ("items", "scores"):
+        if storage.file_sha256(path / f"{name}.npy") != manifest[f"{name}_sha256"]:
+            raise InputError(
+                f"teacher cache {path} is damaged: {name}.npy is not what its manifest.json says; "
+                "make it again with python -m rd_tf.teach"
+            )
     shape = (manifest["rows"], manifest["k"])
     if items.shape != shape or scores.shape != shape:
         raise InputError(

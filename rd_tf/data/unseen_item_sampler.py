@@ -18,20 +18,25 @@ class UnseenItemSampler:
         items: `[rows] int32`, from 1.
         num_users: number of users.
         num_items: number of items, the padding not counted.
+        user_ids: raw ids, for the message.
 
     Raises:
         InputError: a user has seen every item.
     """
 
-    def __init__(self, users: np.ndarray, items: np.ndarray, num_users: int, num_items: int) -> None:
+    def __init__(
+        self, users: np.ndarray, items: np.ndarray, num_users: int, num_items: int, user_ids: list[str] | None = None
+    ) -> None:
         pairs = np.unique(users.astype(np.int64) * (num_items + 1) + items)
         owners, seen = np.divmod(pairs, num_items + 1)
         starts = np.searchsorted(owners, np.arange(num_users + 1))
         counts = np.diff(starts)
         if (counts >= num_items).any():
-            full = int(np.flatnonzero(counts >= num_items)[0])
+            full = np.flatnonzero(counts >= num_items)
+            name = f"number {full[0]}" if user_ids is None else repr(user_ids[full[0]])
             raise InputError(
-                f"user number {full} has seen all {num_items} items, so no negatives can be drawn; drop it"
+                f"{len(full)} users, the first of them {name}, have seen all {num_items} items in training, so no "
+                "negatives can be drawn for them; leave them out of the input or add items"
             )
         unseen_below = seen - 1 - (np.arange(len(seen)) - starts[owners])
         self._num_items = num_items

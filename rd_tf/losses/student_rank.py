@@ -31,7 +31,7 @@ def exact_student_rank(teacher_item_logits: Tensor, all_logits: Tensor) -> Tenso
     """Counts ranks over the whole catalogue.
 
     Args:
-        teacher_item_logits: `[batch, K]`, the student's logits for the teacher's items.
+        teacher_item_logits: `[batch, K]`, the student's logits for the teacher's items, taken from `all_logits`.
         all_logits: `[batch, items]`, the student's logits for every item; -inf for a row that is no item.
 
     Returns:

@@ -52,7 +52,14 @@ def load_model(run_dir: str | os.PathLike[str], flag: str = "run_dir") -> Sequen
     """
     described = run_directory.load_run_manifest(run_dir, flag)["model"]
     path = Path(run_dir) / run_directory.WEIGHTS
-    model = CLASSES[described["class"]](**described["config"], dtype=described["dtype_policy"])
+    if described["class"] not in CLASSES:
+        raise InputError(
+            f"--{flag}={run_dir} holds a model {described['class']!r}; this version has {', '.join(CLASSES)}"
+        )
+    try:
+        model = CLASSES[described["class"]](**described["config"], dtype=described["dtype_policy"])
+    except (TypeError, ValueError) as error:
+        raise InputError(f"--{flag}={run_dir}: its manifest.json describes no usable model ({error})") from None
     try:
         model.load_weights(path)
     except (OSError, ValueError, KeyError) as error:

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,15 +9,15 @@ from pathlib import Path
 import tensorflow as tf
 
 from rd_tf import storage
+from rd_tf.data.dataset_directory import write_lines
 from rd_tf.errors import InputError
 from rd_tf.models.ranker import SequenceRanker
 from rd_tf.serving.agreement import check_agreement, sample_request
+from rd_tf.serving.export_name import check_export_name
 from rd_tf.serving.signatures import SIGNATURE, serving_module
 from rd_tf.serving.warmup import write_warmup
 
 USERS_FILE, ITEMS_FILE = "users.txt", "items.txt"
-# What stands in a URL and in a server's configuration without quoting.
-_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
 def export_ranker(
@@ -50,11 +49,7 @@ def export_ranker(
         RuntimeError: the export does not answer as the model does.
     """
     directory = Path(directory)
-    if _NAME.fullmatch(directory.name) is None:
-        raise InputError(
-            f"{directory.name!r} cannot be a served model's name (--export_name); "
-            "take letters, digits, '_', '-' and '.', not '.' first"
-        )
+    check_export_name(directory.name)
     if not 1 <= k <= model.num_items:
         raise InputError(f"--export_k={k} is not between 1 and the {model.num_items} items of the catalogue")
     _check_ids("users", user_ids, model.num_users)
@@ -63,8 +58,8 @@ def export_ranker(
         version = directory / str(1 + max(_versions(directory), default=0))
         with storage.atomic_directory(version) as temporary, tempfile.TemporaryDirectory() as assets:
             users_file, items_file = Path(assets) / USERS_FILE, Path(assets) / ITEMS_FILE
-            _write_ids(users_file, user_ids)
-            _write_ids(items_file, item_ids)
+            write_lines(users_file, user_ids)
+            write_lines(items_file, item_ids)
             module = serving_module(model, users_file, items_file, k, exclude_recent)
             tf.saved_model.save(module, str(temporary), signatures={SIGNATURE: module.serving_default})
             write_warmup(temporary, directory.name, [sample_request(model, user_ids, item_ids)])
@@ -83,12 +78,7 @@ def _check_ids(kind: str, ids: Sequence[str], expected: int) -> None:
 
 
 def _versions(directory: Path) -> list[int]:
-    return [int(entry.name) for entry in directory.iterdir() if re.fullmatch("[0-9]+", entry.name)]
-
-
-def _write_ids(path: Path, ids: Sequence[str]) -> None:
-    with open(path, "w", encoding="utf-8", newline="\n") as file:
-        file.writelines(f"{name}\n" for name in ids)
+    return [int(entry.name) for entry in directory.iterdir() if entry.name.isascii() and entry.name.isdigit()]
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from rd_tf import run_directory
-from rd_tf.data.dataset_directory import load_dataset
+from rd_tf.data.dataset_directory import check_same_dataset, load_dataset
 from rd_tf.data.split import split_interactions
 from rd_tf.data.teacher_cache import CacheKey, is_teacher_cache, load_teacher_cache, write_teacher_cache
 from rd_tf.data.windows import make_windows
@@ -29,7 +29,8 @@ def make_cache(teacher: str, dataset: str, cache: str, k: int, mask: str, block_
         k: K.
         mask: "target", "seen" or "none".
         block_size: windows a block.
-        force: whether a cache that is there is made again; otherwise it is kept if it belongs to this teacher.
+        force: whether a cache that is there is made again; otherwise it is kept if it belongs to this teacher. A stale
+            one in the default place is always made again.
 
     Returns:
         The cache's directory.
@@ -38,21 +39,20 @@ def make_cache(teacher: str, dataset: str, cache: str, k: int, mask: str, block_
         InputError: the teacher or the dataset cannot be used, they do not belong together, or the place is taken.
     """
     manifest = run_directory.load_run_manifest(teacher, "teacher")
-    interactions = load_dataset(dataset)
     trained_on = manifest["dataset"]["fingerprint"]
-    if interactions.fingerprint() != trained_on:
-        raise InputError(
-            f"--teacher={teacher} was trained on the dataset {trained_on[:16]}, but --dataset={dataset} is "
-            f"{interactions.fingerprint()[:16]}; name the dataset it was trained on"
-        )
-    split, flags = manifest["split"], manifest["flags"]
+    check_same_dataset(dataset, trained_on, "teacher", teacher)
+    interactions = load_dataset(dataset)
+    split, length = manifest["split"], manifest["model"]["config"].get("sequence_length")
+    target_length = manifest.get("flags", {}).get("target_length")
+    if not isinstance(length, int) or not isinstance(target_length, int):
+        raise InputError(f"--teacher={teacher}: its manifest.json does not tell L and T; train it again")
     train = split_interactions(interactions, split).train
-    windows = make_windows(interactions, train, flags["sequence_length"], flags["target_length"])
+    windows = make_windows(interactions, train, length, target_length)
     key = CacheKey(
         dataset=trained_on,
         split=split,
-        sequence_length=flags["sequence_length"],
-        target_length=flags["target_length"],
+        sequence_length=length,
+        target_length=target_length,
         windows=windows.fingerprint(),
         teacher=manifest["model"]["fingerprint"],
         mask=mask,
@@ -64,9 +64,13 @@ def make_cache(teacher: str, dataset: str, cache: str, k: int, mask: str, block_
         try:
             load_teacher_cache(directory, key, k)
         except InputError as error:
-            raise InputError(f"{error} --force") from None
-        print(f"teacher cache kept: {directory}", flush=True)
-        return directory
+            if cache:
+                raise InputError(f"{error} --force") from None
+            # The default place belongs to this teacher: what does not fit there was made before it was trained again.
+            force = True
+        else:
+            print(f"teacher cache kept: {directory}", flush=True)
+            return directory
     model = load_model(teacher, "teacher")
     seen = SeenItems(interactions.users[train], interactions.items[train], interactions.num_users)
     top_k = TopK(model, windows, seen, k, mask, block_size)

@@ -11,6 +11,8 @@ from rd_tf.errors import InputError
 from rd_tf.models.ranker import SequenceRanker
 from rd_tf.progress import Advance
 
+# 128 MiB of float32 scores a block at most, as in evaluation.
+_BLOCK_CELLS = 2**25
 Store = Callable[[int, np.ndarray, np.ndarray], None]
 
 
@@ -49,7 +51,7 @@ class TopK:
         k: K.
         mask: "target" keeps a window's own targets out of its list (the paper), "seen" all training items of the user,
             "none" nothing. The padding is never in a list.
-        block_size: windows a block.
+        block_size: windows a block; fewer where the catalogue is so large that memory would matter.
 
     Raises:
         InputError: fewer than K items would remain for some window.
@@ -64,7 +66,8 @@ class TopK:
                 f"--k={k} is larger than the catalogue of {model.num_items} items less the {masked} that --mask={mask} "
                 f"keeps out; use --k={max(model.num_items - masked, 0)} or less"
             )
-        self._windows, self._seen, self._mask, self._block_size = windows, seen, mask, block_size
+        self._windows, self._seen, self._mask = windows, seen, mask
+        self._block_size = max(1, min(block_size, _BLOCK_CELLS // (model.num_items + 1)))
 
         @tf.function(reduce_retracing=True)
         def recommend(user: tf.Tensor, sequence: tf.Tensor, exclude: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -74,6 +77,11 @@ class TopK:
 
     def lists(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Items `[len(rows), K] int32` and scores `[len(rows), K] float32` of some windows, best first."""
+        blocks = [self._block(rows[at : at + self._block_size]) for at in range(0, len(rows), self._block_size)]
+        items, scores = zip(*blocks, strict=True)
+        return np.concatenate(items), np.concatenate(scores)
+
+    def _block(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         users = self._windows.users[rows]
         exclude = {
             "target": lambda: self._windows.targets[rows],
@@ -95,7 +103,7 @@ class TopK:
         """
         for first in range(0, len(self._windows), self._block_size):
             rows = np.arange(first, min(first + self._block_size, len(self._windows)))
-            items, scores = self.lists(rows)
+            items, scores = self._block(rows)
             if not np.isfinite(scores).all():
                 raise InputError("the teacher's scores are not finite; train it again with a smaller --learning_rate")
             store(first, items, scores)

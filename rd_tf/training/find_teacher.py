@@ -43,4 +43,11 @@ def find_teacher(interactions: Interactions, windows: Windows, flags: dict[str, 
         teacher=fingerprint,
         mask=mask,
     )
-    return load_teacher_cache(directory, key, k)
+    cache = load_teacher_cache(directory, key, k)
+    lowest, highest = int(cache.items.min(initial=1)), int(cache.items.max(initial=1))
+    if lowest < 1 or highest > interactions.num_items:
+        raise InputError(
+            f"teacher cache {directory} lists items from {lowest} to {highest}, but the catalogue has 1 to "
+            f"{interactions.num_items}; make it again with python -m rd_tf.teach"
+        )
+    return cache

@@ -59,7 +59,6 @@ def train_run(directory: Path, flags: dict[str, Any]) -> dict[str, Any]:
     """
     begin = time.monotonic()
     data = _load(flags)
-    storage.remove(directory / run_directory.MANIFEST)
     storage.remove(directory / run_directory.TENSORBOARD)
     storage.write_text(directory / run_directory.FLAGS, command_line.flag_lines(flags))
     log = RunLog(directory / run_directory.LOG)
@@ -123,7 +122,7 @@ def _load(flags: dict[str, Any]) -> _Data:
     needs_samples = cache is not None and not flags["exact_rank"]
     batches = TrainingBatches(
         windows,
-        UnseenItemSampler(users, items, interactions.num_users, interactions.num_items),
+        UnseenItemSampler(users, items, interactions.num_users, interactions.num_items, interactions.user_ids),
         flags["batch_size"],
         flags["negatives"],
         flags["seed"],

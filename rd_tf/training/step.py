@@ -106,7 +106,10 @@ class TrainStep:
             return tf.zeros_like(teacher_logits) + position
         query = tf.stop_gradient(query)
         if distillation.exact_rank:
-            rank = exact_student_rank(teacher_logits, tf.stop_gradient(self.model.score_all(query)))
+            # Both from one matrix product: rounded otherwise, an item's own score could count as higher than itself.
+            all_logits = tf.stop_gradient(self.model.score_all(query))
+            own = tf.gather(all_logits, batch["teacher_items"], batch_dims=1)
+            rank = exact_student_rank(own, all_logits)
         else:
             sampled_logits = tf.stop_gradient(self.model.score(query, batch["sampled_items"]))
             rank = estimate_student_rank(teacher_logits, sampled_logits, self.model.num_items)

@@ -73,9 +73,21 @@ def test_what_is_no_dataset(tmp_path):
         load_dataset(tmp_path / "none")
     with pytest.raises(InputError, match=r"holds no manifest\.json"):
         load_dataset(tmp_path)
-    (tmp_path / "manifest.json").write_text('{"format": 99, "interactions": 1}')
-    with pytest.raises(InputError, match="is not a dataset manifest of format 1"):
+    (tmp_path / "manifest.json").write_text('{"format": 1, "interactions": 1}')
+    with pytest.raises(InputError, match=r"of another kind \(no usable 'users'\)"):
         load_dataset(tmp_path)
+
+
+def test_another_format_is_refused(interactions, tmp_path):
+    manifest = save_dataset(interactions, tmp_path / "d", {})
+    (tmp_path / "d" / "manifest.json").write_text(json.dumps({**manifest, "format": 99}))
+    with pytest.raises(InputError, match=r"has format 99, not 1; prepare the data again"):
+        load_dataset(tmp_path / "d")
+
+
+def test_an_empty_name_is_refused():
+    with pytest.raises(InputError, match="--dataset is empty; name a dataset directory"):
+        load_dataset("")
 
 
 @pytest.mark.parametrize("name", ["interactions.parquet", "users.txt", "items.txt"])

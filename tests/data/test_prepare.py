@@ -1,6 +1,7 @@
 """The command: from files to a dataset directory, and what it says on the way."""
 
 import csv
+import hashlib
 import json
 import subprocess
 import sys
@@ -57,6 +58,7 @@ def test_manifest_tells_the_origin(check_ins, dataset):
     assert manifest == load_manifest(dataset)
     assert manifest["source"] == {
         "input": [check_ins],
+        "input_sha256": [hashlib.sha256(Path(check_ins).read_bytes()).hexdigest()],
         "format": "auto",
         "user_column": "user_id",
         "item_column": "item_id",

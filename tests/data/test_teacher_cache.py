@@ -62,6 +62,20 @@ def test_a_cut_off_file_is_refused(cache):
         load_teacher_cache(cache, KEY, k=3)
 
 
+def test_altered_contents_are_refused(cache):
+    np.save(cache / "scores.npy", np.zeros((4, 3), np.float16))
+    with pytest.raises(InputError, match=r"scores.npy is not what its manifest.json says"):
+        load_teacher_cache(cache, KEY, k=3)
+
+
+def test_a_manifest_that_lacks_a_value_is_refused(cache):
+    found = json.loads((cache / "manifest.json").read_text())
+    del found["k"]
+    (cache / "manifest.json").write_text(json.dumps(found))
+    with pytest.raises(InputError, match="no usable 'k'"):
+        load_teacher_cache(cache, KEY, k=3)
+
+
 def test_arrays_of_another_size_are_refused(cache):
     manifest = json.loads((cache / "manifest.json").read_text())
     (cache / "manifest.json").write_text(json.dumps({**manifest, "rows": 5}))

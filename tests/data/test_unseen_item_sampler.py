@@ -43,5 +43,5 @@ def test_a_large_catalogue_stays_in_range():
 
 
 def test_a_user_who_saw_everything_is_refused():
-    with pytest.raises(InputError, match="user number 1 has seen all 2 items"):
-        UnseenItemSampler(np.array([0, 1, 1]), np.array([1, 1, 2]), num_users=2, num_items=2)
+    with pytest.raises(InputError, match="1 users, the first of them 'ann', have seen all 2 items"):
+        UnseenItemSampler(np.array([0, 1, 1]), np.array([1, 1, 2]), num_users=2, num_items=2, user_ids=["bob", "ann"])

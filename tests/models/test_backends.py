@@ -18,7 +18,7 @@ from rd_tf.losses.discrepancy_weight import discrepancy_weight
 from rd_tf.losses.hybrid_weight import hybrid_weight
 from rd_tf.losses.pointwise_log_loss import PointwiseLogLoss
 from rd_tf.losses.position_weight import position_weight
-from rd_tf.losses.student_rank import estimate_student_rank
+from rd_tf.losses.student_rank import estimate_student_rank, exact_student_rank
 from rd_tf.losses.weighted_pointwise_distillation import WeightedPointwiseDistillation
 from rd_tf.models.caser import Caser
 from keras import ops
@@ -34,7 +34,10 @@ rank = estimate_student_rank(logits[:, :2], logits[:, 2:], 9)
 weight = hybrid_weight(position_weight(2, 1.0), discrepancy_weight(rank, 0.1))
 ranking = PointwiseLogLoss()(np.array([[1, 0, 0, -1]] * 2, "float32"), logits)
 distillation = WeightedPointwiseDistillation()(weight, logits[:, :2])
-values = (items, scores, logits, rank, weight, ranking, distillation)
+everything = model.score_all(query)
+exact = exact_student_rank(ops.take_along_axis(everything, np.array([[1, 2], [5, 6]], "int32"), axis=1), everything)
+scaled = hybrid_weight(position_weight(2, 1.0), discrepancy_weight(exact, 0.1), renormalize=True)
+values = (exact, scaled, items, scores, logits, rank, weight, ranking, distillation)
 print(json.dumps([np.asarray(ops.convert_to_numpy(value), "float64").ravel().tolist() for value in values]))
 """
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.distill import distill
+from pipelines.distill import _prepare_if_asked, distill
 from rd_tf import command_line
 from rd_tf.errors import InputError
 
@@ -88,6 +88,41 @@ def test_a_teacher_that_is_no_run_is_refused_before_anything_is_done(flags, tmp_
     with pytest.raises(InputError, match=r"--teacher=.* holds no finished run"):
         distill(**{**flags, "run_dir": str(tmp_path / "runs"), "teacher": str(tmp_path)})
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"export_name": "my model"}, "--export_name=my model cannot be a served model's name"),
+        ({"export_k": 1000}, "--export_k=1000 is larger than the catalogue"),
+        ({"teacher": "FIRST", "split": "validation"}, "was trained with --split=test, but this pipeline has"),
+    ],
+)
+def test_what_a_late_stage_would_refuse_is_refused_before_training(first, flags, changed, message, tmp_path):
+    if "teacher" in changed:
+        changed = {**changed, "teacher": str(Path(flags["run_dir"]) / "seed-0" / "teacher")}
+    with pytest.raises(InputError, match=message):
+        distill(**{**flags, "run_dir": str(tmp_path / "runs"), **changed})
+    assert not (tmp_path / "runs" / "seed-0").exists()
+
+
+def test_a_teacher_with_other_cutoffs_is_shown_with_the_metrics_in_common(first, flags, tmp_path):
+    teacher = str(Path(flags["run_dir"]) / "seed-0" / "teacher")
+    changed = {"run_dir": str(tmp_path), "teacher": teacher, "seeds": ["0"], "results": "", "cutoffs": ["4", "5"]}
+    report = distill(**{**flags, **changed})
+    assert "precision@5" in report["roles"]["teacher"]["metrics"]
+    assert "precision@4" not in report["roles"]["distilled"]["metrics"]
+
+
+def test_a_dataset_whose_input_has_changed_is_refused(flags, tmp_path):
+    rows = "user_id,item_id,timestamp\n" + "".join(f"{u},{(u * 7 + t) % 19},{t}\n" for u in range(6) for t in range(9))
+    (tmp_path / "in.csv").write_text(rows)
+    changed = {"format": "csv", "input": [str(tmp_path / "in.csv")], "dataset": str(tmp_path / "d")}
+    _prepare_if_asked({**flags, **changed})
+    _prepare_if_asked({**flags, **changed})
+    (tmp_path / "in.csv").write_text(rows + "1,1,99\n")
+    with pytest.raises(InputError, match=r"was made when the files of --input=.* held something else"):
+        _prepare_if_asked({**flags, **changed})
 
 
 @pytest.mark.parametrize("seeds", [["x"], ["1", "1"], []])

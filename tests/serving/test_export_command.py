@@ -74,10 +74,10 @@ def test_the_command_exports_and_says_how_to_serve_and_ask(flags, capsys):
         ({"export_k": 7}, "--export_k=7 is not between 1 and the 6 items of the catalogue"),
         ({"export_name": ""}, "--export_name= cannot be a served model's name"),
         ({"export_name": "a/b"}, "--export_name=a/b cannot be a served model's name"),
-        ({"export_name": ".."}, r"'\.\.' cannot be a served model's name"),
+        ({"export_name": ".."}, r"--export_name=\.\. cannot be a served model's name"),
         ({"export_dir": ""}, "--export_dir is empty"),
         ({"export_dir": "{root}/file"}, "is a file, not a directory"),
-        ({"run_dir": "{root}/dataset"}, "is not one of a training run"),
+        ({"run_dir": "{root}/dataset"}, r"of another kind \(no usable 'split'\)"),
         ({"run_dir": "{root}/nowhere"}, "is not a directory"),
         ({"dataset": "{root}/nowhere"}, "is not a directory"),
     ],
@@ -90,7 +90,7 @@ def test_bad_input_is_one_sentence(flags, changed, message):
 
 def test_another_dataset_is_refused_with_both_fingerprints(flags):
     given, trained_on = flags["fingerprints"]
-    with pytest.raises(InputError, match=rf"has fingerprint {given}, but .* was trained on {trained_on}"):
+    with pytest.raises(InputError, match=rf"was trained on the dataset {trained_on}, but .* is {given}"):
         export(**{**flags["given"], "dataset": str(flags["root"] / "other")})
 
 

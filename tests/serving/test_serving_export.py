@@ -174,8 +174,8 @@ def test_versions_count_up_and_a_failure_leaves_the_old_ones_alone(model, tmp_pa
     [
         ({"k": 21}, "--export_k=21 is not between 1 and the 20 items"),
         ({"k": 0}, "--export_k=0 is not between 1"),
-        ({"name": ".."}, r"'\.\.' cannot be a served model's name"),
-        ({"name": "a b"}, "'a b' cannot be a served model's name"),
+        ({"name": ".."}, r"--export_name=\.\. cannot be a served model's name"),
+        ({"name": "a b"}, "--export_name=a b cannot be a served model's name"),
         ({"users": USERS[1:]}, "6 ids of users do not fit a model of 7 users"),
         ({"items": [*ITEMS[1:], ""]}, "'' among the ids of items is empty"),
         ({"items": [*ITEMS[1:], "a\r"]}, "holds a line break"),

@@ -1,0 +1,20 @@
+"""Names that a served model may have."""
+
+import re
+
+from rd_tf.errors import InputError
+
+# What stands in a URL and in a server's configuration without quoting.
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+
+
+def check_export_name(name: str) -> None:
+    """Checks a served model's name.
+
+    Raises:
+        InputError: it would need quoting in a URL, or leads to another directory.
+    """
+    if _NAME.fullmatch(name) is None:
+        raise InputError(
+            f"--export_name={name} cannot be a served model's name; take letters, digits, '_', '-', '.', not '.' first"
+        )
