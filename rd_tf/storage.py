@@ -181,7 +181,7 @@ def read_manifest(path: str | os.PathLike[str], required: Mapping[str, type]) ->
             value = value.get(part) if isinstance(value, dict) else None
         if not isinstance(value, kind):
             raise InputError(
-                f"{path} is damaged or of another kind (it has no usable {name!r}); name another one or make it again"
+                f"{path} is damaged or of another kind (no usable {name!r}); name another one or make it again"
             )
     return manifest
 
