@@ -13,7 +13,7 @@ from rd_tf.train import train
 
 ROLES = ("teacher", "student", "distilled")
 # With the student's seed the teacher would see the same batches and negatives in the same order, and the noise of its
-# last steps would be the student's too: the overlap of their lists jumps at the end, by shared chance, not by learning.
+# last steps would be the student's too: their lists would agree by shared chance, not by learning.
 TEACHER_SEED = 1000
 # Flags of the stages that the pipeline sets itself.
 _OWN = {"teacher_dim", "student_dim", "teacher_epochs", "seeds", "results"}
