@@ -4,10 +4,9 @@ A seeded CSV (user, item, epoch seconds; popular items more often) is written to
 over it in a child process. Prints one JSON line and a readable one.
 
 The floor is what pyarrow's CSV parser alone takes to read the bytes and split them into three columns; it is measured
-beside it. On 2 idle cores, 10,000,000 rows (234 MB): floor 1.3 s (175 MB/s); prepare 18.3 s (0.55 million rows/s) and a
-peak of 1.48 GiB; with other work on the cores (load 6) 27.4 s. The gap is 17 s. Step by step at 2,000,000 rows (2.0 s
-together): 0.99 s sorting (duplicates, k-core, order of the output), 0.86 s reading (0.45 s of it parsing), 0.18 s
-fingerprint and writing.
+beside it. On 2 idle cores, 10,000,000 rows (234 MB): floor 0.4 s with the file in the page cache; prepare 18.5 s (0.54
+million rows/s) and a peak of 1.49 GiB. The gap is 18 s. Step by step at 2,000,000 rows (2.0 s together): 0.99 s sorting
+(duplicates, k-core, order of the output), 0.86 s reading (0.45 s of it parsing), 0.18 s fingerprint and writing.
 """
 
 import json
