@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from pipelines.roles import ROLES
 from rd_tf import command_line, run_directory, storage
 from rd_tf.command_line import choose, parameter_names
 from rd_tf.errors import InputError
@@ -11,7 +12,6 @@ from rd_tf.prepare import prepare
 from rd_tf.serving.export_name import check_export_name
 from rd_tf.train import train
 
-ROLES = ("teacher", "student", "distilled")
 # With the student's seed the teacher would see the same batches and negatives in the same order, and the noise of its
 # last steps would be the student's too: their lists would agree by shared chance, not by learning.
 TEACHER_SEED = 1000

@@ -8,6 +8,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from pipelines.roles import ROLES
 from rd_tf import run_directory, storage
 
 _COPIED = (
@@ -17,7 +18,6 @@ _COPIED = (
     run_directory.LOG,
     run_directory.MANIFEST,
 )
-_TITLES = {"teacher": "teacher", "student": "student alone", "distilled": "student distilled"}
 
 
 def make_report(root: Path, runs: dict[int, dict[str, Path]], export_path: str, results: str) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def collect(runs: dict[int, dict[str, Path]]) -> dict[str, Any]:
     roles: dict[str, Any] = {}
     found = {
         role: {seed: storage.read_json(paths[role] / run_directory.METRICS) for seed, paths in runs.items()}
-        for role in _TITLES
+        for role in ROLES
     }
     # A given teacher may have been trained with other cutoffs.
     every = [one["metrics"] for metrics in found.values() for one in metrics.values()]
@@ -65,9 +65,8 @@ def collect(runs: dict[int, dict[str, Path]]) -> dict[str, Any]:
             "parameters": first["model"]["parameters"],
             "seconds": float(np.mean([m["seconds"] for m in manifests.values()])),
         }
-    some = next(iter(runs.values()))["distilled"]
-    counts = storage.read_json(some / run_directory.METRICS)
-    return {"split": counts["split"], "counts": counts["counts"], "seeds": list(runs), "roles": roles}
+    some = next(iter(found["distilled"].values()))
+    return {"split": some["split"], "counts": some["counts"], "seeds": list(runs), "roles": roles}
 
 
 def show(report: dict[str, Any]) -> None:
@@ -80,25 +79,20 @@ def show(report: dict[str, Any]) -> None:
         else f"{report['split']} split, mean of seeds {seeds}"
     )
     table.add_column("")
-    for role, title in _TITLES.items():
+    for role, title in ROLES.items():
         table.add_column(f"{title}\n{roles[role]['model']}, d = {roles[role]['dim']}", justify="right")
     table.add_column("distilled vs\nstudent alone", justify="right")
-    for name in ordered_metrics(roles["teacher"]["metrics"]):
-        values = [roles[role]["metrics"][name] for role in _TITLES]
+    for name in roles["teacher"]["metrics"]:
+        values = [roles[role]["metrics"][name] for role in ROLES]
         gain = f"{100 * (values[2] / values[1] - 1):+.1f} %" if values[1] else ""
         table.add_row(name, *(f"{value:.4f}" for value in values), gain, end_section=name == "map")
-    sizes = [roles[role]["parameters"] for role in _TITLES]
+    sizes = [roles[role]["parameters"] for role in ROLES]
     table.add_row("parameters", *(f"{size:,}" for size in sizes), "")
     table.add_row("of the teacher's", *(f"{100 * size / sizes[0]:.1f} %" for size in sizes), "")
-    table.add_row("training, s", *(f"{roles[role]['seconds']:.0f}" for role in _TITLES), "")
+    table.add_row("training, s", *(f"{roles[role]['seconds']:.0f}" for role in ROLES), "")
     Console(width=110, highlight=False).print(table)
     counts = report["counts"]
     print(", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in counts.items()))
-
-
-def ordered_metrics(metrics: dict[str, float]) -> list[str]:
-    """Metric names by kind, MAP last."""
-    return [*(name for name in metrics if name != "map"), "map"]
 
 
 def copy_evidence(results: Path, runs: dict[int, dict[str, Path]], report: dict[str, Any]) -> None:

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.published import COLUMNS, PUBLISHED
+from pipelines.roles import ROLES
 from rd_tf import command_line, storage
 from rd_tf.errors import InputError
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 _ROOT = Path(__file__).parents[1]
-_ROLES = {"teacher": "teacher", "student": "student alone", "distilled": "student distilled"}
 _HEADS = ("P@3", "P@5", "P@10", "N@3", "N@5", "N@10", "MAP")
 # Folder below results/ -> heading, in the order of the README.
 _FOLDERS = {
@@ -54,7 +54,7 @@ def _table(report: dict[str, Any], title: str, folder: str) -> str:
     lines += [f"| | d | parameters | {' | '.join(_HEADS)} |", f"|---|---|---|{'---|' * len(_HEADS)}"]
     published = PUBLISHED.get(folder, {})
     teacher = report["roles"]["teacher"]["parameters"]
-    for role, name in _ROLES.items():
+    for role, name in ROLES.items():
         found = report["roles"][role]
         size = f"{found['parameters']:,} ({100 * found['parameters'] / teacher:.1f} %)"
         values = " | ".join(_number(found["metrics"][column]) for column in COLUMNS)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from rd_tf import command_line, run_directory, storage
+from rd_tf import command_line, run_directory
 from rd_tf.errors import InputError
 
 
@@ -34,22 +34,19 @@ def evaluate(
     import_quietly()
     from rd_tf.data.dataset_directory import load_dataset
     from rd_tf.data.split import split_interactions
-    from rd_tf.evaluation.evaluator import Evaluator
+    from rd_tf.evaluation.evaluator import Evaluator, save_evaluation
     from rd_tf.models.storage import load_model
 
     interactions, model = load_dataset(dataset), load_model(run_dir)
     rows = split_interactions(interactions, split)
     evaluation = Evaluator(interactions, rows, model.sequence_length, cutoffs, block_size).evaluate(model)
-    result = {
-        "split": split,
-        "metrics": evaluation.metrics,
-        "counts": evaluation.counts,
-        "model": manifest["model"],
-        "dataset": {"directory": dataset, "fingerprint": manifest["dataset"]["fingerprint"]},
-    }
-    with storage.atomic_file(directory / run_directory.PER_USER) as temporary:
-        evaluation.per_user.to_parquet(temporary, index=False)
-    storage.write_json(directory / run_directory.METRICS, result)
+    result = save_evaluation(
+        evaluation,
+        split,
+        directory,
+        model=manifest["model"],
+        dataset={"directory": dataset, "fingerprint": manifest["dataset"]["fingerprint"]},
+    )
     _print_table(result)
     print(f"wrote {directory / run_directory.METRICS} and {run_directory.PER_USER}")
     return result

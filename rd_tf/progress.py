@@ -52,16 +52,14 @@ class RunLog:
     """Prints lines and keeps them in a run's log file.
 
     Args:
-        path: the file, begun anew; None only prints.
+        path: the file, begun anew.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
-        self._path = Path(path) if path is not None else None
-        if self._path is not None:
-            self._path.write_text("")
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = Path(path)
+        self._path.write_text("")
 
     def __call__(self, line: str) -> None:
         print(line, flush=True)
-        if self._path is not None:
-            with open(self._path, "a", encoding="utf-8") as file:
-                file.write(f"{line}\n")
+        with open(self._path, "a", encoding="utf-8") as file:
+            file.write(f"{line}\n")

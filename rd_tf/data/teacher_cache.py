@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from rd_tf import storage
+from rd_tf.data.windows import Windows
 from rd_tf.errors import InputError
 
 KIND = "teacher cache"
 FORMAT = 1
-MASKS = ("target", "seen", "none")
+AGAIN = "make it again with python -m rd_tf.teach"
 _REQUIRED = {"k": int, "rows": int, "teacher": str, "items_sha256": str, "scores_sha256": str}
 _NAMES = {
     "dataset": "dataset",
@@ -48,6 +49,12 @@ class CacheKey:
     windows: str
     teacher: str | None = None
     mask: str | None = None
+
+    @classmethod
+    def of(cls, dataset: str, split: str, windows: Windows, teacher: str | None, mask: str | None) -> "CacheKey":
+        """The key of a cache of these windows; arguments as the attributes, L and T are the windows'."""
+        lengths = windows.sequences.shape[1], windows.targets.shape[1]
+        return cls(dataset, split, *lengths, windows.fingerprint(), teacher, mask)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,32 +149,21 @@ def load_teacher_cache(directory: str | os.PathLike[str], key: CacheKey, k: int)
         if wanted is not None and wanted != found:
             raise InputError(
                 f"teacher cache {path} was made for {name} {_short(found)}, but {name} {_short(wanted)} is needed; "
-                "make it again with python -m rd_tf.teach"
+                f"{AGAIN}"
             )
     if manifest["k"] < k:
-        raise InputError(
-            f"teacher cache {path} has lists of {manifest['k']} items, but --k={k} is needed; "
-            "make it again with python -m rd_tf.teach"
-        )
+        raise InputError(f"teacher cache {path} has lists of {manifest['k']} items, but --k={k} is needed; {AGAIN}")
     try:
         items = np.load(path / "items.npy", mmap_mode="r")
         scores = np.load(path / "scores.npy", mmap_mode="r")
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"teacher cache {path} is damaged ({error}); make it again with python -m rd_tf.teach"
-        ) from None
+        raise InputError(f"teacher cache {path} is damaged ({error}); {AGAIN}") from None
     for name in ("items", "scores"):
         if storage.file_sha256(path / f"{name}.npy") != manifest[f"{name}_sha256"]:
-            raise InputError(
-                f"teacher cache {path} is damaged: {name}.npy is not what its manifest.json says; "
-                "make it again with python -m rd_tf.teach"
-            )
+            raise InputError(f"teacher cache {path} is damaged: {name}.npy is not what its manifest.json says; {AGAIN}")
     shape = (manifest["rows"], manifest["k"])
     if items.shape != shape or scores.shape != shape:
-        raise InputError(
-            f"teacher cache {path} is damaged: its arrays are not {shape[0]} x {shape[1]}; "
-            "make it again with python -m rd_tf.teach"
-        )
+        raise InputError(f"teacher cache {path} is damaged: its arrays are not {shape[0]} x {shape[1]}; {AGAIN}")
     return TeacherCache(items[:, :k], scores[:, :k], manifest)
 
 

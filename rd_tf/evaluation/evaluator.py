@@ -1,10 +1,14 @@
 """Metrics of a ranker on the held-out items of a split."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from rd_tf import run_directory, storage
 from rd_tf.data.interactions import Interactions
 from rd_tf.data.split import Split
 from rd_tf.evaluation.cutoffs import parse_cutoffs
@@ -28,6 +32,27 @@ class Evaluation:
     metrics: dict[str, float]
     per_user: pd.DataFrame
     counts: dict[str, int]
+
+
+def save_evaluation(
+    evaluation: Evaluation, split: str, directory: str | os.PathLike[str], **described: Any
+) -> dict[str, Any]:
+    """Writes `per_user.parquet` and `metrics.json`.
+
+    Args:
+        evaluation: what to write.
+        split: "validation" or "test".
+        directory: where.
+        described: what else `metrics.json` should tell (JSON values).
+
+    Returns:
+        What `metrics.json` holds.
+    """
+    result = {"split": split, "metrics": evaluation.metrics, "counts": evaluation.counts, **described}
+    with storage.atomic_file(Path(directory) / run_directory.PER_USER) as temporary:
+        evaluation.per_user.to_parquet(temporary, index=False)
+    storage.write_json(Path(directory) / run_directory.METRICS, result)
+    return result
 
 
 class Evaluator:

@@ -13,19 +13,13 @@ from rd_tf.progress import progress_bar
 from rd_tf.teacher.top_k import SeenItems, TopK
 
 
-def default_cache(teacher: str, k: int, mask: str) -> Path:
-    """Where a teacher's cache lies unless another place is named."""
-    split = run_directory.load_run_manifest(teacher, "teacher")["split"]
-    return Path(teacher) / "top_k" / f"{split}-k{k}-{mask}"
-
-
 def make_cache(teacher: str, dataset: str, cache: str, k: int, mask: str, block_size: int, force: bool) -> Path:
     """Lists the teacher's best K items for every window of its own split, L and T.
 
     Args:
         teacher: the teacher's run directory.
         dataset: the dataset directory it was trained on.
-        cache: where the cache appears; empty for `default_cache`.
+        cache: where the cache appears; empty for the default place, `<teacher>/top_k/<split>-k<K>-<mask>`.
         k: K.
         mask: "target", "seen" or "none".
         block_size: windows a block.
@@ -48,16 +42,8 @@ def make_cache(teacher: str, dataset: str, cache: str, k: int, mask: str, block_
         raise InputError(f"--teacher={teacher}: its manifest.json does not tell L and T; train it again")
     train = split_interactions(interactions, split).train
     windows = make_windows(interactions, train, length, target_length)
-    key = CacheKey(
-        dataset=trained_on,
-        split=split,
-        sequence_length=length,
-        target_length=target_length,
-        windows=windows.fingerprint(),
-        teacher=manifest["model"]["fingerprint"],
-        mask=mask,
-    )
-    directory = Path(cache) if cache else default_cache(teacher, k, mask)
+    key = CacheKey.of(trained_on, split, windows, manifest["model"]["fingerprint"], mask)
+    directory = Path(cache) if cache else Path(teacher) / "top_k" / f"{split}-k{k}-{mask}"
     if directory.exists() and not is_teacher_cache(directory):
         raise InputError(f"--cache={directory} exists and is no teacher cache; name another directory")
     if directory.exists() and not force:

@@ -5,7 +5,7 @@ from typing import Any
 
 from rd_tf import run_directory
 from rd_tf.data.interactions import Interactions
-from rd_tf.data.teacher_cache import CacheKey, TeacherCache, is_teacher_cache, load_teacher_cache
+from rd_tf.data.teacher_cache import AGAIN, CacheKey, TeacherCache, is_teacher_cache, load_teacher_cache
 from rd_tf.data.windows import Windows
 from rd_tf.errors import InputError
 from rd_tf.teacher.make_cache import make_cache
@@ -34,20 +34,12 @@ def find_teacher(interactions: Interactions, windows: Windows, flags: dict[str, 
             )
         fingerprint = manifest["model"]["fingerprint"]
         directory = make_cache(teacher, flags["dataset"], "", k, mask, flags["block_size"], force=False)
-    key = CacheKey(
-        dataset=interactions.fingerprint(),
-        split=flags["split"],
-        sequence_length=flags["sequence_length"],
-        target_length=flags["target_length"],
-        windows=windows.fingerprint(),
-        teacher=fingerprint,
-        mask=mask,
-    )
+    key = CacheKey.of(interactions.fingerprint(), flags["split"], windows, fingerprint, mask)
     cache = load_teacher_cache(directory, key, k)
     lowest, highest = int(cache.items.min(initial=1)), int(cache.items.max(initial=1))
     if lowest < 1 or highest > interactions.num_items:
         raise InputError(
             f"teacher cache {directory} lists items from {lowest} to {highest}, but the catalogue has 1 to "
-            f"{interactions.num_items}; make it again with python -m rd_tf.teach"
+            f"{interactions.num_items}; {AGAIN}"
         )
     return cache

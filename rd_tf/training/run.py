@@ -18,7 +18,7 @@ from rd_tf.data.teacher_cache import TeacherCache
 from rd_tf.data.unseen_item_sampler import UnseenItemSampler
 from rd_tf.data.windows import Windows, make_windows
 from rd_tf.errors import InputError
-from rd_tf.evaluation.evaluator import Evaluator
+from rd_tf.evaluation.evaluator import Evaluator, save_evaluation
 from rd_tf.models.caser import Caser
 from rd_tf.models.ranker import SequenceRanker
 from rd_tf.models.storage import save_model
@@ -91,10 +91,7 @@ def train_run(directory: Path, flags: dict[str, Any]) -> dict[str, Any]:
         board.scalars(best_epoch, {f"test/{name}": value for name, value in evaluation.metrics.items()})
     board.close()
     described = save_model(model, directory)
-    with storage.atomic_file(directory / run_directory.PER_USER) as temporary:
-        evaluation.per_user.to_parquet(temporary, index=False)
-    metrics = {"split": flags["split"], "metrics": evaluation.metrics, "counts": evaluation.counts, "epoch": best_epoch}
-    storage.write_json(directory / run_directory.METRICS, metrics)
+    save_evaluation(evaluation, flags["split"], directory, epoch=best_epoch)
     log(f"{flags['split']} split, epoch {best_epoch}: " + _metrics_line(evaluation.metrics))
     manifest = {
         "flags": flags,

@@ -1,0 +1,4 @@
+"""The three models that a pipeline compares, in the order of its tables."""
+
+# Role, which names the run's directory -> title.
+ROLES = {"teacher": "teacher", "student": "student alone", "distilled": "student distilled"}
