@@ -82,6 +82,7 @@ FLAGS: dict[str, Define] = dict(
         # Training.
         _whole("epochs", 50, 1, "Passes over all windows."),
         _whole("batch_size", 512, 1, "Windows a step, over all replicas together."),
+        _choice("optimizer", "lazy_adam", ["lazy_adam", "adam"], "adam: every row of every table moves in every step, as the authors' does. lazy_adam: only the rows of the batch are read and written, and what Adam does to the others is made up, so that a step costs the same for any catalogue."),
         _real("learning_rate", 1e-3, _POSITIVE, "Step size of Adam."),
         _real("l2", 1e-6, 0.0, "L2 weight: l2 * w is added to the gradient of every weight in every step, as the authors do."),
         _whole("negatives", 3, 1, "Negatives a positive: items the user has not seen, drawn uniformly and anew each epoch.", 10000),

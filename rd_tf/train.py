@@ -28,6 +28,7 @@ def train(
     dropout: float,
     epochs: int,
     batch_size: int,
+    optimizer: str,
     learning_rate: float,
     l2: float,
     negatives: int,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from rd_tf.data.rank_sampler import RankSampler
 from rd_tf.data.unseen_item_sampler import UnseenItemSampler
 from rd_tf.data.windows import Windows
 
@@ -25,17 +26,18 @@ class TrainingBatches:
     - `items` `[b, T + T * negatives] int32`: targets, then negatives; `labels` of the same shape, float32: 1, 0, and
       -1 for a target that is padding
     - `teacher_items` `[b, K] int32`, with a teacher
-    - `sampled_items` `[b, rank_samples] int32`, with rank samples
+    - `sampled_items` `[groups, samples] int32` and `is_unseen` `[b, samples] bool` as `RankSampler.sample` gives them,
+      with a rank sampler
     - `global_size` `[] int32`: rows of the batch over all replicas.
 
     Attributes:
         windows: the training windows.
-        sampler: draws negatives and rank samples.
+        sampler: draws negatives.
         batch_size: rows of a global batch; the last one of an epoch may be smaller.
         negatives: negatives a target.
         seed: of shuffling and draws.
         teacher_items: `[windows, K] int32`, the teacher's lists, or None.
-        rank_samples: items drawn to estimate the student's rank; 0 for none.
+        rank_sampler: draws items to estimate the student's rank, or None.
     """
 
     windows: Windows
@@ -44,7 +46,7 @@ class TrainingBatches:
     negatives: int
     seed: int
     teacher_items: np.ndarray | None = None
-    rank_samples: int = 0
+    rank_sampler: RankSampler | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -95,9 +97,9 @@ class TrainingBatches:
             }
             if teacher_items is not None:
                 joined["teacher_items"] = tf.gather(teacher_items, indices)
-            if self.rank_samples:
+            if self.rank_sampler is not None:
                 seed = self._seed(_RANK_SAMPLES, step, replica)
-                joined["sampled_items"] = self.sampler.sample(user, self.rank_samples, seed)
+                joined["sampled_items"], joined["is_unseen"] = self.rank_sampler.sample(user, seed)
             return joined
 
         return batch

@@ -1,5 +1,6 @@
 """Caser: convolutional sequence embedding (Tang & Wang, WSDM 2018)."""
 
+import itertools
 from typing import Any
 
 import keras
@@ -7,6 +8,7 @@ from keras import ops
 
 from rd_tf.models.activations import make_activation
 from rd_tf.models.ranker import SequenceRanker, Tensor
+from rd_tf.models.take_rows import take_rows
 
 
 @keras.saving.register_keras_serializable("rd_tf")
@@ -97,16 +99,19 @@ class Caser(SequenceRanker):
         return self.add_weight(shape=shape, initializer=initializer, name=name, autocast=False)
 
     def encode(self, user: Tensor, sequence: Tensor, training: bool = False) -> Tensor:
-        image = ops.cast(ops.take(self.sequence_table, sequence, axis=0), self.compute_dtype)
+        image = ops.cast(take_rows(self.sequence_table, sequence), self.compute_dtype)
         parts = []
         if self.vertical_filters:
             parts.append(self._vertical(image))
         if self.horizontal_filters:
             parts.append(self._horizontal(image))
-        features = self.dropout(ops.concatenate(parts, axis=-1), training=training)
+        features = ops.concatenate(parts, axis=-1)
+        if training:
+            # The layer on ones makes the mask: the gradient is one product then, where the layer's own selects twice.
+            features = features * self.dropout(ops.ones_like(features), training=True)
         dense = ops.matmul(features, self._weight(self.dense_kernel)) + self._weight(self.dense_bias)
         dense = ops.cast(self.dense_activation(dense), "float32")
-        return ops.concatenate([dense, ops.take(self.user_table, user, axis=0)], axis=-1)
+        return ops.concatenate([dense, take_rows(self.user_table, user)], axis=-1)
 
     def _weight(self, variable: keras.Variable) -> Tensor:
         return ops.cast(variable, self.compute_dtype)
@@ -129,12 +134,13 @@ class Caser(SequenceRanker):
                 )
             biases.append(ops.tile(self._weight(bias), places))
         convolved = ops.matmul(flat, ops.concatenate(bands, axis=1)) + ops.concatenate(biases)
-        pooled, start = [], 0
-        for height, activation in enumerate(self.conv_activations, 1):
-            places = length - height + 1
-            part = ops.reshape(convolved[:, start : start + places * filters], (-1, places, filters))
-            pooled.append(ops.max(activation(part), axis=1))
-            start += places * filters
+        counts = [(length - height) * filters for height in range(length)]
+        # One split, not a slice a height: the gradient of a slice is the whole tensor again, filled with zeros.
+        parts = ops.split(convolved, list(itertools.accumulate(counts))[:-1], axis=1)
+        pooled = [
+            ops.max(activation(ops.reshape(part, (-1, length - place, filters))), axis=1)
+            for place, (activation, part) in enumerate(zip(self.conv_activations, parts, strict=True))
+        ]
         return ops.concatenate(pooled, axis=-1)
 
     def get_config(self) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from rd_tf.models.take_rows import take_rows
+
 Tensor = Any
 
 
@@ -41,10 +43,15 @@ class SequenceRanker(keras.Model, abc.ABC):
         self.seed = seed
 
     def add_table(self, name: str, rows: int, dim: int, seed_offset: int) -> keras.Variable:
-        """Adds an embedding table `[rows, dim]`, normal with standard deviation 1 / dim (as the authors')."""
+        """Adds an embedding table `[rows, dim]`, normal with standard deviation 1 / dim (as the authors').
+
+        Its attribute `row_sparse` tells optimizers that a batch uses few of its rows.
+        """
         initializer = keras.initializers.RandomNormal(stddev=1.0 / dim, seed=self.seed * 1000 + seed_offset)
         # No autocast: under a mixed policy scores stay float32 whether the model is called or its methods are.
-        return self.add_weight(shape=(rows, dim), initializer=initializer, name=name, autocast=False)
+        table = self.add_weight(shape=(rows, dim), initializer=initializer, name=name, autocast=False)
+        table.row_sparse = True
+        return table
 
     def build_item_table(self) -> None:
         """Adds the item table and the item biases; a subclass calls it in the place its weight order wants."""
@@ -52,6 +59,7 @@ class SequenceRanker(keras.Model, abc.ABC):
         self.item_bias = self.add_weight(
             shape=(self.num_items + 1,), initializer="zeros", name="item_bias", autocast=False
         )
+        self.item_bias.row_sparse = True
 
     @abc.abstractmethod
     def encode(self, user: Tensor, sequence: Tensor, training: bool = False) -> Tensor:
@@ -76,9 +84,28 @@ class SequenceRanker(keras.Model, abc.ABC):
         Returns:
             `[batch, n] float32` logits.
         """
-        rows = ops.take(self.item_table, items, axis=0)
-        products = ops.squeeze(ops.matmul(rows, ops.expand_dims(query, -1)), -1)
-        return products + ops.take(self.item_bias, items, axis=0)
+        rows = take_rows(self.item_table, items)
+        # Half the time of a batch of matrix-vector products, in the gradient above all.
+        products = ops.einsum("bnq,bq->bn", rows, query)
+        return products + take_rows(self.item_bias, items)
+
+    def score_shared(self, query: Tensor, items: Tensor, rows: int) -> Tensor:
+        """Scores items that neighbouring queries share.
+
+        Args:
+            query: `[batch, q] float32`.
+            items: `[groups, n] int32`: those of the first `rows` queries, of the next `rows`, and so on.
+            rows: queries a group; the last group may have fewer.
+
+        Returns:
+            `[batch, n] float32` logits.
+        """
+        batch, groups, n = ops.shape(query)[0], ops.shape(items)[0], items.shape[1]
+        padded = ops.pad(query, [(0, groups * rows - batch), (0, 0)])
+        table = ops.transpose(take_rows(self.item_table, items), (0, 2, 1))
+        products = ops.matmul(ops.reshape(padded, (-1, rows, self.query_dim)), table)
+        logits = products + ops.expand_dims(take_rows(self.item_bias, items), 1)
+        return ops.reshape(logits, (-1, n))[:batch]
 
     def score_all(self, query: Tensor) -> Tensor:
         """Scores every item for every query.

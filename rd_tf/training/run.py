@@ -13,6 +13,7 @@ from rd_tf import command_line, run_directory, storage
 from rd_tf.data.batches import TrainingBatches
 from rd_tf.data.dataset_directory import load_dataset
 from rd_tf.data.interactions import Interactions
+from rd_tf.data.rank_sampler import RankSampler
 from rd_tf.data.split import split_interactions
 from rd_tf.data.teacher_cache import TeacherCache
 from rd_tf.data.unseen_item_sampler import UnseenItemSampler
@@ -24,9 +25,9 @@ from rd_tf.models.ranker import SequenceRanker
 from rd_tf.models.storage import save_model
 from rd_tf.progress import RunLog
 from rd_tf.teacher.top_k import SeenItems, TopK
-from rd_tf.training.adam_l2 import AdamL2
 from rd_tf.training.find_teacher import find_teacher
 from rd_tf.training.history import History
+from rd_tf.training.optimizers import make_optimizer
 from rd_tf.training.overlap import ListOverlap
 from rd_tf.training.step import Distillation, TrainStep
 from rd_tf.training.tensorboard import TensorBoardWriter
@@ -66,7 +67,7 @@ def train_run(directory: Path, flags: dict[str, Any]) -> dict[str, Any]:
     distillation = _distillation(flags) if data.cache is not None else None
     with strategy.scope():
         model = _make_model(flags, data.interactions)
-        optimizer = AdamL2(flags["learning_rate"], flags["l2"])
+        optimizer = make_optimizer(flags["optimizer"], flags["learning_rate"], flags["l2"])
         if flags["dtype_policy"] == "mixed_float16":
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         optimizer.build(model.trainable_variables)
@@ -116,7 +117,10 @@ def _load(flags: dict[str, Any]) -> _Data:
     windows = make_windows(interactions, train, flags["sequence_length"], flags["target_length"])
     users, items = interactions.users[train], interactions.items[train]
     cache = find_teacher(interactions, windows, flags) if flags["teacher"] else None
-    needs_samples = cache is not None and not flags["exact_rank"]
+    rank_sampler = None
+    if cache is not None and not flags["exact_rank"]:
+        sizes = (interactions.num_users, interactions.num_items)
+        rank_sampler = RankSampler(users, items, *sizes, flags["rank_samples"])
     batches = TrainingBatches(
         windows,
         UnseenItemSampler(users, items, interactions.num_users, interactions.num_items, interactions.user_ids),
@@ -124,7 +128,7 @@ def _load(flags: dict[str, Any]) -> _Data:
         flags["negatives"],
         flags["seed"],
         None if cache is None else cache.items,
-        flags["rank_samples"] if needs_samples else 0,
+        rank_sampler,
     )
     return _Data(interactions, windows, SeenItems(users, items, interactions.num_users), cache, batches)
 

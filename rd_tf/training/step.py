@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from rd_tf.data.rank_sampler import GROUP
 from rd_tf.losses.discrepancy_weight import discrepancy_weight
 from rd_tf.losses.hybrid_weight import hybrid_weight
 from rd_tf.losses.pointwise_log_loss import PointwiseLogLoss
@@ -93,6 +94,10 @@ class TrainStep:
         self.optimizer.apply(gradients, variables)
         return tf.stack([loss, *reported])
 
+    def finish_epoch(self) -> None:
+        """Lets the optimizer bring all weights up to date; to be called outside of `strategy.run`."""
+        self.optimizer.finalize_variable_values(self.model.trainable_variables)
+
     def _weight(
         self,
         distillation: Distillation,
@@ -111,7 +116,9 @@ class TrainStep:
             own = tf.gather(all_logits, batch["teacher_items"], batch_dims=1)
             rank = exact_student_rank(own, all_logits)
         else:
-            sampled_logits = tf.stop_gradient(self.model.score(query, batch["sampled_items"]))
+            sampled_logits = self.model.score_shared(query, batch["sampled_items"], GROUP)
+            # Counted out of all samples, so the estimate is of the unseen items that rank higher.
+            sampled_logits = tf.stop_gradient(tf.where(batch["is_unseen"], sampled_logits, -float("inf")))
             rank = estimate_student_rank(teacher_logits, sampled_logits, self.model.num_items)
         discrepancy = discrepancy_weight(rank, distillation.discrepancy_sharpness)
         return hybrid_weight(position, discrepancy, distillation.renormalize)

@@ -35,7 +35,7 @@ class Trainer:
 
     Args:
         step: computes losses and updates the model.
-        batches: the data; with a distillation that estimates ranks, `batches.rank_samples` must be above 0.
+        batches: the data; with a distillation that estimates ranks, it has a rank sampler.
         strategy: where it runs; model and optimizer were made in its scope.
         steps_per_call: steps that run in one call of the graph.
     """
@@ -67,7 +67,7 @@ class Trainer:
         distillation = self._step.distillation
         # Before w^b takes over nobody asks for the student's rank, so no rank samples are drawn either.
         change = count if distillation is None else min(distillation.discrepancy_start_epoch, count)
-        plain = dataclasses.replace(self._batches, rank_samples=0)
+        plain = dataclasses.replace(self._batches, rank_sampler=None)
         yield from self._phase(plain, 0, change, False)
         yield from self._phase(self._batches, change, count, True)
 
@@ -90,5 +90,6 @@ class Trainer:
                             "use a smaller --learning_rate"
                         )
                     advance(now)
+            self._step.finish_epoch()
             means = dict(zip(REPORTED, (total / steps).numpy().tolist(), strict=True))
             yield EpochReport(epoch + 1, means, time.monotonic() - begin)

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from rd_tf.data.batches import TrainingBatches
+from rd_tf.data.rank_sampler import RankSampler
 from rd_tf.data.unseen_item_sampler import UnseenItemSampler
 from rd_tf.data.windows import Windows
 
@@ -22,7 +23,8 @@ def make(**changed):
     )
     sampler = UnseenItemSampler(windows.users, windows.targets[:, 0], 5, 40)
     teacher = np.arange(1, ROWS + 1, dtype="int32")[:, None] + np.array([0, 100, 200], "int32")
-    batches = TrainingBatches(windows, sampler, 8, 2, seed=7, teacher_items=teacher, rank_samples=4)
+    rank_sampler = RankSampler(windows.users, windows.targets[:, 0], 5, 40, samples=4)
+    batches = TrainingBatches(windows, sampler, 8, 2, seed=7, teacher_items=teacher, rank_sampler=rank_sampler)
     return dataclasses.replace(batches, **changed)
 
 
@@ -56,7 +58,8 @@ def test_every_window_meets_its_own_teachers_row_and_labels():
         np.testing.assert_array_equal(batch["teacher_items"], batch["sequence"][:, :1] + np.array([0, 100, 200]))
         np.testing.assert_array_equal(batch["items"][:, 0], batch["sequence"][:, 0])
         np.testing.assert_array_equal(batch["labels"], np.tile([1.0, 0.0, 0.0], (len(batch["labels"]), 1)))
-        assert batch["sampled_items"].shape == (len(batch["user"]), 4)
+        assert batch["sampled_items"].shape == (1, 4)
+        assert batch["is_unseen"].shape == (len(batch["user"]), 4)
 
 
 def test_the_last_batch_of_an_epoch_is_smaller_and_says_so():

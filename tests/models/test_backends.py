@@ -30,6 +30,7 @@ user, sequence = np.array([1, 3], "int32"), np.array([[1, 2, 3], [0, 0, 9]], "in
 query = model.encode(user, sequence)
 items, scores = model.recommend(user, sequence, np.array([[1], [0]], "int32"), 4)
 logits = model.score(query, np.array([[1, 2, 3, 4], [5, 6, 7, 8]], "int32"))
+shared = model.score_shared(query, np.array([[5, 6, 7]], "int32"), 2)
 rank = estimate_student_rank(logits[:, :2], logits[:, 2:], 9)
 weight = hybrid_weight(position_weight(2, 1.0), discrepancy_weight(rank, 0.1))
 ranking = PointwiseLogLoss()(np.array([[1, 0, 0, -1]] * 2, "float32"), logits)
@@ -37,7 +38,7 @@ distillation = WeightedPointwiseDistillation()(weight, logits[:, :2])
 everything = model.score_all(query)
 exact = exact_student_rank(ops.take_along_axis(everything, np.array([[1, 2], [5, 6]], "int32"), axis=1), everything)
 scaled = hybrid_weight(position_weight(2, 1.0), discrepancy_weight(exact, 0.1), renormalize=True)
-values = (exact, scaled, items, scores, logits, rank, weight, ranking, distillation)
+values = (exact, scaled, items, scores, logits, shared, rank, weight, ranking, distillation)
 print(json.dumps([np.asarray(ops.convert_to_numpy(value), "float64").ravel().tolist() for value in values]))
 """
 

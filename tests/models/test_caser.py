@@ -35,6 +35,15 @@ def test_score_and_score_all_agree_and_the_padding_is_no_item():
     assert (everything[:, 0] == -np.inf).all()
 
 
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_shared_items_get_the_scores_that_every_row_of_the_group_would_give_them(rows):
+    model = Caser(**TINY)
+    query = model.encode(np.array([0, 4, 1, 2, 3]), np.arange(15).reshape(5, 3) % 13)
+    shared = np.random.default_rng(0).integers(1, 13, (-(-5 // rows), 4))
+    expected = model.score(query, shared.repeat(rows, 0)[:5])
+    np.testing.assert_allclose(model.score_shared(query, shared, rows), expected, atol=1e-6)
+
+
 def test_recommend_lists_the_best_items_without_the_excluded():
     model = Caser(**TINY)
     scores = np.array(model.score_all(model.encode(USERS, SEQUENCES)))

@@ -1,0 +1,148 @@
+"""Adam that reads and writes only the rows of an embedding table that are in the batch."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from rd_tf.training.adam_l2 import AdamL2
+
+# Elements of a table that the upkeep handles at once: 16 MiB of float32, so that a table of a million rows needs no
+# second one beside it.
+_UPKEEP_ELEMENTS = 2**22
+
+
+@keras.saving.register_keras_serializable("rd_tf")
+class LazyAdam(AdamL2):
+    """Adam with row-sparse updates of embedding tables: a step costs what its batch holds, not what the tables hold.
+
+    Tables are the variables whose attribute `row_sparse` is true (`SequenceRanker.add_table` sets it). All others are
+    updated as `AdamL2` does. Of a table, a step touches the rows of the gradient's `tf.IndexedSlices` and nothing else;
+    duplicate rows are summed first. The three things that dense Adam does to the other rows are kept:
+
+    - The second moment decays in every step, whether a row is used or not. It is stored in units that grow by
+      1 / beta_2 a step, so that a decay of all rows costs nothing and TensorFlow's fused row kernel
+      (`ResourceSparseApplyAdagradV2`) does the rest: `v beta_2^-t` is a plain sum of squares.
+    - The first moment spreads a gradient over the steps after it, in sum once the gradient. A table's row takes it at
+      once and stores no first moment; between two visits of a row nobody sees the difference.
+    - L2 shrinks every row in every step, by `learning_rate * l2 * w / (sqrt(v_hat) + epsilon)`. The steps since the
+      last time are made up for all rows together, every `upkeep_steps` steps and in `finalize_variable_values`, never
+      beyond zero. So a row that is never used shrinks to zero here too.
+
+    TensorFlow Addons' LazyAdam is another thing: it lets both moments of unused rows stand still, so that the rarer a
+    row, the smaller its steps are against dense Adam's.
+
+    Args:
+        learning_rate: step size.
+        l2: weight of the L2 term, at least 0.
+        upkeep_steps: steps after which the shrinking of all rows is made up, at least 1.
+        beta_1: decay of the first moment (all variables but tables).
+        beta_2: decay of the second moment.
+        epsilon: keeps the quotient finite.
+
+    Raises:
+        ValueError: a negative l2, or upkeep_steps outside 1 .. 20,000.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float = 1e-3,
+        l2: float = 0.0,
+        upkeep_steps: int = 1000,
+        name: str = "lazy_adam",
+        **kwargs: Any,
+    ) -> None:
+        # Above, float32 would run out of range for beta_2^-t.
+        if not 1 <= upkeep_steps <= 20_000:
+            raise ValueError(f"upkeep_steps must be between 1 and 20,000; received {upkeep_steps}")
+        super().__init__(learning_rate=learning_rate, l2=l2, name=name, **kwargs)
+        self.upkeep_steps = upkeep_steps
+
+    def build(self, variables: list[keras.Variable]) -> None:
+        if self.built:
+            return
+        keras.optimizers.Optimizer.build(self, variables)
+        self._momentums, self._velocities = [], []
+        # By the number of a table: the step until which its rows are as dense Adam would have them.
+        self._kept_until: dict[int, keras.Variable] = {}
+        for index, variable in enumerate(variables):
+            self._velocities.append(self.add_variable_from_reference(variable, "velocity"))
+            if getattr(variable, "row_sparse", False):
+                self._momentums.append(None)
+                self._kept_until[index] = self.add_variable((), dtype="int64", initializer="zeros", name="kept_until")
+            else:
+                self._momentums.append(self.add_variable_from_reference(variable, "momentum"))
+
+    def update_step(self, gradient: Any, variable: tf.Variable, learning_rate: Any) -> None:
+        index = self._get_variable_index(variable)
+        if index not in self._kept_until:
+            super().update_step(gradient, variable, learning_rate)
+            return
+        rate, step = tf.cast(learning_rate, tf.float32), tf.cast(self.iterations, tf.int64) + 1
+        steps_since = step - self._kept_until[index].value
+        rows, values = _summed_rows(gradient, variable)
+        growth = tf.pow(self.beta_2, -0.5 * tf.cast(steps_since, tf.float32))
+        # The kernel divides by the root of the sum of squares; this makes it the root of v_hat.
+        correction = tf.sqrt(self._bias_correction(step) / (1.0 - self.beta_2))
+        tf.raw_ops.ResourceSparseApplyAdagradV2(
+            var=variable.handle,
+            accum=self._velocities[index].value.handle,
+            lr=rate * correction,
+            epsilon=self.epsilon * correction * growth,
+            grad=values * growth,
+            indices=rows,
+        )
+        is_due = steps_since >= self.upkeep_steps
+        tf.cond(is_due, lambda: self._keep_up(index, variable, rate, step), lambda: None)
+
+    def finalize_variable_values(self, var_list: list[keras.Variable]) -> None:
+        """Makes up the shrinking of all rows until now; to be called before the tables are read as a whole."""
+        step = tf.cast(self.iterations, tf.int64)
+
+        def keep_up(variable: tf.Variable, rate: tf.Tensor) -> None:
+            self._keep_up(self._get_variable_index(variable), variable, rate, step)
+
+        for variable in var_list:
+            if self._get_variable_index(variable) in self._kept_until:
+                rate = tf.cast(self.learning_rate, tf.float32)
+                self._distribution_strategy.extended.update(variable.value, keep_up, args=(rate,), group=False)
+        super().finalize_variable_values(var_list)
+
+    def _keep_up(self, index: int, variable: tf.Variable, rate: tf.Tensor, step: tf.Tensor) -> None:
+        velocity, kept_until = self._velocities[index].value, self._kept_until[index].value
+        skipped = tf.cast(step - kept_until, tf.float32)
+        decay = tf.pow(self.beta_2, skipped)
+        # From the root of the sum of squares to the root of v_hat. In step 0 there is nothing to keep up.
+        scale = tf.sqrt((1.0 - self.beta_2) * decay / self._bias_correction(tf.maximum(step, 1)))
+        num_rows = variable.shape[0]
+        block = max(1, _UPKEEP_ELEMENTS // max(1, variable.shape[1:].num_elements()))
+
+        def keep_up_block(begin: tf.Tensor) -> list[tf.Tensor]:
+            rows = tf.range(begin, tf.minimum(begin + block, num_rows))
+            # l2 * w belongs to the gradient, so v is at least its square: no row shrinks faster than the learning rate.
+            smallest = self.l2 * tf.abs(tf.gather(variable, rows)) + self.epsilon
+            root = tf.sqrt(tf.gather(velocity, rows)) * scale + smallest
+            kept = tf.nn.relu(1.0 - rate * self.l2 * skipped / root)
+            tf.raw_ops.ResourceScatterMul(resource=variable.handle, indices=rows, updates=kept)
+            tf.raw_ops.ResourceScatterMul(resource=velocity.handle, indices=rows, updates=decay)
+            return [begin + block]
+
+        # One block after the other: side by side their temporaries would add up to the table again.
+        tf.while_loop(lambda begin: begin < num_rows, keep_up_block, [tf.constant(0)], parallel_iterations=1)
+        kept_until.assign(step)
+        # Row updates leave a variable in a mode in which every reading of it as a whole copies it.
+        tf.raw_ops.DisableCopyOnRead(resource=variable.handle)
+
+    def _bias_correction(self, step: tf.Tensor) -> tf.Tensor:
+        return 1.0 - tf.pow(self.beta_2, tf.cast(step, tf.float32))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "upkeep_steps": self.upkeep_steps}
+
+
+def _summed_rows(gradient: Any, variable: tf.Variable) -> tuple[tf.Tensor, tf.Tensor]:
+    """Distinct rows and the sums of their gradients."""
+    if not isinstance(gradient, tf.IndexedSlices):
+        return tf.range(variable.shape[0]), gradient
+    rows, places = tf.unique(gradient.indices)
+    return rows, tf.math.unsorted_segment_sum(gradient.values, places, tf.size(rows))

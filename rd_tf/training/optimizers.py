@@ -1,0 +1,24 @@
+"""The optimizers by name."""
+
+import keras
+
+from rd_tf.training.adam_l2 import AdamL2
+from rd_tf.training.lazy_adam import LazyAdam
+
+OPTIMIZERS: dict[str, type[AdamL2]] = {"adam": AdamL2, "lazy_adam": LazyAdam}
+
+
+def make_optimizer(name: str, learning_rate: float, l2: float) -> keras.optimizers.Optimizer:
+    """Makes an optimizer.
+
+    Args:
+        name: a key of `OPTIMIZERS`.
+        learning_rate: step size.
+        l2: weight of the L2 term, at least 0.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if name not in OPTIMIZERS:
+        raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}; received {name!r}")
+    return OPTIMIZERS[name](learning_rate, l2)
