@@ -1,0 +1,1 @@
+"""Speed and scale, measured against a floor and against the authors' code."""

@@ -1,0 +1,75 @@
+"""Flags that only benchmarks have, and how a benchmark is run."""
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from absl import flags
+
+from rd_tf import command_line
+from rd_tf.flag_definitions import FLAGS
+
+Define = Callable[[flags.FlagValues], Any]
+
+
+def _text(name: str, help_: str) -> tuple[str, Define]:
+    return name, lambda values: flags.DEFINE_string(name, "", help_, flag_values=values)
+
+
+def _texts(name: str, default: list[str], help_: str) -> tuple[str, Define]:
+    return name, lambda values: flags.DEFINE_list(name, default, help_, flag_values=values)
+
+
+def _whole(name: str, default: int, low: int, help_: str) -> tuple[str, Define]:
+    return name, lambda values: flags.DEFINE_integer(name, default, help_, low, flag_values=values)
+
+
+def _real(name: str, default: float, low: float, help_: str) -> tuple[str, Define]:
+    return name, lambda values: flags.DEFINE_float(name, default, help_, low, flag_values=values)
+
+
+def optimizer_flag(default: str) -> tuple[str, Define]:
+    """--optimizer with a benchmark's own default."""
+    help_ = "adam: every row of every table moves in every step, as the authors' does. lazy_adam: the batch's only."
+    return "optimizer", lambda values: flags.DEFINE_enum(
+        "optimizer", default, ["adam", "lazy_adam"], help_, flag_values=values
+    )
+
+
+def dim_flag(default: int) -> tuple[str, Define]:
+    """--dim with a benchmark's own default."""
+    return _whole("dim", default, 1, "d: embedding dimension.")
+
+
+BENCHMARK_FLAGS: dict[str, Define] = dict(
+    [
+        _text("dataset", "Dataset directory, as rd_tf.prepare writes it. Empty: a random world of Gowalla's size."),
+        _whole("seed", 0, 0, "Seed of the random world, weights and draws."),
+        _whole("repeats", 5, 1, "Timed repeats of each case, after a warm-up; with --reference each one is a pair."),
+        _whole("steps", 100, 1, "Training steps a repeat."),
+        _text("reference", "Checkout of the authors' code, github.com/graytowne/rank_distill. Empty: no comparison."),
+        _text("reference_python", "A Python with torch, numpy and scipy to run it with. Empty: this one."),
+        _whole("reference_steps", 30, 1, "Training steps a repeat of the authors' code."),
+        _whole("reference_windows", 160, 1, "Windows a repeat of the authors' top-K."),
+        _whole("reference_users", 100, 1, "Users a repeat of the authors' evaluation."),
+        _text("output", "File that gets the JSON lines too. Empty: none."),
+        _texts("cases", [], "Cases to measure. Empty: all."),
+        _whole("windows", 20_000, 1, "Windows a repeat."),
+        _real("epoch_seconds", 0.0, 0.0, "Seconds of a training epoch; an evaluation is shown as a share of it."),
+        _texts("sizes", ["14000", "100000", "1000000"], "Items of each world; it has as many users."),
+        _whole("windows_per_user", 20, 1, "Mean training windows of a user."),
+        _whole("cache_windows", 0, 0, "Windows whose top 100 are streamed into a teacher cache on disk. 0: no cache."),
+        optimizer_flag("adam"),
+    ]
+)
+
+
+def run(command: Callable[..., None], *own: tuple[str, Define]) -> NoReturn:
+    """Runs `python -m benchmarks...` as `rd_tf.command_line.run` does, with the flags of benchmarks.
+
+    Args:
+        command: its parameters name the flags.
+        own: flags that this benchmark defines otherwise than the others.
+    """
+    # This process is a benchmark and nothing else, so a benchmark's flag may stand for one of the commands'.
+    FLAGS.update({**BENCHMARK_FLAGS, **dict(own)})
+    command_line.run(command)

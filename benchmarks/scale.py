@@ -1,0 +1,297 @@
+"""Time and memory from 14,000 to 1,000,000 items and users: python -m benchmarks.scale.
+
+A random world of each of --sizes (as many users as items, about --windows_per_user windows a user), each in a process
+of its own. Measured as in benchmarks.train_step, benchmarks.top_k and benchmarks.evaluate, with d = --dim:
+
+    step           target and negatives: 4 items a row
+    distillation   4 + 10 items with random teacher lists for all windows, 100 rank samples for w^b
+    finish_epoch   what the optimizer leaves for the end of an epoch (lazy_adam: every 1,000 steps too)
+    top_k          K = 100, for 1,000 windows
+    evaluate       for 1,000 users
+    cache          K = 100 for --cache_windows windows into a teacher cache on disk
+
+Top-K and evaluation go over as many windows or users as have 2^29 scores together, 4,096 at most. Each line has its
+ratio to the smallest world. Floors are those of the three benchmarks; lines on memory have none.
+
+`prepare` is the time of the split, the windows and the samplers. Memory lines are in MB: `start` is TensorFlow and
+Python alone; `data` what windows and samplers add, `model` what weights add (slots of the optimizer are first in memory
+when a step writes them); `training` is everything beyond `start` when the training stages are over, the teacher's lists
+let go; `peak ...` is the largest resident memory in a stage, `start` included. `structures_mb` in the JSON names the
+largest arrays. The peak of `cache` is what it takes beyond the memory before; the pages of the files that it writes
+count, and the kernel can take them back; `private` does not count them.
+
+FIGURES
+"""
+
+import dataclasses
+import gc
+import multiprocessing
+import multiprocessing.connection
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import flags
+from benchmarks.floors import CaserSizes, ranking_work
+from benchmarks.harness import (
+    Measurement,
+    Report,
+    check_output,
+    measure_machine,
+    reset_peak,
+    resident_bytes,
+    significant,
+)
+from rd_tf.errors import InputError
+from rd_tf.quiet_tensorflow import import_quietly
+
+_BATCH_SIZE = 512
+_STEPS_PER_CALL = 50
+_SCORES, _MOST_QUERIES = 2**29, 4096
+_TOP_K = 100
+_PER = 1000
+_MB = 1e6
+
+
+def scale(
+    *,
+    sizes: list[str],
+    dim: int,
+    windows_per_user: int,
+    optimizer: str,
+    steps: int,
+    repeats: int,
+    block_size: int,
+    cache_windows: int,
+    seed: int,
+    output: str,
+) -> None:
+    """Measures time and memory of training, top-K and evaluation in random worlds of several sizes.
+
+    A world has as many users as items. Prints JSON lines and a table; each line has its ratio to the smallest world.
+    """
+    worlds = parse_sizes(sizes)
+    check_output(output)
+    settings = _Settings(dim, windows_per_user, optimizer, steps, repeats, block_size, cache_windows, seed)
+    import_quietly()
+    report = Report("scale", measure_machine(), output)
+    smallest: dict[str, float] = {}
+    for size in worlds:
+        for name, measurement in _in_a_process(size, settings):
+            median = float(np.median(measurement.seconds))
+            first = smallest.setdefault(name, median)
+            if first > 0:
+                measurement.extra["ratio_to_smallest"] = significant(median / first)
+            report.add(measurement)
+    report.finish()
+
+
+def parse_sizes(sizes: list[str]) -> list[int]:
+    """The sizes as numbers, smallest first.
+
+    Raises:
+        InputError: one is no whole number, too small for lists of 100, or there are none.
+    """
+    if not sizes:
+        raise InputError("--sizes is empty; name numbers of items, for example --sizes=14000,100000")
+    for size in sizes:
+        # A K of 100 and a history of its user's must fit.
+        if not size.isdecimal() or int(size) < 200:
+            raise InputError(f"--sizes={size} is no whole number from 200; name numbers of items")
+    return sorted(map(int, sizes))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Settings:
+    dim: int
+    windows_per_user: int
+    optimizer: str
+    steps: int
+    repeats: int
+    block_size: int
+    cache_windows: int
+    seed: int
+
+
+Named = tuple[str, Measurement]
+
+
+def _in_a_process(size: int, settings: _Settings) -> Iterator[Named]:
+    """What `measure_world` yields in a process of its own, as it comes."""
+    spawn = multiprocessing.get_context("spawn")
+    receiver, sender = spawn.Pipe(duplex=False)
+    process = spawn.Process(target=_send, args=(sender, size, settings), daemon=True)
+    process.start()
+    sender.close()
+    try:
+        while True:
+            yield receiver.recv()
+    except EOFError:
+        process.join()
+    if process.exitcode:
+        why = "for lack of memory as a rule" if process.exitcode < 0 else "for the reason above"
+        raise InputError(
+            f"--sizes={size}: its process ended early, {why}; name a smaller one or lower --dim or --windows_per_user"
+        )
+
+
+def _send(sender: multiprocessing.connection.Connection, size: int, settings: _Settings) -> None:
+    for named in measure_world(size, settings):
+        sender.send(named)
+
+
+def measure_world(size: int, settings: _Settings) -> Iterator[Named]:
+    """Everything about one world, in this process.
+
+    Yields:
+        Names, the same for every size, and measurements.
+    """
+    import_quietly()
+    from benchmarks import subjects
+    from benchmarks.world import random_world
+
+    def named(name: str, *values: Any, **further: Any) -> Named:
+        return name, Measurement(f"{size:,} {name}", *values, **further)
+
+    def memory(name: str, total: int, **structures: int) -> Named:
+        extra = {"structures_mb": {key: significant(value / _MB) for key, value in structures.items()}}
+        return named(f"memory {name}", "MB", [total / _MB], extra=extra if structures else {})
+
+    start = resident_bytes()
+    yield memory("start", start)
+    reset_peak()
+    begin = time.perf_counter()
+    world = random_world(size, size, size * settings.windows_per_user, settings.seed)
+    made = time.perf_counter()
+    data = subjects.make_training_data(world)
+    yield named("prepare", "s", [time.perf_counter() - made], extra={"world_seconds": significant(made - begin)})
+    gc.collect()
+    after_data = resident_bytes()
+    yield memory("data", after_data - start, **_data_structures(data))
+    yield memory("peak data", resident_bytes("VmHWM"))
+
+    model = subjects.make_caser(data.interactions, settings.dim, settings.seed)
+    optimizer = subjects.make_built_optimizer(settings.optimizer, model)
+    slots = sum(4 * int(np.prod(variable.shape)) for variable in optimizer.variables)
+    yield memory("model", resident_bytes() - after_data, weights=4 * model.count_params(), slots=slots)
+    for name in ("step", "distillation"):
+        reset_peak()
+        for measured, values, floor in _steps(name, data, model, optimizer, settings):
+            yield named(measured, "ms", values, floor)
+        yield memory(f"peak {name}", resident_bytes("VmHWM"))
+        gc.collect()
+    yield memory("training", resident_bytes() - start)
+    for name, measure in (("top_k", _top_k), ("evaluate", _evaluate)):
+        reset_peak()
+        values, floor, extra = measure(data, model, settings)
+        yield named(name, "s/1,000", values, floor, extra=extra)
+        yield memory(f"peak {name}", resident_bytes("VmHWM"))
+    if settings.cache_windows:
+        seconds, peak, private, written = _cache(data, model, settings)
+        extra = {"bytes": written, "windows": min(settings.cache_windows, len(data.windows))}
+        yield named("cache", "s", [seconds], extra=extra)
+        yield named("cache on disk", "MB", [written / _MB])
+        yield memory("peak cache", peak)
+        yield memory("peak cache private", private)
+
+
+def _data_structures(data: Any) -> dict[str, int]:
+    world, windows = data.interactions, data.windows
+    return {
+        "interactions": world.users.nbytes + world.items.nbytes,
+        "raw_ids": 8 * (world.num_users + world.num_items),
+        "split": data.split.train.nbytes + data.split.held_out.nbytes,
+        "windows_sequences": windows.sequences.nbytes,
+        "windows_other": windows.users.nbytes + windows.positions.nbytes + windows.targets.nbytes,
+        # As their docstrings say: 8 and 4 bytes a training row.
+        "sampler": 8 * int(data.split.train.sum()),
+        "seen": 4 * int(data.split.train.sum()),
+    }
+
+
+def _steps(name: str, data: Any, model: Any, optimizer: Any, settings: _Settings) -> Iterator[tuple[str, list, Any]]:
+    from benchmarks import subjects
+    from rd_tf.training.step import Distillation
+
+    lists, distillation = None, None
+    if name == "distillation":
+        lists = subjects.random_lists(len(data.windows), subjects.K, data.interactions.num_items, settings.seed)
+        distillation = Distillation(discrepancy_start_epoch=0)
+    batches = subjects.make_batches(data, _BATCH_SIZE, settings.steps, settings.seed, lists)
+    times = subjects.time_steps(model, optimizer, batches, distillation, _STEPS_PER_CALL, settings.repeats + 1)
+    found = list(times)[1:]
+    is_distilled = distillation is not None
+    floor, _ = subjects.step_floor(
+        data, settings.dim, _BATCH_SIZE, settings.optimizer, settings.seed, lists, is_distilled
+    )
+    yield name, [each.step for each in found], floor
+    if not is_distilled:
+        yield "finish_epoch", [each.finish_epoch for each in found], None
+
+
+def _queries(data: Any) -> int:
+    return max(1, min(_MOST_QUERIES, _SCORES // data.interactions.num_item_rows))
+
+
+def _top_k(data: Any, model: Any, settings: _Settings) -> tuple[list[float], Any, dict[str, int]]:
+    from benchmarks.subjects import some_windows
+    from benchmarks.top_k import our_lists
+
+    windows = some_windows(data.windows, _queries(data), settings.seed)
+    run = our_lists(model, windows, data.seen, _TOP_K, settings.block_size)
+    values = [run() for _ in range(settings.repeats + 1)][1:]
+    return values, _ranking_floor(data, settings), {"windows": len(windows)}
+
+
+def _evaluate(data: Any, model: Any, settings: _Settings) -> tuple[list[float], Any, dict[str, int]]:
+    from benchmarks.evaluate import our_evaluation
+    from benchmarks.subjects import SEQUENCE_LENGTH
+    from rd_tf.data.split import Split
+    from rd_tf.evaluation.evaluator import Evaluator
+
+    world, split = data.interactions, data.split
+    chosen = np.zeros(world.num_users, bool)
+    chosen[np.random.default_rng(settings.seed).permutation(world.num_users)[: _queries(data)]] = True
+    held_out = split.held_out & chosen[world.users]
+    evaluator = Evaluator(
+        world, Split(split.name, split.train, held_out), SEQUENCE_LENGTH, (3, 5, 10), settings.block_size
+    )
+    users = evaluator.held_out.counts["users"]
+    run = our_evaluation(evaluator, model)
+    values = [run() / users * _PER for _ in range(settings.repeats + 1)][1:]
+    return values, _ranking_floor(data, settings), {"users": users}
+
+
+def _ranking_floor(data: Any, settings: _Settings) -> Any:
+    return ranking_work(CaserSizes(settings.dim), _PER, data.interactions.num_item_rows, settings.block_size)
+
+
+def _cache(data: Any, model: Any, settings: _Settings) -> tuple[float, int, int, int]:
+    """Seconds, peak and private memory above what was there before, bytes on disk."""
+    from benchmarks.subjects import some_windows
+    from rd_tf.data.teacher_cache import CacheKey, write_teacher_cache
+    from rd_tf.teacher.top_k import TopK
+
+    windows = some_windows(data.windows, settings.cache_windows, settings.seed)
+    key = CacheKey.of("random world", "test", windows, "random weights", "target")
+    top_k = TopK(model, windows, data.seen, _TOP_K, "target", settings.block_size)
+    gc.collect()
+    before, private_before = resident_bytes(), resident_bytes("RssAnon")
+    private = [private_before]
+    reset_peak()
+    with tempfile.TemporaryDirectory() as directory:
+        place = Path(directory) / "cache"
+        begin = time.perf_counter()
+        with write_teacher_cache(place, key, len(windows), _TOP_K) as store:
+            top_k.all_lists(store, lambda _: private.append(resident_bytes("RssAnon")))
+        seconds = time.perf_counter() - begin
+        written = sum(file.stat().st_size for file in place.iterdir())
+    return seconds, resident_bytes("VmHWM") - before, max(private) - private_before, written
+
+
+if __name__ == "__main__":
+    flags.run(scale, flags.optimizer_flag("lazy_adam"), flags.dim_flag(64))

@@ -1,0 +1,190 @@
+"""The benchmarks end to end on a tiny world, and their messages."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.evaluate import evaluate, some_users
+from benchmarks.scale import parse_sizes, scale
+from benchmarks.top_k import top_k
+from benchmarks.train_step import reduced_training_set, train_step
+from rd_tf.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+NO_REFERENCE = {"reference": "", "reference_python": "", "seed": 0, "repeats": 1}
+
+
+@pytest.fixture(scope="module")
+def data():
+    from benchmarks.subjects import make_training_data
+    from benchmarks.world import random_world
+
+    return make_training_data(random_world(30, 60, 200, 0))
+
+
+def call(*arguments):
+    return subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, text=True)
+
+
+def cases_of(path):
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    assert records[0]["benchmark"] == "machine"
+    assert records[0]["peak_gflops"] > 0
+    assert records[0]["bandwidth_gb"] > 0
+    return {record["case"]: record for record in records[1:]}
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "lazy_adam"])
+def test_train_step_measures_steps_and_epochs(tmp_path, tiny_dataset, optimizer):
+    output = tmp_path / "lines.json"
+    sizes = {"batch_size": 64, "steps": 2, "steps_per_call": 2, "reference_steps": 1}
+    train_step(
+        dataset=tiny_dataset,
+        cases=["teacher", "distillation"],
+        optimizer=optimizer,
+        **sizes,
+        **NO_REFERENCE,
+        output=str(output),
+    )
+    cases = cases_of(output)
+    is_lazy = optimizer == "lazy_adam"
+    assert {name for name in cases if "finish_epoch" not in name} == {
+        "teacher",
+        "epoch_teacher",
+        "distillation",
+        "epoch_distillation",
+    }
+    assert ("teacher finish_epoch" in cases) == is_lazy
+    assert ("all_rows_floor" in cases["teacher"]) != is_lazy
+    assert cases["epoch_teacher"]["steps"] == -(-cases["epoch_teacher"]["windows"] // 64)
+    assert cases["teacher"]["median"] > cases["teacher"]["floor"] > 0
+
+
+def test_top_k_measures_both_list_lengths(tmp_path):
+    output = tmp_path / "lines.json"
+    top_k(
+        dataset="",
+        cases=[],
+        windows=50,
+        block_size=32,
+        reference_windows=1,
+        **NO_REFERENCE,
+        output=str(output),
+    )
+    cases = cases_of(output)
+    assert set(cases) == {"k=10", "k=100"}
+    assert cases["k=10"]["windows"] == 50
+    assert cases["k=10"]["floor"] == cases["k=100"]["floor"] > 0
+
+
+def test_top_k_refuses_a_catalogue_that_is_too_small(tiny_dataset):
+    with pytest.raises(InputError, match="too few for the case k=100"):
+        top_k(
+            dataset=tiny_dataset,
+            cases=["k=100"],
+            windows=5,
+            block_size=5,
+            reference_windows=1,
+            **NO_REFERENCE,
+            output="",
+        )
+
+
+def test_evaluate_measures_all_users_and_the_share_of_an_epoch(tmp_path, tiny_dataset):
+    output = tmp_path / "lines.json"
+    evaluate(
+        dataset=tiny_dataset,
+        cases=["d=50"],
+        block_size=16,
+        epoch_seconds=10.0,
+        reference_users=1,
+        **NO_REFERENCE,
+        output=str(output),
+    )
+    cases = cases_of(output)
+    assert set(cases) == {"d=50 users", "d=50 all"}
+    users = cases["d=50 all"]["users"]
+    assert cases["d=50 users"]["median"] == pytest.approx(cases["d=50 all"]["median"] / users * 1000, rel=1e-2)
+    assert cases["d=50 all"]["share_of_epoch"] == pytest.approx(cases["d=50 all"]["median"] / 10, rel=1e-2)
+
+
+def test_scale_measures_time_and_memory_of_a_world_in_a_process_of_its_own(tmp_path):
+    output = tmp_path / "lines.json"
+    settings = {"dim": 4, "windows_per_user": 2, "steps": 1, "repeats": 1, "block_size": 64, "seed": 0}
+    scale(sizes=["200"], optimizer="lazy_adam", cache_windows=70, **settings, output=str(output))
+    cases = cases_of(output)
+    timed = ("prepare", "step", "distillation", "finish_epoch", "top_k", "evaluate", "cache")
+    for name in (*timed, "memory data", "memory model", "memory training", "memory peak step", "memory peak cache"):
+        assert f"200 {name}" in cases
+    assert cases["200 step"]["ratio_to_smallest"] == 1.0
+    assert cases["200 memory model"]["structures_mb"]["weights"] > 0
+    # 100 items of 4 bytes and 100 scores of 2 a window, two headers and the manifest.
+    assert 70 * 600 < cases["200 cache"]["bytes"] < 70 * 600 + 2000
+
+
+def test_a_size_that_is_none_is_refused():
+    assert parse_sizes(["2000", "300"]) == [300, 2000]
+    for sizes, message in (([], "--sizes is empty"), (["many"], "--sizes=many is no whole"), (["10"], "from 200")):
+        with pytest.raises(InputError, match=message):
+            parse_sizes(sizes)
+
+
+def test_the_authors_training_set_is_whole_users_numbered_from_0(data):
+    lists = np.arange(2 * len(data.windows)).reshape(-1, 2)
+    arrays = reduced_training_set(data, 40, lists, seed=0)
+    assert len(arrays["users"]) == len(arrays["lists"]) == 40
+    users = np.unique(arrays["users"])
+    assert users[0] == 0
+    assert len(arrays["seen_offsets"]) >= len(users) + 1
+    for window in range(40):
+        row = arrays["lists"][window, 0] // 2
+        np.testing.assert_array_equal(arrays["sequences"][window], data.windows.sequences[row])
+        user = arrays["users"][window]
+        seen = arrays["seen"][arrays["seen_offsets"][user] : arrays["seen_offsets"][user + 1]]
+        world = data.interactions
+        mine = data.split.train & (world.users == data.windows.users[row])
+        np.testing.assert_array_equal(seen, np.unique(world.items[mine]))
+
+
+def test_the_authors_users_keep_their_own_items(data):
+    arrays = some_users(data, 5, 4, seed=0)
+    assert arrays["sequences"].shape == (4, 5)
+    assert arrays["target_offsets"][-1] == len(arrays["targets"])
+    for user in range(4):
+        seen = arrays["seen"][arrays["seen_offsets"][user] : arrays["seen_offsets"][user + 1]]
+        assert set(arrays["sequences"][user]) <= set(seen)
+
+
+@pytest.mark.parametrize("name", ["train_step", "top_k", "evaluate", "scale"])
+def test_help_lists_the_flags(name):
+    ended = call(f"benchmarks.{name}", "--help")
+    assert ended.returncode == 0
+    assert f"Usage: python -m benchmarks.{name}" in ended.stdout
+    assert "--repeats" in ended.stdout
+    default = "lazy_adam" if name == "scale" else "adam"
+    assert (f"--optimizer  (default: {default})" in ended.stdout) == (name in ("train_step", "scale"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["train_step", "--stepps=3"], 2, "Unknown flag 'stepps'"),
+        (["train_step", "--steps=0"], 2, "flag --steps=0"),
+        (["scale", "--optimizer=sgd"], 2, "flag --optimizer=sgd: value should be one of <adam|lazy_adam>"),
+        (["scale", "--sizes=few"], 1, "--sizes=few is no whole number from 200"),
+        (["train_step", "--cases=pupil"], 1, "--cases=pupil is no case of this benchmark"),
+        (["evaluate", "--reference=/nowhere"], 1, "--reference=/nowhere holds no train_caser.py"),
+        (["top_k", "--output=/"], 1, "--output=/ is a directory; name a file"),
+    ],
+)
+def test_bad_input_is_one_sentence(arguments, code, message):
+    ended = call(f"benchmarks.{arguments[0]}", *arguments[1:])
+    assert ended.returncode == code
+    assert ended.stderr.startswith("error: ")
+    assert message in ended.stderr
+    assert ended.stderr.count("\n") == 1
+    assert ended.stdout == ""
