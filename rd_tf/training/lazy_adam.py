@@ -21,8 +21,7 @@ class LazyAdam(AdamL2):
     duplicate rows are summed first. The three things that dense Adam does to the other rows are kept:
 
     - The second moment decays in every step, whether a row is used or not. It is stored in units that grow by
-      1 / beta_2 a step, so that a decay of all rows costs nothing and TensorFlow's fused row kernel
-      (`ResourceSparseApplyAdagradV2`) does the rest: `v beta_2^-t` is a plain sum of squares.
+      1 / beta_2 a step, in which it is a plain sum of squares, `v beta_2^-t`: the decay of all rows costs nothing.
     - The first moment spreads a gradient over the steps after it, in sum once the gradient. A table's row takes it at
       once and stores no first moment; between two visits of a row nobody sees the difference.
     - L2 shrinks every row in every step, by `learning_rate * l2 * w / (sqrt(v_hat) + epsilon)`. The steps since the
@@ -82,16 +81,17 @@ class LazyAdam(AdamL2):
         steps_since = step - self._kept_until[index].value
         rows, values = _summed_rows(gradient, variable)
         growth = tf.pow(self.beta_2, -0.5 * tf.cast(steps_since, tf.float32))
-        # The kernel divides by the root of the sum of squares; this makes it the root of v_hat.
+        # From a quotient by the root of the sum of squares to one by the root of v_hat.
         correction = tf.sqrt(self._bias_correction(step) / (1.0 - self.beta_2))
-        tf.raw_ops.ResourceSparseApplyAdagradV2(
-            var=variable.handle,
-            accum=self._velocities[index].value.handle,
-            lr=rate * correction,
-            epsilon=self.epsilon * correction * growth,
-            grad=values * growth,
-            indices=rows,
+        velocity = self._velocities[index].value
+        values = values * growth
+        sums = tf.gather(velocity, rows) + values * values
+        weights = tf.gather(variable, rows) - rate * correction * values / (
+            tf.sqrt(sums) + self.epsilon * correction * growth
         )
+        # ResourceSparseApplyAdagradV2 does all this in one operation, but one number at a time on one core.
+        tf.raw_ops.ResourceScatterUpdate(resource=velocity.handle, indices=rows, updates=sums)
+        tf.raw_ops.ResourceScatterUpdate(resource=variable.handle, indices=rows, updates=weights)
         is_due = steps_since >= self.upkeep_steps
         tf.cond(is_due, lambda: self._keep_up(index, variable, rate, step), lambda: None)
 
