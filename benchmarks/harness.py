@@ -22,7 +22,7 @@ _MATRIX = 2048
 _COPY_BYTES = 2**28
 _TRIALS = 5
 # Table columns: heading and the record's key.
-_COLUMNS = {
+COLUMNS = {
     "case": "case",
     "median": "median",
     "min": "min",
@@ -224,8 +224,8 @@ def take_pairs(ours: Callable[[], S], theirs: Callable[[], T] | None, repeats: i
 
 def table(records: Sequence[dict[str, Any]]) -> str:
     """The records as aligned text; a column that no record fills is left out."""
-    columns = {heading: key for heading, key in _COLUMNS.items() if any(key in record for record in records)}
-    rows = [list(columns), *[[_as_text(record.get(key)) for key in columns.values()] for record in records]]
+    columns = {heading: key for heading, key in COLUMNS.items() if any(key in record for record in records)}
+    rows = [list(columns), *[[as_text(record.get(key)) for key in columns.values()] for record in records]]
     widths = [max(len(row[column]) for row in rows) for column in range(len(columns))]
     is_text = [key in ("case", "unit") for key in columns.values()]
     lines = [
@@ -238,7 +238,8 @@ def table(records: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _as_text(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """A value as a table shows it: four significant digits, nothing for None."""
     if value is None:
         return ""
     if isinstance(value, str):

@@ -4,12 +4,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+from pipelines.generated_text import replace_between
 from pipelines.published import COLUMNS, PUBLISHED
 from pipelines.roles import ROLES
 from rd_tf import command_line, storage
-from rd_tf.errors import InputError
 
-BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 _ROOT = Path(__file__).parents[1]
 _HEADS = ("P@3", "P@5", "P@10", "N@3", "N@5", "N@10", "MAP")
 # Folder below results/ -> heading, in the order of the README.
@@ -27,14 +26,12 @@ def results_tables() -> None:
 
 
 def insert(text: str, between: str) -> str:
-    """Puts text between the markers.
+    """Puts the tables between the README's markers.
 
     Raises:
         InputError: a marker is missing.
     """
-    if BEGIN not in text or END not in text:
-        raise InputError(f"README.md lacks the markers {BEGIN} and {END}; put them where the tables belong")
-    return f"{text.split(BEGIN)[0]}{BEGIN}\n{between}\n{text[text.index(END) :]}"
+    return replace_between(text, "results", between, "README.md")
 
 
 def tables(results: str | os.PathLike[str]) -> str:

@@ -1,0 +1,54 @@
+"""python -m benchmarks.performance_page: writes the tables of docs/performance.md from results/benchmarks/."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import COLUMNS, as_text
+from pipelines.generated_text import replace_between
+from rd_tf import command_line, storage
+
+_ROOT = Path(__file__).parents[1]
+RESULTS, PAGE = _ROOT / "results" / "benchmarks", _ROOT / "docs" / "performance.md"
+# Between these markers of the page stand the tables of the files of the same names.
+NAMES = ("train_step", "train_step_adam", "top_k", "evaluate", "scale")
+
+
+def performance_page() -> None:
+    """Replaces the tables between the page's markers by what results/benchmarks/ holds."""
+    storage.write_text(PAGE, fill(PAGE.read_text(encoding="utf-8"), RESULTS))
+    print(f"wrote {PAGE}")
+
+
+def fill(page: str, results: Path) -> str:
+    """Puts every file of results into the page.
+
+    Raises:
+        InputError: a marker is missing, or a file cannot be read.
+    """
+    for name in NAMES:
+        path = results / f"{name}.jsonl"
+        if path.is_file():
+            records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            page = replace_between(page, name, _markdown(records), "docs/performance.md")
+    return page
+
+
+def _markdown(records: list[dict[str, Any]]) -> str:
+    machine = next(record for record in records if record["benchmark"] == "machine")
+    cases = [record for record in records if "case" in record]
+    columns = {heading: key for heading, key in COLUMNS.items() if any(key in record for record in cases)}
+    lines = ["", f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+    lines += [f"| {' | '.join(as_text(record.get(key)) for key in columns.values())} |" for record in cases]
+    lines += [
+        "",
+        f"{machine['date']}, {machine['cores']} cores of {machine['processor']}, {machine['peak_gflops']:.0f} GFLOP/s, "
+        f"{machine['bandwidth_gb']:.0f} GB/s, TensorFlow {machine['tensorflow']}, "
+        f"revision {(machine['git_revision'] or 'unknown')[:7]}.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    command_line.run(performance_page)
