@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from rd_tf.models.partial_top_k import partial_top_k
 from rd_tf.models.take_rows import take_rows
 
 Tensor = Any
@@ -140,8 +141,8 @@ class SequenceRanker(keras.Model, abc.ABC):
         if k > self.num_items:
             raise ValueError(f"k must be at most the {self.num_items} items of the catalogue; received {k}")
         scores = exclude_items(self.score_all(self.encode(user, sequence)), exclude)
-        scores, items = ops.top_k(scores, k)
-        items = ops.where(ops.equal(scores, -float("inf")), 0, ops.cast(items, "int32"))
+        scores, items = partial_top_k(scores, k)
+        items = ops.where(ops.equal(scores, -float("inf")), 0, items)
         return items, scores
 
     def call(self, inputs: dict[str, Tensor], training: bool = False) -> Tensor:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from rd_tf.compute_ahead import compute_ahead
 from rd_tf.data.interactions import user_offsets
 from rd_tf.data.windows import Windows
 from rd_tf.errors import InputError
@@ -101,10 +102,11 @@ class TopK:
         Raises:
             InputError: the ranker's scores are not finite.
         """
-        for first in range(0, len(self._windows), self._block_size):
-            rows = np.arange(first, min(first + self._block_size, len(self._windows)))
-            items, scores = self._block(rows)
+        starts = range(0, len(self._windows), self._block_size)
+        blocks = (np.arange(first, min(first + self._block_size, len(self._windows))) for first in starts)
+        # The next block is scored while this one's lists are written.
+        for first, (items, scores) in zip(starts, compute_ahead(self._block, blocks, 1), strict=True):
             if not np.isfinite(scores).all():
                 raise InputError("the teacher's scores are not finite; train it again with a smaller --learning_rate")
             store(first, items, scores)
-            advance(len(rows))
+            advance(len(items))

@@ -96,6 +96,25 @@ def test_neither_block_size_nor_memory_limit_changes_ranks(monkeypatch):
         np.testing.assert_array_equal(result, results[0])
 
 
+@pytest.mark.parametrize("targets_at_once", [1, 4])
+def test_ranks_do_not_depend_on_how_many_targets_are_compared_at_once(monkeypatch, targets_at_once):
+    generator = np.random.default_rng(1)
+    rows = random_rows(generator, num_users=9, num_items=40, most_targets=25)
+    scores = generator.integers(0, 9, (9, 41)).astype(np.float32)
+    held_out = make_held_out(*dataset(rows, 9, 40), sequence_length=3)
+    expected = rank_targets(lambda users, _: scores[users], held_out, 4)
+    monkeypatch.setattr(ranks_module, "_COMPARED_CELLS", targets_at_once * 41)
+    np.testing.assert_array_equal(rank_targets(lambda users, _: scores[users], held_out, 4), expected)
+
+
+def test_scores_are_read_only_to_the_ranking():
+    rows = [(0, 1, False), (0, 2, True), (1, 2, False), (1, 3, False), (1, 1, True)]
+    held_out = make_held_out(*dataset(rows, 2, 3), sequence_length=2)
+    scores = np.arange(8, dtype=np.float32).reshape(2, 4)
+    rank_targets(lambda users, _: scores, held_out, 2)
+    np.testing.assert_array_equal(scores, np.arange(8).reshape(2, 4))
+
+
 def test_ties_count_against_the_model():
     rows = [(0, 1, False), (0, 2, True), (0, 3, True), (1, 2, False), (1, 3, False), (1, 4, False), (1, 5, False)]
     held_out = make_held_out(*dataset(rows, 2, 5), sequence_length=2)

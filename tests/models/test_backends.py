@@ -21,6 +21,7 @@ from rd_tf.losses.position_weight import position_weight
 from rd_tf.losses.student_rank import estimate_student_rank, exact_student_rank
 from rd_tf.losses.weighted_pointwise_distillation import WeightedPointwiseDistillation
 from rd_tf.models.caser import Caser
+from rd_tf.models.partial_top_k import partial_top_k
 from keras import ops
 
 model = Caser(num_users=4, num_items=9, sequence_length=3, dim=4, conv_activation="tanh")
@@ -38,7 +39,9 @@ distillation = WeightedPointwiseDistillation()(weight, logits[:, :2])
 everything = model.score_all(query)
 exact = exact_student_rank(ops.take_along_axis(everything, np.array([[1, 2], [5, 6]], "int32"), axis=1), everything)
 scaled = hybrid_weight(position_weight(2, 1.0), discrepancy_weight(exact, 0.1), renormalize=True)
-values = (exact, scaled, items, scores, logits, shared, rank, weight, ranking, distillation)
+ties = ops.convert_to_tensor(random.integers(0, 99, (3, 1003)).astype("float32"))
+best, columns = partial_top_k(ties, 7)
+values = (best, columns, exact, scaled, items, scores, logits, shared, rank, weight, ranking, distillation)
 print(json.dumps([np.asarray(ops.convert_to_numpy(value), "float64").ravel().tolist() for value in values]))
 """
 

@@ -55,6 +55,20 @@ def test_recommend_lists_the_best_items_without_the_excluded():
     np.testing.assert_allclose(top, -np.sort(-scores, 1)[:, :4], atol=1e-6)
 
 
+@pytest.mark.parametrize("num_items", [511, 700])
+def test_recommend_leaves_the_excluded_out_of_a_large_catalogue(num_items):
+    model = Caser(**{**TINY, "num_items": num_items})
+    scores = np.array(model.score_all(model.encode(USERS, SEQUENCES)))
+    best = np.argsort(-scores, 1, kind="stable")
+    last = np.tile(np.arange(num_items - 60, num_items + 1), (2, 1))
+    exclude = np.concatenate([best[:, [0, 2, 3, 2]], last, np.zeros((2, 3), int)], axis=1)
+    for row in range(2):
+        scores[row, exclude[row]] = -np.inf
+    items, top = model.recommend(USERS, SEQUENCES, exclude, 3)
+    np.testing.assert_array_equal(items, np.argsort(-scores, 1, kind="stable")[:, :3])
+    np.testing.assert_allclose(top, -np.sort(-scores, 1)[:, :3], atol=1e-6)
+
+
 def test_recommend_fills_a_list_that_runs_out_of_items_with_padding():
     model = Caser(**TINY)
     items, scores = model.recommend(USERS[:1], SEQUENCES[:1], np.arange(1, 11)[None], 4)
