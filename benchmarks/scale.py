@@ -16,9 +16,10 @@ ratio to the smallest world. Floors are those of the three benchmarks; lines on 
 `prepare` is the time of the split, the windows and the samplers. Memory lines are in MB: `start` is TensorFlow and
 Python alone; `data` what windows and samplers add, `model` what weights add (slots of the optimizer are first in memory
 when a step writes them); `training` is everything beyond `start` when the training stages are over, the teacher's lists
-let go; `peak ...` is the largest resident memory in a stage, `start` included. `structures_mb` in the JSON names the
-largest arrays. The peak of `cache` is what it takes beyond the memory before; the pages of the files that it writes
-count, and the kernel can take them back; `private` does not count them.
+let go; `peak ...` is the largest resident memory in a stage, `start` included. The teacher's lists are a memory map, as
+in training: what is read of them counts in `peak distillation`, and the kernel can take it back. `structures_mb` in the
+JSON names the largest arrays. The peak of `cache` is what it takes beyond the memory before; the pages of the files
+that it writes count, and the kernel can take them back; `private` does not count them.
 
 FIGURES
 """
@@ -54,6 +55,7 @@ _STEPS_PER_CALL = 50
 _SCORES, _MOST_QUERIES = 2**29, 4096
 _TOP_K = 100
 _PER = 1000
+_LIST_ROWS = 2**18
 _MB = 1e6
 
 
@@ -207,8 +209,8 @@ def _data_structures(data: Any) -> dict[str, int]:
         "split": data.split.train.nbytes + data.split.held_out.nbytes,
         "windows_sequences": windows.sequences.nbytes,
         "windows_other": windows.users.nbytes + windows.positions.nbytes + windows.targets.nbytes,
-        # As their docstrings say: 8 and 4 bytes a training row.
-        "sampler": 8 * int(data.split.train.sum()),
+        # As their docstrings say: 4 bytes a training row, and 8 a user.
+        "sampler": 4 * int(data.split.train.sum()) + 8 * world.num_users,
         "seen": 4 * int(data.split.train.sum()),
     }
 
@@ -217,20 +219,35 @@ def _steps(name: str, data: Any, model: Any, optimizer: Any, settings: _Settings
     from benchmarks import subjects
     from rd_tf.training.step import Distillation
 
-    lists, distillation = None, None
-    if name == "distillation":
-        lists = subjects.random_lists(len(data.windows), subjects.K, data.interactions.num_items, settings.seed)
-        distillation = Distillation(discrepancy_start_epoch=0)
-    batches = subjects.make_batches(data, _BATCH_SIZE, settings.steps, settings.seed, lists)
-    times = subjects.time_steps(model, optimizer, batches, distillation, _STEPS_PER_CALL, settings.repeats + 1)
-    found = list(times)[1:]
-    is_distilled = distillation is not None
-    floor, _ = subjects.step_floor(
-        data, settings.dim, _BATCH_SIZE, settings.optimizer, settings.seed, lists, is_distilled
-    )
+    is_distilled = name == "distillation"
+    distillation = Distillation(discrepancy_start_epoch=0) if is_distilled else None
+    with tempfile.TemporaryDirectory() as directory:
+        lists = None
+        if is_distilled:
+            sizes = (len(data.windows), subjects.K, data.interactions.num_items)
+            lists = _random_lists_on_disk(Path(directory) / "items.npy", *sizes, settings.seed)
+        batches = subjects.make_batches(data, _BATCH_SIZE, settings.steps, settings.seed, lists)
+        times = subjects.time_steps(model, optimizer, batches, distillation, _STEPS_PER_CALL, settings.repeats + 1)
+        found = list(times)[1:]
+        floor, _ = subjects.step_floor(
+            data, settings.dim, _BATCH_SIZE, settings.optimizer, settings.seed, lists, is_distilled
+        )
     yield name, [each.step for each in found], floor
     if not is_distilled:
         yield "finish_epoch", [each.finish_epoch for each in found], None
+
+
+def _random_lists_on_disk(file: Path, rows: int, k: int, num_items: int, seed: int) -> np.ndarray:
+    """A memory map as `rd_tf.data.teacher_cache.TeacherCache.items` is one."""
+    from benchmarks.subjects import random_lists
+
+    lists = np.lib.format.open_memmap(file, "w+", np.int32, (rows, k))
+    for begin in range(0, rows, _LIST_ROWS):
+        block = lists[begin : begin + _LIST_ROWS]
+        block[:] = random_lists(len(block), k, num_items, seed + begin)
+    # Opened anew, so that the pages that were written do not count as this process's memory.
+    del lists, block
+    return np.load(file, mmap_mode="r")
 
 
 def _queries(data: Any) -> int:

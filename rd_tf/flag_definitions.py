@@ -97,7 +97,7 @@ FLAGS: dict[str, Define] = dict(
         _real("alpha", 1.0, 0.0, "alpha: weight of the distillation loss beside the ranking loss."),
         _real("position_temperature", 1.0, _POSITIVE, "lambda: how slowly the position importance w^a = exp(-rank / lambda) falls, in ranks."),
         _real("discrepancy_sharpness", 0.1, 0.0, "mu: sharpness of the ranking discrepancy w^b = tanh(max(0, mu * (student's rank - teacher's rank)))."),
-        _whole("rank_samples", 100, 1, "epsilon: unseen items drawn to estimate the student's rank.", 100000),
+        _whole("rank_samples", 100, 1, "epsilon: items drawn to estimate the student's rank, at most the catalogue.", 100000),
         _switch("exact_rank", False, "Count the student's rank over the whole catalogue (one matrix product) rather than estimate it from samples."),
         _whole("discrepancy_start_epoch", 10, 0, "Epochs trained with w^a alone before w^a * w^b takes over; 0: both from the start."),
         _switch("renormalize_weights", False, "Scale w^a * w^b to sum to 1 over a list."),

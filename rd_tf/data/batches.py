@@ -1,6 +1,7 @@
 """The tf.data join of windows, negatives and the teacher's lists."""
 
 import dataclasses
+import weakref
 from collections.abc import Callable
 
 import numpy as np
@@ -36,7 +37,7 @@ class TrainingBatches:
         batch_size: rows of a global batch; the last one of an epoch may be smaller.
         negatives: negatives a target.
         seed: of shuffling and draws.
-        teacher_items: `[windows, K] int32`, the teacher's lists, or None.
+        teacher_items: `[windows, K] int32`, the teacher's lists, or None; a memory map stays one.
         rank_sampler: draws items to estimate the student's rank, or None.
     """
 
@@ -72,11 +73,7 @@ class TrainingBatches:
         return make
 
     def _batch_function(self, replicas: int) -> Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]:
-        # Made here and not in the mapped function: eager constants are captured by reference, not copied into a graph.
         rows = len(self.windows)
-        users, sequences = tf.constant(self.windows.users), tf.constant(self.windows.sequences)
-        targets = tf.constant(self.windows.targets)
-        teacher_items = None if self.teacher_items is None else tf.constant(self.teacher_items)
         num_targets = self.windows.targets.shape[1]
 
         def batch(step: tf.Tensor, replica: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -85,24 +82,43 @@ class TrainingBatches:
             size = tf.minimum(begin + self.batch_size, rows) - begin
             places = tf.range(begin + size * replica // replicas, begin + size * (replica + 1) // replicas)
             indices = _shuffle(places, tf.cast(tf.stack([epoch, self.seed, _SHUFFLE]), tf.int32), rows)
-            user, target = tf.gather(users, indices), tf.gather(targets, indices)
+            joined = self._rows(indices)
+            user, target = joined["user"], joined.pop("target")
             negative = self.sampler.sample(user, num_targets * self.negatives, self._seed(_NEGATIVES, step, replica))
             positive_labels = tf.where(target > 0, 1.0, -1.0)
-            joined = {
-                "user": user,
-                "sequence": tf.gather(sequences, indices),
-                "items": tf.concat([target, negative], 1),
-                "labels": tf.concat([positive_labels, tf.zeros_like(negative, tf.float32)], 1),
-                "global_size": tf.cast(size, tf.int32),
-            }
-            if teacher_items is not None:
-                joined["teacher_items"] = tf.gather(teacher_items, indices)
+            joined["items"] = tf.concat([target, negative], 1)
+            joined["labels"] = tf.concat([positive_labels, tf.zeros_like(negative, tf.float32)], 1)
+            joined["global_size"] = tf.cast(size, tf.int32)
             if self.rank_sampler is not None:
                 seed = self._seed(_RANK_SAMPLES, step, replica)
                 joined["sampled_items"], joined["is_unseen"] = self.rank_sampler.sample(user, seed)
             return joined
 
         return batch
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        windows = self.windows
+        arrays = {"user": windows.users, "sequence": windows.sequences, "target": windows.targets}
+        if self.teacher_items is not None:
+            arrays["teacher_items"] = self.teacher_items
+        return arrays
+
+    def _rows(self, indices: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The given rows of all arrays."""
+        # In NumPy: as tensors the windows would be in memory twice, and the teacher's lists, a memory map, at all.
+        # TensorFlow keeps the function until the process ends, so it must not keep the arrays; the dataset keeps self.
+        this = weakref.ref(self)
+
+        def take(rows: np.ndarray) -> list[np.ndarray]:
+            batches = this()
+            assert batches is not None
+            return [array[rows] for array in batches._arrays().values()]
+
+        arrays = self._arrays()
+        taken = tf.numpy_function(take, [indices], [tf.int32] * len(arrays), stateful=False)
+        for tensor, array in zip(taken, arrays.values(), strict=True):
+            tensor.set_shape((None, *array.shape[1:]))
+        return dict(zip(arrays, taken, strict=True))
 
     def _seed(self, stream: int, step: tf.Tensor, replica: tf.Tensor) -> tf.Tensor:
         return tf.cast(tf.stack([step, replica * 3 + stream + self.seed * 100_003]), tf.int32)

@@ -53,4 +53,5 @@ class Interactions:
 
 def user_offsets(users: np.ndarray, num_users: int) -> np.ndarray:
     """Where each user's rows begin in a user-sorted array: `[num_users + 1] int64`, the last entry is the row count."""
-    return np.searchsorted(users, np.arange(num_users + 1)).astype(np.int64)
+    # Numbers of the users' own type: of another one, all users would be converted first.
+    return np.searchsorted(users, np.arange(num_users + 1, dtype=users.dtype)).astype(np.int64)

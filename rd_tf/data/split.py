@@ -35,12 +35,11 @@ def split_interactions(interactions: Interactions, name: str) -> Split:
     """
     if name not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}; received {name!r}")
-    offsets = user_offsets(interactions.users, interactions.num_users)
-    counts = np.diff(offsets)
-    from_end = np.repeat(offsets[1:], counts) - np.arange(len(interactions))
+    counts = np.diff(user_offsets(interactions.users, interactions.num_users))
     # Integers: int(0.3 * 10) is 3, but 0.3 * n in floating point is 2.9999999999999996 for some n.
-    test = np.repeat(counts * 2 // 10, counts)
-    validation = np.repeat(counts * 3 // 10, counts)
+    test, held_back = counts * 2 // 10, counts * 3 // 10
+    lengths = np.stack([counts - held_back, held_back - test, test], axis=1)
+    part = np.repeat(np.tile(np.arange(3, dtype=np.int8), len(counts)), lengths.ravel())
     if name == "test":
-        return Split(name, from_end > test, from_end <= test)
-    return Split(name, from_end > validation, (from_end > test) & (from_end <= validation))
+        return Split(name, part < 2, part == 2)
+    return Split(name, part == 0, part == 1)

@@ -3,6 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
+from rd_tf.data.distinct_keys import distinct_keys
+from rd_tf.data.user_blocks import user_blocks
 from rd_tf.errors import InputError
 
 
@@ -10,8 +12,8 @@ class UnseenItemSampler:
     """Draws items of the catalogue minus the user's training items, in the graph, without a [users, items] matrix.
 
     The r-th unseen item of a user (r from 0) is `r + 1 + s`, where s is how many of the user's seen items lie below it;
-    s comes from one binary search in the sorted seen items, each stored as the number of unseen items below it. Memory
-    is 8 bytes a training row, and every draw is exact: nothing is rejected and drawn again.
+    s comes from a binary search in the user's sorted seen items, each stored as the number of unseen items below it.
+    Memory is 4 bytes a training row and 8 a user, and every draw is exact: nothing is rejected and drawn again.
 
     Args:
         users: `[rows] int32`, training rows in any order.
@@ -27,10 +29,20 @@ class UnseenItemSampler:
     def __init__(
         self, users: np.ndarray, items: np.ndarray, num_users: int, num_items: int, user_ids: list[str] | None = None
     ) -> None:
-        pairs = np.unique(users.astype(np.int64) * (num_items + 1) + items)
-        owners, seen = np.divmod(pairs, num_items + 1)
-        starts = np.searchsorted(owners, np.arange(num_users + 1))
-        counts = np.diff(starts)
+        if (users[1:] < users[:-1]).any():
+            order = np.argsort(users, kind="stable")
+            users, items = users[order], items[order]
+        # One number before all others, for the search of a user who has seen nothing.
+        unseen_below, end = np.zeros(len(users) + 1, np.int32), 1
+        counts = np.zeros(num_users, np.int64)
+        for block in user_blocks(users):
+            owners, seen = np.divmod(distinct_keys(users[block], items[block], num_items + 1), num_items + 1)
+            first = owners[0]
+            block_counts = np.bincount(owners - first)
+            starts = np.cumsum(block_counts) - block_counts
+            counts[first : first + len(block_counts)] = block_counts
+            unseen_below[end : end + len(seen)] = seen - 1 - (np.arange(len(seen)) - starts[owners - first])
+            end += len(seen)
         if (counts >= num_items).any():
             full = np.flatnonzero(counts >= num_items)
             name = f"number {full[0]}" if user_ids is None else repr(user_ids[full[0]])
@@ -38,11 +50,10 @@ class UnseenItemSampler:
                 f"{len(full)} users, the first of them {name}, have seen all {num_items} items in training, so no "
                 "negatives can be drawn for them; leave them out of the input or add items"
             )
-        unseen_below = seen - 1 - (np.arange(len(seen)) - starts[owners])
         self._num_items = num_items
-        self._keys = tf.constant(owners * (num_items + 1) + unseen_below, tf.int64)
-        self._starts = tf.constant(starts[:-1], tf.int64)
-        self._unseen_counts = tf.constant(num_items - counts, tf.int64)
+        self._unseen_below = tf.constant(unseen_below[:end])
+        self._ends = tf.constant(np.concatenate([[0], np.cumsum(counts)]))
+        self._longest = int(counts.max(initial=0))
 
     def sample(self, users: tf.Tensor, count: int, seed: tf.Tensor) -> tf.Tensor:
         """Draws items with replacement.
@@ -55,13 +66,20 @@ class UnseenItemSampler:
         Returns:
             `[batch, count] int32`.
         """
-        users = tf.cast(users, tf.int64)
         shape = tf.stack([tf.shape(users)[0], count])
         bits = tf.random.stateless_uniform(shape, seed, None, None, tf.int32)
         fraction = tf.bitwise.bitwise_and(tf.cast(bits, tf.int64), 0xFFFFFFFF)
+        before, end = tf.gather(self._ends, users)[:, None], tf.gather(self._ends, users + 1)[:, None]
         # floor(fraction * n / 2^32): whole-number arithmetic, so no item of a large catalogue is out of reach.
-        nth = tf.bitwise.right_shift(fraction * tf.gather(self._unseen_counts, users)[:, None], 32)
-        keys = users[:, None] * (self._num_items + 1) + nth
-        below = tf.searchsorted(self._keys, tf.reshape(keys, [-1]), side="right", out_type=tf.int64)
-        below = tf.reshape(below, shape) - tf.gather(self._starts, users)[:, None]
-        return tf.cast(nth + 1 + below, tf.int32)
+        nth = tf.bitwise.right_shift(fraction * (self._num_items - (end - before)), 32)
+        nth = tf.cast(nth, tf.int32)
+        return nth + 1 + tf.cast(self._last_not_above(nth, before, end) - before, tf.int32)
+
+    def _last_not_above(self, nth: tf.Tensor, before: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
+        """The last place in (before, end] where `_unseen_below` is at most nth; `before` where there is none."""
+        # Not tf.searchsorted: that searches the rows of all users, with a cache miss at almost every one of its steps.
+        place = before + tf.zeros_like(nth, tf.int64)
+        for power in reversed(range(self._longest.bit_length())):
+            further = tf.minimum(place + 2**power, end)
+            place = tf.where(tf.gather(self._unseen_below, further) <= nth, further, place)
+        return place

@@ -7,6 +7,9 @@ import numpy as np
 
 from rd_tf.data.interactions import Interactions, user_offsets
 
+# Windows that are cut at once: tens of MB of temporaries.
+_BLOCK = 2**18
+
 
 @dataclasses.dataclass(frozen=True)
 class Windows:
@@ -54,22 +57,22 @@ def make_windows(
     """
     if sequence_length < 1 or target_length < 1:
         raise ValueError(f"window lengths must be at least 1; received L={sequence_length}, T={target_length}")
-    users, items = interactions.users[train], interactions.items[train]
-    offsets = user_offsets(users, interactions.num_users)
+    items, offsets = interactions.items[train], user_offsets(interactions.users[train], interactions.num_users)
     counts = np.diff(offsets)
     length = sequence_length + target_length
     per_user = np.where(counts >= length, counts - length + 1, np.minimum(counts, 1))
-    window_users = np.repeat(np.arange(interactions.num_users), per_user)
-    first = np.cumsum(per_user) - per_user
-    nth = np.arange(len(window_users)) - np.repeat(first, per_user)
-    positions = np.minimum(length, counts)[window_users] - 1 + nth
-    rows = _rows_before(items, offsets[window_users], positions, length)
-    return Windows(
-        window_users.astype(np.int32),
-        positions.astype(np.int32),
-        np.ascontiguousarray(rows[:, :sequence_length]),
-        np.ascontiguousarray(rows[:, sequence_length:]),
-    )
+    users = np.repeat(np.arange(interactions.num_users, dtype=np.int32), per_user)
+    # A window's number less this is the position of its last item.
+    number_at_0 = np.cumsum(per_user) - per_user - np.minimum(length, counts) + 1
+    positions = np.empty(len(users), np.int32)
+    sequences = np.empty((len(users), sequence_length), np.int32)
+    targets = np.empty((len(users), target_length), np.int32)
+    for begin in range(0, len(users), _BLOCK):
+        block = slice(begin, min(begin + _BLOCK, len(users)))
+        positions[block] = np.arange(block.start, block.stop) - number_at_0[users[block]]
+        rows = _rows_before(items, offsets[users[block]], positions[block], length)
+        sequences[block], targets[block] = rows[:, :sequence_length], rows[:, sequence_length:]
+    return Windows(users, positions, sequences, targets)
 
 
 def last_sequences(interactions: Interactions, train: np.ndarray, sequence_length: int) -> np.ndarray:
@@ -78,13 +81,20 @@ def last_sequences(interactions: Interactions, train: np.ndarray, sequence_lengt
     Returns:
         `[users, L] int32`, oldest first, padded with 0 on the left.
     """
-    users, items = interactions.users[train], interactions.items[train]
-    offsets = user_offsets(users, interactions.num_users)
-    return _rows_before(items, offsets[:-1], np.diff(offsets) - 1, sequence_length)
+    items, offsets = interactions.items[train], user_offsets(interactions.users[train], interactions.num_users)
+    counts = np.diff(offsets)
+    sequences = np.empty((len(counts), sequence_length), np.int32)
+    for begin in range(0, len(counts), _BLOCK):
+        block = slice(begin, begin + _BLOCK)
+        sequences[block] = _rows_before(items, offsets[:-1][block], counts[block] - 1, sequence_length)
+    return sequences
 
 
 def _rows_before(items: np.ndarray, starts: np.ndarray, positions: np.ndarray, length: int) -> np.ndarray:
-    offset = positions[:, None] - np.arange(length - 1, -1, -1)
-    # A position before the user's first item is padding; the appended 0 keeps the gather legal when there are no items.
-    padded = np.append(items, 0).astype(np.int32)
-    return np.where(offset >= 0, padded[np.where(offset >= 0, starts[:, None] + offset, 0)], 0).astype(np.int32)
+    rows = np.zeros((len(positions), length), np.int32)
+    for column in range(length):
+        offset = positions - (length - 1 - column)
+        # A position before the user's first item is padding.
+        inside = offset >= 0
+        rows[inside, column] = items[(starts + offset)[inside]]
+    return rows

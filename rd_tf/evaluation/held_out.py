@@ -4,8 +4,10 @@ import dataclasses
 
 import numpy as np
 
-from rd_tf.data.interactions import Interactions, user_offsets
+from rd_tf.data.distinct_keys import distinct_keys
+from rd_tf.data.interactions import Interactions
 from rd_tf.data.split import Split
+from rd_tf.data.user_blocks import user_blocks
 from rd_tf.data.windows import last_sequences
 from rd_tf.errors import InputError
 
@@ -50,32 +52,64 @@ def make_held_out(interactions: Interactions, split: Split, sequence_length: int
     Raises:
         InputError: nobody has a held-out item.
     """
-    rows = interactions.num_item_rows
-    # One sorted number a (user, item): sets of items of all users at once.
-    keys = interactions.users.astype(np.int64) * rows + interactions.items
-    seen_keys, held_out_keys = np.unique(keys[split.train]), np.unique(keys[split.held_out])
-    repeated = np.isin(held_out_keys, seen_keys, assume_unique=True)
-    target_users, targets = np.divmod(held_out_keys[~repeated], rows)
-    if not len(targets):
+    parts = [_block(interactions, split, block) for block in user_blocks(interactions.users)]
+    if not sum(len(part.targets) for part in parts):
         raise InputError(f"no user has an item to rank in the split {split.name!r}; give users longer histories")
-    users = np.unique(target_users)
-    seen_users, seen = np.divmod(seen_keys, rows)
-    has_targets = np.isin(seen_users, users)
-    is_candidate = np.zeros(rows, bool)
+    users = np.concatenate([part.users for part in parts])
+    targets = np.concatenate([part.targets for part in parts])
+    is_candidate = np.zeros(interactions.num_item_rows, bool)
     is_candidate[interactions.items[split.train]] = True
     return HeldOut(
         users=users.astype(np.int32),
         sequences=last_sequences(interactions, split.train, sequence_length)[users],
-        targets=targets.astype(np.int32),
-        target_offsets=user_offsets(np.searchsorted(users, target_users), len(users)),
-        seen=seen[has_targets].astype(np.int32),
-        seen_offsets=user_offsets(np.searchsorted(users, seen_users[has_targets]), len(users)),
+        targets=targets,
+        target_offsets=_offsets([part.target_counts for part in parts]),
+        seen=np.concatenate([part.seen for part in parts]),
+        seen_offsets=_offsets([part.seen_counts for part in parts]),
         is_candidate=is_candidate,
         counts={
             "users": len(users),
             "users_without_targets": interactions.num_users - len(users),
             "targets": len(targets),
             "unknown_targets": int(np.count_nonzero(~is_candidate[targets])),
-            "repeated_targets": int(np.count_nonzero(repeated)),
+            "repeated_targets": sum(part.repeated for part in parts),
         },
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    users: np.ndarray
+    targets: np.ndarray
+    target_counts: np.ndarray
+    seen: np.ndarray
+    seen_counts: np.ndarray
+    repeated: int
+
+
+def _block(interactions: Interactions, split: Split, block: slice) -> _Part:
+    rows, first = interactions.num_item_rows, interactions.users[block.start]
+
+    def keys(mask: np.ndarray) -> np.ndarray:
+        return distinct_keys(interactions.users[block][mask[block]], interactions.items[block][mask[block]], rows)
+
+    seen_keys, held_out_keys = keys(split.train), keys(split.held_out)
+    repeated = np.isin(held_out_keys, seen_keys, assume_unique=True)
+    target_users, targets = np.divmod(held_out_keys[~repeated], rows)
+    seen_users, seen = np.divmod(seen_keys, rows)
+    size = interactions.users[block.stop - 1] - first + 1
+    num_targets, num_seen = (np.bincount(owners - first, minlength=size) for owners in (target_users, seen_users))
+    users = np.flatnonzero(num_targets)
+    kept = seen[num_targets[seen_users - first] > 0]
+    return _Part(
+        users=first + users,
+        targets=targets.astype(np.int32),
+        target_counts=num_targets[users],
+        seen=kept.astype(np.int32),
+        seen_counts=num_seen[users],
+        repeated=int(np.count_nonzero(repeated)),
+    )
+
+
+def _offsets(counts: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(np.concatenate(counts))])

@@ -28,7 +28,7 @@ class SeenItems:
 
     def __init__(self, users: np.ndarray, items: np.ndarray, num_users: int) -> None:
         self._offsets = user_offsets(users, num_users)
-        self._items = np.append(items, 0).astype(np.int32)
+        self._items = np.append(items, np.int32(0)).astype(np.int32, copy=False)
 
     @property
     def longest(self) -> int:

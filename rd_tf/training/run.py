@@ -1,5 +1,6 @@
 """A whole training run: from flags to a finished run directory."""
 
+import contextlib
 import dataclasses
 import time
 from pathlib import Path
@@ -171,30 +172,31 @@ def _fit(
         overlap = ListOverlap(lists, data.cache.items, flags["seed"])
     epochs, every = flags["epochs"], flags["validate_every"] or flags["epochs"]
     best_map, best_epoch, best_weights = -np.inf, epochs, None
-    for report in trainer.epochs(epochs):
-        epoch, last = report.epoch, report.epoch == epochs
-        looks = last or epoch % every == 0
-        values = {f"train/{name}": value for name, value in report.means.items()}
-        if data.cache is None:
-            values = {"train/loss": report.means["loss"], "train/ranking_loss": report.means["ranking_loss"]}
-        line = f"epoch {epoch:3d}  {report.seconds:6.1f} s  loss {report.means['loss']:.4f}"
-        if looks and overlap is not None:
-            values[f"distillation/overlap@{flags['k']}"] = overlap.measure()
-        # The test part is read for the final number only, so no epoch is looked at with it.
-        if looks and flags["split"] == "validation":
-            begin = time.monotonic()
-            found = evaluator.evaluate(model).metrics
-            values.update({f"validation/{name}": value for name, value in found.items()})
-            values["seconds/validation"] = time.monotonic() - begin
-            line += "  validation " + _metrics_line(found)
-            if found["map"] > best_map:
-                best_map, best_epoch, best_weights = found["map"], epoch, model.get_weights()
-        if last or epoch % max(1, epochs // _HISTOGRAMS) == 0:
-            board.histograms(epoch, model)
-        values["seconds/epoch"] = report.seconds
-        board.scalars(epoch, values)
-        history.add({"epoch": epoch, **values})
-        log(line)
+    with contextlib.closing(trainer.epochs(epochs)) as reports:
+        for report in reports:
+            epoch, last = report.epoch, report.epoch == epochs
+            looks = last or epoch % every == 0
+            values = {f"train/{name}": value for name, value in report.means.items()}
+            if data.cache is None:
+                values = {"train/loss": report.means["loss"], "train/ranking_loss": report.means["ranking_loss"]}
+            line = f"epoch {epoch:3d}  {report.seconds:6.1f} s  loss {report.means['loss']:.4f}"
+            if looks and overlap is not None:
+                values[f"distillation/overlap@{flags['k']}"] = overlap.measure()
+            # The test part is read for the final number only, so no epoch is looked at with it.
+            if looks and flags["split"] == "validation":
+                begin = time.monotonic()
+                found = evaluator.evaluate(model).metrics
+                values.update({f"validation/{name}": value for name, value in found.items()})
+                values["seconds/validation"] = time.monotonic() - begin
+                line += "  validation " + _metrics_line(found)
+                if found["map"] > best_map:
+                    best_map, best_epoch, best_weights = found["map"], epoch, model.get_weights()
+            if last or epoch % max(1, epochs // _HISTOGRAMS) == 0:
+                board.histograms(epoch, model)
+            values["seconds/epoch"] = report.seconds
+            board.scalars(epoch, values)
+            history.add({"epoch": epoch, **values})
+            log(line)
     if best_weights is not None and best_epoch != epochs:
         model.set_weights(best_weights)
     return best_epoch

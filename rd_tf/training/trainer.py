@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import tensorflow as tf
 
@@ -58,8 +58,8 @@ class Trainer:
 
         self._run = run
 
-    def epochs(self, count: int) -> Iterator[EpochReport]:
-        """Trains `count` epochs and yields after each.
+    def epochs(self, count: int) -> Generator[EpochReport, None, None]:
+        """Trains `count` epochs and yields after each; whoever stops early closes the generator.
 
         Raises:
             InputError: the loss is not finite.
@@ -77,19 +77,28 @@ class Trainer:
         steps = batches.steps_per_epoch
         make = batches.input_function(first * steps, last * steps)
         iterator = iter(self._strategy.distribute_datasets_from_function(make))
-        for epoch in range(first, last):
-            begin = time.monotonic()
-            total = tf.zeros(len(REPORTED))
-            with progress_bar(f"epoch {epoch + 1}", steps, "steps") as advance:
-                for done in range(0, steps, self._steps_per_call):
-                    now = min(self._steps_per_call, steps - done)
-                    total += self._run(iterator, tf.constant(now), with_discrepancy)
-                    if not bool(tf.reduce_all(tf.math.is_finite(total))):
-                        raise InputError(
-                            f"the loss is not finite in epoch {epoch + 1}, before step {done + now} of {steps}; "
-                            "use a smaller --learning_rate"
-                        )
-                    advance(now)
-            self._step.finish_epoch()
-            means = dict(zip(REPORTED, (total / steps).numpy().tolist(), strict=True))
-            yield EpochReport(epoch + 1, means, time.monotonic() - begin)
+        try:
+            for epoch in range(first, last):
+                begin = time.monotonic()
+                means = self._epoch(iterator, epoch, steps, with_discrepancy)
+                self._step.finish_epoch()
+                yield EpochReport(epoch + 1, means, time.monotonic() - begin)
+        finally:
+            # Its threads run Python to read the windows, and must not while the interpreter shuts down after an error.
+            del iterator
+
+    def _epoch(
+        self, iterator: Iterator[dict[str, tf.Tensor]], epoch: int, steps: int, with_discrepancy: bool
+    ) -> dict[str, float]:
+        total = tf.zeros(len(REPORTED))
+        with progress_bar(f"epoch {epoch + 1}", steps, "steps") as advance:
+            for done in range(0, steps, self._steps_per_call):
+                now = min(self._steps_per_call, steps - done)
+                total += self._run(iterator, tf.constant(now), with_discrepancy)
+                if not bool(tf.reduce_all(tf.math.is_finite(total))):
+                    raise InputError(
+                        f"the loss is not finite in epoch {epoch + 1}, before step {done + now} of {steps}; "
+                        "use a smaller --learning_rate"
+                    )
+                advance(now)
+        return dict(zip(REPORTED, (total / steps).numpy().tolist(), strict=True))

@@ -1,6 +1,8 @@
 """The join: every window once an epoch, its own teacher's row, the same global batch for any number of replicas."""
 
 import dataclasses
+import gc
+import weakref
 
 import numpy as np
 import tensorflow as tf
@@ -60,6 +62,22 @@ def test_every_window_meets_its_own_teachers_row_and_labels():
         np.testing.assert_array_equal(batch["labels"], np.tile([1.0, 0.0, 0.0], (len(batch["labels"]), 1)))
         assert batch["sampled_items"].shape == (1, 4)
         assert batch["is_unseen"].shape == (len(batch["user"]), 4)
+
+
+def test_lists_come_from_a_memory_map_of_longer_ones(tmp_path):
+    np.save(tmp_path / "items.npy", make().teacher_items)
+    lists = np.load(tmp_path / "items.npy", mmap_mode="r")[:, :2]
+    for mapped, held in zip(read(make(teacher_items=lists), 0, 3), read(make(), 0, 3), strict=True):
+        np.testing.assert_array_equal(mapped["teacher_items"], held["teacher_items"][:, :2])
+
+
+def test_the_arrays_go_when_nobody_reads_batches_any_more():
+    batches = make()
+    arrays = [weakref.ref(array) for array in (batches.windows.sequences, batches.teacher_items)]
+    read(batches, 0, 2)
+    del batches
+    gc.collect()
+    assert [array() for array in arrays] == [None, None]
 
 
 def test_the_last_batch_of_an_epoch_is_smaller_and_says_so():

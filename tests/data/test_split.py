@@ -50,6 +50,15 @@ def test_every_user_is_split_apart():
     assert np.flatnonzero(split.held_out).tolist() == [4, 14, 15]
 
 
+@pytest.mark.parametrize(("name", "begin", "end"), [("validation", 0.7, 0.8), ("test", 0.8, 1.0)])
+def test_a_part_is_a_run_of_every_users_history(name, begin, end):
+    counts = np.random.default_rng(0).integers(0, 40, 30) * 10
+    split = split_interactions(histories(*counts), name)
+    share = np.concatenate([np.arange(count) / count for count in counts if count])
+    np.testing.assert_array_equal(split.train, share < begin - 1e-9)
+    np.testing.assert_array_equal(split.held_out, (share >= begin - 1e-9) & (share < end - 1e-9))
+
+
 def test_unknown_split():
     with pytest.raises(ValueError, match="split must be one of validation, test; received 'train'"):
         split_interactions(histories(5), "train")

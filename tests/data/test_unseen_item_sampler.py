@@ -21,6 +21,26 @@ def test_every_unseen_item_is_drawn_and_none_that_was_seen():
         assert set(drawn[user].tolist()) == set(range(1, 11)) - set(ITEMS[user == USERS].tolist())
 
 
+def test_a_draw_is_the_nth_of_the_users_unseen_items():
+    random = np.random.default_rng(0)
+    num_users, num_items = 40, 60
+    # Users with no, few and many items, some of them twice, in any order.
+    users = random.integers(0, num_users - 1, 800) ** 2 // num_users
+    items = random.integers(1, num_items + 1, 800)
+    drawn_for, seed = random.integers(0, num_users, 500), tf.constant([3, 4])
+    drawn = UnseenItemSampler(users, items, num_users, num_items).sample(tf.constant(drawn_for, tf.int32), 7, seed)
+    fractions = tf.random.stateless_uniform([500, 7], seed, None, None, tf.int32).numpy().astype(np.uint32)
+    for row, user in enumerate(drawn_for):
+        unseen = np.setdiff1d(np.arange(1, num_items + 1), items[users == user])
+        np.testing.assert_array_equal(drawn[row], unseen[fractions[row].astype(np.int64) * len(unseen) >> 32])
+
+
+def test_nobody_has_seen_anything():
+    nothing = UnseenItemSampler(np.zeros(0, np.int32), np.zeros(0, np.int32), num_users=2, num_items=5)
+    drawn = nothing.sample(tf.range(2), 500, tf.constant([1, 2])).numpy()
+    assert [set(row) for row in drawn.tolist()] == [{1, 2, 3, 4, 5}] * 2
+
+
 def test_draws_are_uniform():
     drawn = sampler().sample(tf.constant([0]), 80_000, tf.constant([5, 6])).numpy()
     counts = np.bincount(drawn[0], minlength=11)[[2, 3, 5, 6, 7, 8, 9, 10]]

@@ -81,6 +81,16 @@ def test_windows_are_the_oracles(histories, sequence_length, target_length):
     assert last.tolist() == [([0] * sequence_length + history)[-sequence_length:] for history in histories]
 
 
+def test_windows_do_not_depend_on_how_many_are_cut_at_once(monkeypatch):
+    interactions = of_histories([[1, 2, 3, 4, 5], [], [6, 7], [8, 9, 1, 2]])
+    train, cut = everything(interactions), (make_windows, last_sequences)
+    whole = [function(interactions, train, 2) for function in cut]
+    monkeypatch.setattr("rd_tf.data.windows._BLOCK", 2)
+    windows, last = (function(interactions, train, 2) for function in cut)
+    assert windows.fingerprint() == whole[0].fingerprint()
+    np.testing.assert_array_equal(last, whole[1])
+
+
 def test_fingerprint_tells_lengths_and_items_apart():
     one, other = of_histories([[1, 2, 3, 4]]), of_histories([[1, 2, 4, 3]])
     all_rows = everything(one)
