@@ -1,0 +1,41 @@
+"""docs/performance.md shows what results/benchmarks/ holds."""
+
+import json
+
+import pytest
+
+from benchmarks.performance_page import NAMES, PAGE, RESULTS, fill
+from rd_tf.errors import InputError
+
+MACHINE = {
+    "benchmark": "machine",
+    "processor": "EPYC",
+    "cores": 2,
+    "tensorflow": "2.21.0",
+    "date": "2026-01-02",
+    "git_revision": "0123456789",
+    "peak_gflops": 151.2,
+    "bandwidth_gb": 20.4,
+}
+MARKERS = "".join(f"<!-- {name}: begin -->\n<!-- {name}: end -->\n" for name in NAMES)
+
+
+def test_the_page_shows_what_results_hold():
+    page = PAGE.read_text(encoding="utf-8")
+    assert fill(page, RESULTS) == page, "run python -m benchmarks.performance_page"
+    assert all((RESULTS / f"{name}.jsonl").is_file() for name in NAMES)
+
+
+def test_a_file_becomes_a_table_with_its_machine(tmp_path):
+    case = {"benchmark": "top_k", "case": "k=10", "median": 0.0536, "unit": "s/1,000 windows", "ratio": 118.2}
+    (tmp_path / "top_k.jsonl").write_text(json.dumps(MACHINE) + "\n" + json.dumps(case) + "\n")
+    page = fill(MARKERS, tmp_path)
+    assert "| case | median | unit | ratio |\n|---|---|---|---|\n| k=10 | 0.0536 | s/1,000 windows | 118.2 |" in page
+    assert "2026-01-02, 2 cores of EPYC, 151 GFLOP/s, 20 GB/s, TensorFlow 2.21.0, revision 0123456." in page
+    assert fill(page, tmp_path) == page
+
+
+def test_a_page_without_markers_is_refused(tmp_path):
+    (tmp_path / "scale.jsonl").write_text(json.dumps(MACHINE) + "\n")
+    with pytest.raises(InputError, match=r"docs/performance.md lacks the markers <!-- scale: begin -->"):
+        fill("nothing", tmp_path)
