@@ -27,14 +27,6 @@ def _real(name: str, default: float, low: float, help_: str) -> tuple[str, Defin
     return name, lambda values: flags.DEFINE_float(name, default, help_, low, flag_values=values)
 
 
-def optimizer_flag(default: str) -> tuple[str, Define]:
-    """--optimizer with a benchmark's own default."""
-    help_ = "adam: every row of every table moves in every step, as the authors' does. lazy_adam: the batch's only."
-    return "optimizer", lambda values: flags.DEFINE_enum(
-        "optimizer", default, ["adam", "lazy_adam"], help_, flag_values=values
-    )
-
-
 def dim_flag(default: int) -> tuple[str, Define]:
     """--dim with a benchmark's own default."""
     return _whole("dim", default, 1, "d: embedding dimension.")
@@ -58,7 +50,6 @@ BENCHMARK_FLAGS: dict[str, Define] = dict(
         _texts("sizes", ["14000", "100000", "1000000"], "Items of each world; it has as many users."),
         _whole("windows_per_user", 20, 1, "Mean training windows of a user."),
         _whole("cache_windows", 0, 0, "Windows whose top 100 are streamed into a teacher cache on disk. 0: no cache."),
-        optimizer_flag("adam"),
     ]
 )
 

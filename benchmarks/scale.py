@@ -155,6 +155,10 @@ def measure_world(size: int, settings: _Settings) -> Iterator[Named]:
     import_quietly()
     from benchmarks import subjects
     from benchmarks.world import random_world
+    from rd_tf.threads import share_cores
+
+    # As rd_tf.train does.
+    share_cores(0)
 
     def named(name: str, *values: Any, **further: Any) -> Named:
         return name, Measurement(f"{size:,} {name}", *values, **further)
@@ -311,4 +315,4 @@ def _cache(data: Any, model: Any, settings: _Settings) -> tuple[float, int, int,
 
 
 if __name__ == "__main__":
-    flags.run(scale, flags.optimizer_flag("lazy_adam"), flags.dim_flag(64))
+    flags.run(scale, flags.dim_flag(64))

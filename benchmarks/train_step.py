@@ -81,6 +81,7 @@ def train_step(
     batch_size: int,
     steps: int,
     steps_per_call: int,
+    threads_per_operation: int,
     repeats: int,
     reference: str,
     reference_python: str,
@@ -98,7 +99,9 @@ def train_step(
     with reference_process(reference, reference_python) as authors:
         import_quietly()
         from benchmarks.subjects import make_training_data
+        from rd_tf.threads import share_cores
 
+        share_cores(threads_per_operation)
         world = load_world(dataset, seed)
         report = Report("train_step", measure_machine(), output)
         data = make_training_data(world)

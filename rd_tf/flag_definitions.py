@@ -88,6 +88,7 @@ FLAGS: dict[str, Define] = dict(
         _whole("negatives", 3, 1, "Negatives a positive: items the user has not seen, drawn uniformly and anew each epoch.", 10000),
         _whole("validate_every", 5, 0, "Epochs between validations; the best epoch's weights are kept (--split=validation only). 0: after the last epoch only."),
         _whole("steps_per_call", 50, 1, "Training steps that run in one call of the graph."),
+        _whole("threads_per_operation", 0, 0, "Threads that one TensorFlow operation may use. 0: 1 on a machine of up to 4 cores, where the operations of a step fill the cores beside each other, else TensorFlow's own choice.", 1024),
         _choice("strategy", "one", ["one", "mirrored"], "tf.distribute strategy. one: one device. mirrored: every device of this machine."),
         _choice("dtype_policy", "float32", ["float32", "mixed_bfloat16", "mixed_float16"], "Arithmetic of the model's layers; logits and losses are float32 always."),
         # Distillation.

@@ -8,7 +8,15 @@ from rd_tf.errors import InputError
 
 # Flags that say where or how fast, not what: a finished run is the same run whatever they were.
 # The dataset and the teacher are compared by their fingerprints.
-_NO_PART_OF_THE_RESULT = {"run_dir", "dataset", "teacher", "force", "steps_per_call", "block_size"}
+_NO_PART_OF_THE_RESULT = {
+    "run_dir",
+    "dataset",
+    "teacher",
+    "force",
+    "steps_per_call",
+    "threads_per_operation",
+    "block_size",
+}
 
 
 def train(
@@ -47,6 +55,7 @@ def train(
     strategy: str,
     dtype_policy: str,
     steps_per_call: int,
+    threads_per_operation: int,
     block_size: int,
     force: bool,
 ) -> dict[str, Any]:
@@ -82,7 +91,10 @@ def train(
         from rd_tf.quiet_tensorflow import import_quietly
 
         import_quietly()
+        from rd_tf.threads import share_cores
         from rd_tf.training.run import train_run
+
+        share_cores(threads_per_operation)
 
         if not finished:
             return train_run(directory, flags)

@@ -16,6 +16,7 @@ from rd_tf.evaluation.held_out import make_held_out
 from rd_tf.evaluation.metrics import AT_CUTOFF, average_precision
 from rd_tf.evaluation.ranks import Score, model_score, rank_targets
 from rd_tf.models.ranker import SequenceRanker
+from rd_tf.threads import blocks_at_once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +100,7 @@ class Evaluator:
             )
         if self._score is None or model is not self._model:
             self._model, self._score = model, model_score(model)
-        return self.evaluate_scores(self._score)
+        return self._evaluate(self._score, blocks_at_once())
 
     def evaluate_scores(self, score: Score) -> Evaluation:
         """Evaluates any ranker by its scores.
@@ -112,7 +113,11 @@ class Evaluator:
             InputError: the scores are not finite.
             ValueError: the scores have the wrong shape.
         """
-        ranks, offsets = rank_targets(score, self.held_out, self.block_size), self.held_out.target_offsets
+        return self._evaluate(score, 1)
+
+    def _evaluate(self, score: Score, threads: int) -> Evaluation:
+        ranks = rank_targets(score, self.held_out, self.block_size, threads)
+        offsets = self.held_out.target_offsets
         columns = {f"{name}@{n}": metric(ranks, offsets, n) for name, metric in AT_CUTOFF.items() for n in self.cutoffs}
         columns["ap"] = average_precision(ranks, offsets)
         means = {"map" if name == "ap" else name: float(values.mean()) for name, values in columns.items()}

@@ -33,7 +33,7 @@ def model_score(model: SequenceRanker) -> Score:
     return score
 
 
-def rank_targets(score: Score, held_out: HeldOut, block_size: int) -> np.ndarray:
+def rank_targets(score: Score, held_out: HeldOut, block_size: int, threads: int = 1) -> np.ndarray:
     """Ranks every target among all items that its user has not seen in training.
 
     rank = candidates that are no targets of the user and score at least as high + place by score, from 1, among the
@@ -41,10 +41,11 @@ def rank_targets(score: Score, held_out: HeldOut, block_size: int) -> np.ndarray
 
     Args:
         score: (users `[batch] int32`, sequences `[batch, L] int32`) -> scores `[batch, num_items + 1]`; a model's is
-            `model_score(model)`. It is called from another thread, one block after the other, while the blocks before
-            are counted, so a call must not write into what earlier calls returned.
+            `model_score(model)`. It is called from other threads while the blocks before are counted, so a call
+            must not write into what earlier calls returned.
         held_out: what to rank.
         block_size: users scored at once, at least 1; fewer where the catalogue is so large that memory would matter.
+        threads: blocks scored at the same time.
 
     Returns:
         `[targets] float64`, ranks from 1 in the order of `held_out.targets`; infinity for a target that is no
@@ -69,7 +70,9 @@ def rank_targets(score: Score, held_out: HeldOut, block_size: int) -> np.ndarray
 
     counter = _Counter(held_out)
     starts = range(0, num_users, rows)
-    for first, scores in zip(starts, compute_ahead(score_block, starts, _BLOCKS_AHEAD), strict=True):
+    for first, scores in zip(
+        starts, compute_ahead(score_block, starts, max(_BLOCKS_AHEAD, threads), threads), strict=True
+    ):
         # Not by a product with zeros, though that is faster: it leaves the threads of NumPy's BLAS spinning.
         if not np.isfinite(scores[:, 1:]).all():
             raise InputError("the model's scores are not finite; train it again with a smaller --learning_rate")

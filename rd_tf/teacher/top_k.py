@@ -11,6 +11,7 @@ from rd_tf.data.windows import Windows
 from rd_tf.errors import InputError
 from rd_tf.models.ranker import SequenceRanker
 from rd_tf.progress import Advance
+from rd_tf.threads import blocks_at_once
 
 # 128 MiB of float32 scores a block at most, as in evaluation.
 _BLOCK_CELLS = 2**25
@@ -104,8 +105,9 @@ class TopK:
         """
         starts = range(0, len(self._windows), self._block_size)
         blocks = (np.arange(first, min(first + self._block_size, len(self._windows))) for first in starts)
-        # The next block is scored while this one's lists are written.
-        for first, (items, scores) in zip(starts, compute_ahead(self._block, blocks, 1), strict=True):
+        threads = blocks_at_once()
+        # The next blocks are scored while this one's lists are written.
+        for first, (items, scores) in zip(starts, compute_ahead(self._block, blocks, threads, threads), strict=True):
             if not np.isfinite(scores).all():
                 raise InputError("the teacher's scores are not finite; train it again with a smaller --learning_rate")
             store(first, items, scores)
