@@ -10,7 +10,7 @@ peaks. Counting ranks and the scores' own way through memory are not in it.
 The authors' side is their `evaluate_ranking` with the cutoffs 3, 5 and 10 for --reference_users random users, scaled
 to all users.
 
-FIGURES
+Measured figures: docs/performance.md.
 """
 
 from collections.abc import Callable
@@ -63,7 +63,9 @@ def evaluate(
         import_quietly()
         from benchmarks.subjects import SEQUENCE_LENGTH, make_caser, make_training_data
         from rd_tf.evaluation.evaluator import Evaluator
+        from rd_tf.threads import share_cores
 
+        share_cores(0)
         data = make_training_data(load_world(dataset, seed))
         report = Report("evaluate", measure_machine(), output)
         evaluator = Evaluator(data.interactions, data.split, SEQUENCE_LENGTH, _CUTOFFS, block_size)

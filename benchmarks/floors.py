@@ -27,13 +27,13 @@ class Work:
         return Work(self.flops * times, self.bytes * times)
 
     def seconds(self, peak_gflops: float, bandwidth_gb: float) -> float:
-        """Time at a machine's peaks, first the arithmetic, then the traffic.
+        """Time at a machine's peaks: the arithmetic's or the traffic's, whichever takes longer.
 
         Args:
             peak_gflops: 10^9 operations a second.
             bandwidth_gb: 10^9 bytes a second.
         """
-        return self.flops / peak_gflops / 1e9 + self.bytes / bandwidth_gb / 1e9
+        return max(self.flops / peak_gflops, self.bytes / bandwidth_gb) / 1e9
 
 
 @dataclasses.dataclass(frozen=True)

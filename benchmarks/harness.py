@@ -108,7 +108,7 @@ def _bandwidth_gb(cores: int) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """One measured case; times in seconds, whatever unit they are shown in.
+    """One measured case; times in seconds, whatever unit they are shown in, and memory in its own unit.
 
     Attributes:
         case: its name.

@@ -8,7 +8,7 @@ peaks. Keeping the best K of 14,010 scores, their masking and the scores' own wa
 
 The authors' side is their `_get_teacher_topk` over --reference_windows windows, 16 at a time as it does.
 
-FIGURES
+Measured figures: docs/performance.md.
 """
 
 from collections.abc import Callable
@@ -52,7 +52,9 @@ def top_k(
     with reference_process(reference, reference_python) as authors:
         import_quietly()
         from benchmarks.subjects import make_caser, make_training_data, some_windows
+        from rd_tf.threads import share_cores
 
+        share_cores(0)
         data = make_training_data(load_world(dataset, seed))
         num_items = data.interactions.num_items
         for case in chosen:

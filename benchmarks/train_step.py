@@ -21,7 +21,7 @@ The authors' side is one epoch of their `fit` over a reduced set of windows (as 
 steps of an epoch plus the sampling by window times all windows. They always score all 4 + 10 + 100 items, with
 gradients. Their lists of unseen items are built before the clock runs, and only for the few users: both favours them.
 
-FIGURES
+Measured figures: docs/performance.md.
 """
 
 import dataclasses

@@ -36,7 +36,9 @@ def evaluate(
     from rd_tf.data.split import split_interactions
     from rd_tf.evaluation.evaluator import Evaluator, save_evaluation
     from rd_tf.models.storage import load_model
+    from rd_tf.threads import share_cores
 
+    share_cores(0)
     interactions, model = load_dataset(dataset), load_model(run_dir)
     rows = split_interactions(interactions, split)
     evaluation = Evaluator(interactions, rows, model.sequence_length, cutoffs, block_size).evaluate(model)

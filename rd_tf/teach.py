@@ -18,7 +18,9 @@ def teach(*, teacher: str, dataset: str, cache: str, k: int, mask: str, block_si
 
     import_quietly()
     from rd_tf.teacher.make_cache import make_cache
+    from rd_tf.threads import share_cores
 
+    share_cores(0)
     return str(make_cache(teacher, dataset, cache, k, mask, block_size, force))
 
 

@@ -5,6 +5,8 @@ import os
 import tensorflow as tf
 
 _FEW_CORES = 4
+# Each block at work has its own scores in memory.
+_MOST_BLOCKS = 4
 
 
 def share_cores(threads_per_operation: int) -> None:
@@ -27,9 +29,9 @@ def share_cores(threads_per_operation: int) -> None:
 
 
 def blocks_at_once() -> int:
-    """How many blocks of independent work fill the cores, given the threads that an operation may use."""
+    """How many blocks of independent work fill the cores, given the threads that an operation may use; at most 4."""
     threads_per_operation = tf.config.threading.get_intra_op_parallelism_threads()
-    return max(1, _cores() // threads_per_operation) if threads_per_operation else 1
+    return max(1, min(_MOST_BLOCKS, _cores() // threads_per_operation)) if threads_per_operation else 1
 
 
 def _cores() -> int:

@@ -50,3 +50,14 @@ def test_whoever_stops_early_stops_the_thread():
         if result == 3:
             break
     assert threading.active_count() == before
+
+
+def test_several_threads_keep_the_order():
+    # One thread alone would wait at the barrier for ever.
+    barrier = threading.Barrier(3)
+
+    def square(number):
+        barrier.wait(timeout=10)
+        return number * number
+
+    assert list(compute_ahead(square, range(6), ahead=3, threads=3)) == [0, 1, 4, 9, 16, 25]

@@ -16,7 +16,7 @@ class RankSampler:
     A draw of n items cuts the catalogue, rotated by a random offset, into n strata of equal size and takes one item of
     each. So every item is equally likely, none comes twice, and a rank estimated from the draw varies less than one
     from n independent items. Which item a user has seen is read off in the user's own list: an item can only have come
-    from its own stratum, so nothing is sorted or searched. Memory is 4 bytes a training row and 4 an item.
+    from its own stratum, so nothing is sorted or searched. Memory is 4 bytes a training row, 4 an item and 8 a user.
 
     Args:
         users: `[rows] int32`, training rows, sorted.

@@ -107,7 +107,8 @@ class Evaluator:
 
         Args:
             score: (users `[batch] int32`, sequences `[batch, L] int32`) -> scores `[batch, num_items + 1]`, an array or
-                a tensor; column 0, the padding, is ignored.
+                a tensor; column 0, the padding, is ignored. Called from another thread, ahead of use, so a call must
+                not write into what earlier calls returned.
 
         Raises:
             InputError: the scores are not finite.

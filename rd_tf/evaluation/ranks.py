@@ -14,7 +14,8 @@ from rd_tf.models.ranker import SequenceRanker
 
 # (users [batch] int32, sequences [batch, L] int32) -> scores [batch, num_items + 1], an array or a tensor.
 Score = Callable[[np.ndarray, np.ndarray], Any]
-# 128 MiB of float32 a block at most: a larger catalogue gets fewer users a block than asked for.
+# 128 MiB of float32 a block at most: a larger catalogue gets fewer users a block than asked for. As many as
+# threads and two more are in memory together.
 _BLOCK_CELLS = 2**25
 # Blocks that are scored while one is counted; with 1, 5 % slower, since the two take turns at being the slower one.
 _BLOCKS_AHEAD = 2

@@ -21,7 +21,7 @@ def partial_top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
     Returns:
         values `[batch, k] float32`, descending, and columns `[batch, k] int32`; of equal scores the one further left
-        comes first.
+        comes first (PyTorch promises no order of equal scores).
     """
     columns = scores.shape[1]
     # The sum of what both stages sort through, columns / width + k * width, is smallest near sqrt(columns / k); wide

@@ -13,7 +13,7 @@ from rd_tf.models.ranker import SequenceRanker
 from rd_tf.progress import Advance
 from rd_tf.threads import blocks_at_once
 
-# 128 MiB of float32 scores a block at most, as in evaluation.
+# 128 MiB of float32 scores a block at most, as in evaluation; `blocks_at_once` of them, and copies, are in memory.
 _BLOCK_CELLS = 2**25
 Store = Callable[[int, np.ndarray, np.ndarray], None]
 

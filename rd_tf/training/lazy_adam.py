@@ -1,5 +1,6 @@
 """Adam that reads and writes only the rows of an embedding table that are in the batch."""
 
+import math
 from typing import Any
 
 import keras
@@ -40,7 +41,7 @@ class LazyAdam(AdamL2):
         epsilon: keeps the quotient finite.
 
     Raises:
-        ValueError: a negative l2, or upkeep_steps outside 1 .. 20,000.
+        ValueError: a negative l2, or upkeep_steps below 1 or too many for beta_2 (19,990 for 0.999).
     """
 
     def __init__(
@@ -51,10 +52,13 @@ class LazyAdam(AdamL2):
         name: str = "lazy_adam",
         **kwargs: Any,
     ) -> None:
-        # Above, float32 would run out of range for beta_2^-t.
-        if not 1 <= upkeep_steps <= 20_000:
-            raise ValueError(f"upkeep_steps must be between 1 and 20,000; received {upkeep_steps}")
         super().__init__(learning_rate=learning_rate, l2=l2, name=name, **kwargs)
+        # Far below what float32 holds, with room for the squares of gradients.
+        if upkeep_steps < 1 or -upkeep_steps * math.log(self.beta_2) > 20:
+            raise ValueError(
+                f"upkeep_steps must be at least 1, and beta_2 ** -upkeep_steps at most e ** 20; "
+                f"received {upkeep_steps} with beta_2={self.beta_2}"
+            )
         self.upkeep_steps = upkeep_steps
 
     def build(self, variables: list[keras.Variable]) -> None:

@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -28,6 +27,7 @@ from rd_tf.progress import RunLog
 from rd_tf.teacher.top_k import SeenItems, TopK
 from rd_tf.training.find_teacher import find_teacher
 from rd_tf.training.history import History
+from rd_tf.training.loss_scale import SparseLossScaleOptimizer
 from rd_tf.training.optimizers import make_optimizer
 from rd_tf.training.overlap import ListOverlap
 from rd_tf.training.step import Distillation, TrainStep
@@ -65,12 +65,18 @@ def train_run(directory: Path, flags: dict[str, Any]) -> dict[str, Any]:
     storage.write_text(directory / run_directory.FLAGS, command_line.flag_lines(flags))
     log = RunLog(directory / run_directory.LOG)
     strategy = tf.distribute.MirroredStrategy() if flags["strategy"] == "mirrored" else tf.distribute.get_strategy()
+    if flags["dtype_policy"] == "mixed_float16" and strategy.num_replicas_in_sync > 1:
+        # Keras 3.15 looks for an overflow on the first replica only.
+        raise InputError(
+            f"--dtype_policy=mixed_float16 does not go with --strategy={flags['strategy']} on "
+            f"{strategy.num_replicas_in_sync} devices; use mixed_bfloat16"
+        )
     distillation = _distillation(flags) if data.cache is not None else None
     with strategy.scope():
         model = _make_model(flags, data.interactions)
         optimizer = make_optimizer(flags["optimizer"], flags["learning_rate"], flags["l2"])
         if flags["dtype_policy"] == "mixed_float16":
-            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+            optimizer = SparseLossScaleOptimizer(optimizer)
         optimizer.build(model.trainable_variables)
     log(
         f"{flags['model']}, d = {flags['dim']}: {model.count_params():,} parameters, {len(data.windows):,} windows, "

@@ -49,8 +49,9 @@ def test_ranking_reads_the_item_table_once_a_block():
     assert work.bytes == 3 * 100 * 7 * 4
 
 
-def test_work_takes_its_arithmetic_and_then_its_traffic():
-    assert Work(2e9, 3e9).seconds(peak_gflops=4, bandwidth_gb=6) == pytest.approx(1.0)
+def test_work_takes_its_arithmetic_or_its_traffic():
+    assert Work(2e9, 3e9).seconds(peak_gflops=4, bandwidth_gb=12) == pytest.approx(0.5)
+    assert Work(2e9, 3e9).seconds(peak_gflops=8, bandwidth_gb=4) == pytest.approx(0.75)
     assert Work(2, 3) * 2 == Work(4, 6)
 
 

@@ -88,6 +88,7 @@ def test_neither_block_size_nor_memory_limit_changes_ranks(monkeypatch):
     scores = generator.integers(0, 9, (50, 41)).astype(np.float32)
     held_out = make_held_out(*dataset(rows, 50, 40), sequence_length=3)
     results = [rank_targets(lambda users, _: scores[users], held_out, size) for size in (1, 7, 50, 1000)]
+    results.append(rank_targets(lambda users, _: scores[users], held_out, 7, threads=3))
     monkeypatch.setattr(ranks_module, "_BLOCK_CELLS", 130)
     widest = []
     results.append(rank_targets(lambda users, _: (widest.append(len(users)), scores[users])[1], held_out, 1000))

@@ -13,6 +13,8 @@ import tensorflow as tf
 
 from rd_tf.models.caser import Caser
 from rd_tf.training.adam_l2 import AdamL2
+from rd_tf.training.lazy_adam import LazyAdam
+from rd_tf.training.loss_scale import SparseLossScaleOptimizer
 from rd_tf.training.step import REPORTED, Distillation, TrainStep
 
 BATCH = {
@@ -100,18 +102,30 @@ def test_rank_samples_get_no_gradient():
     )
 
 
+@pytest.mark.parametrize("make", [AdamL2, LazyAdam])
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-def test_mixed_precision_stays_close_to_float32(policy):
+def test_mixed_precision_stays_close_to_float32(policy, make):
     model = tiny(dtype=policy)
-    optimizer = AdamL2(0.01)
+    optimizer = make(0.01)
     if policy == "mixed_float16":
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        optimizer = SparseLossScaleOptimizer(optimizer)
     optimizer.build(model.trainable_variables)
     reported, _ = run(Distillation(), True, model, optimizer)
-    expected, reference = run(Distillation(), True)
+    optimizer.finalize_variable_values(model.trainable_variables)
+    expected, reference = run(Distillation(), True, optimizer=make(0.01))
     assert reported["loss"] == pytest.approx(expected["loss"], rel=0.02)
     assert all(weight.dtype == np.float32 for weight in model.get_weights())
     np.testing.assert_allclose(model.item_bias, reference.item_bias, atol=2e-3)
+
+
+def test_an_overflow_in_one_of_two_gradients_of_a_row_skips_the_step():
+    table = keras.Variable(np.ones((3, 2), "float32"))
+    table.row_sparse = True
+    optimizer = SparseLossScaleOptimizer(LazyAdam(0.1))
+    values = tf.constant([[np.inf, 1.0], [1.0, 1.0]])
+    optimizer.apply([tf.IndexedSlices(values, tf.constant([1, 1]), tf.constant([3, 2]))], [table])
+    np.testing.assert_array_equal(table, np.ones((3, 2)))
+    assert float(optimizer.dynamic_scale) == optimizer.initial_scale / 2
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "lazy_adam"])
