@@ -12,7 +12,7 @@ from rd_tf import command_line, storage
 _ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = _ROOT / "results", _ROOT / "docs" / "performance.md"
 # Between these markers of the page stand the tables of the files of the same names below results/benchmarks/.
-NAMES = ("train_step", "train_step_adam", "top_k", "evaluate", "scale")
+NAMES = ("train_step", "train_step_adam", "top_k", "evaluate", "scale", "cache")
 
 
 def performance_page() -> None:
