@@ -31,7 +31,6 @@ from benchmarks.harness import (
     take_pairs,
 )
 from benchmarks.reference_process import ReferenceProcess, reference_process
-from benchmarks.world import load_world
 from rd_tf.quiet_tensorflow import import_quietly
 
 CASES = {"d=100": 100, "d=50": 50}
@@ -61,12 +60,10 @@ def evaluate(
     check_output(output)
     with reference_process(reference, reference_python) as authors:
         import_quietly()
-        from benchmarks.subjects import SEQUENCE_LENGTH, make_caser, make_training_data
+        from benchmarks.subjects import SEQUENCE_LENGTH, load_training_data, make_caser
         from rd_tf.evaluation.evaluator import Evaluator
-        from rd_tf.threads import share_cores
 
-        share_cores(0)
-        data = make_training_data(load_world(dataset, seed))
+        data = load_training_data(dataset, seed)
         report = Report("evaluate", measure_machine(), output)
         evaluator = Evaluator(data.interactions, data.split, SEQUENCE_LENGTH, _CUTOFFS, block_size)
         users = evaluator.held_out.counts["users"]

@@ -22,7 +22,7 @@ _MATRIX = 2048
 _COPY_BYTES = 2**28
 _TRIALS = 5
 # Table columns: heading and the record's key.
-COLUMNS = {
+_COLUMNS = {
     "case": "case",
     "median": "median",
     "min": "min",
@@ -231,11 +231,10 @@ def take_pairs(ours: Callable[[], S], theirs: Callable[[], T] | None, repeats: i
 
 
 def table(records: Sequence[dict[str, Any]]) -> str:
-    """The records as aligned text; a column that no record fills is left out."""
-    columns = {heading: key for heading, key in COLUMNS.items() if any(key in record for record in records)}
-    rows = [list(columns), *[[as_text(record.get(key)) for key in columns.values()] for record in records]]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(columns))]
-    is_text = [key in ("case", "unit") for key in columns.values()]
+    """The records as aligned text."""
+    rows = cells(records)
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    is_text = [heading in ("case", "unit") for heading in rows[0]]
     lines = [
         "  ".join(
             cell.ljust(width) if left else cell.rjust(width)
@@ -246,8 +245,13 @@ def table(records: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def as_text(value: Any) -> str:
-    """A value as a table shows it: four significant digits, nothing for None."""
+def cells(records: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """A table's rows as text, the headings first; a column that no record fills is left out."""
+    columns = {heading: key for heading, key in _COLUMNS.items() if any(key in record for record in records)}
+    return [list(columns), *[[_as_text(record.get(key)) for key in columns.values()] for record in records]]
+
+
+def _as_text(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, str):

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import COLUMNS, as_text
+from benchmarks.harness import cells
 from benchmarks.optimizers_table import optimizers_table
 from pipelines.generated_text import replace_between
 from rd_tf import command_line, storage
@@ -37,10 +37,9 @@ def fill(page: str, results: Path) -> str:
 
 def _markdown(records: list[dict[str, Any]]) -> str:
     machine = next(record for record in records if record["benchmark"] == "machine")
-    cases = [record for record in records if "case" in record]
-    columns = {heading: key for heading, key in COLUMNS.items() if any(key in record for record in cases)}
-    lines = ["", f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
-    lines += [f"| {' | '.join(as_text(record.get(key)) for key in columns.values())} |" for record in cases]
+    headings, *rows = cells([record for record in records if "case" in record])
+    lines = ["", f"| {' | '.join(headings)} |", f"|{'---|' * len(headings)}"]
+    lines += [f"| {' | '.join(row)} |" for row in rows]
     lines += [
         "",
         f"{machine['date']}, {machine['cores']} cores of {machine['processor']}, {machine['peak_gflops']:.0f} GFLOP/s, "

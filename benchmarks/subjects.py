@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.floors import CaserSizes, TableRows, Work, batch_rows, step_work
+from benchmarks.world import load_world
 from rd_tf.data.batches import TrainingBatches
 from rd_tf.data.interactions import Interactions
 from rd_tf.data.rank_sampler import GROUP, RankSampler
@@ -18,6 +19,7 @@ from rd_tf.data.windows import Windows, make_windows
 from rd_tf.models.caser import Caser
 from rd_tf.models.ranker import SequenceRanker
 from rd_tf.teacher.top_k import SeenItems
+from rd_tf.threads import share_cores
 from rd_tf.training.optimizers import make_optimizer
 from rd_tf.training.step import Distillation, TrainStep
 from rd_tf.training.trainer import Trainer
@@ -55,6 +57,18 @@ def make_training_data(interactions: Interactions) -> TrainingData:
     users, items = interactions.users[split.train], interactions.items[split.train]
     sampler = UnseenItemSampler(users, items, interactions.num_users, interactions.num_items)
     return TrainingData(interactions, split, windows, SeenItems(users, items, interactions.num_users), sampler)
+
+
+def load_training_data(dataset: str, seed: int, threads_per_operation: int = 0) -> TrainingData:
+    """Shares the cores as the commands do, and makes a dataset or the random world of Gowalla's size ready.
+
+    Args:
+        dataset: a dataset directory; empty for the random world.
+        seed: of the random world.
+        threads_per_operation: see `rd_tf.threads.share_cores`; TensorFlow must not have run an operation yet.
+    """
+    share_cores(threads_per_operation)
+    return make_training_data(load_world(dataset, seed))
 
 
 def make_batches(

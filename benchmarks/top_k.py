@@ -20,7 +20,6 @@ from benchmarks import flags
 from benchmarks.floors import CaserSizes, ranking_work
 from benchmarks.harness import Measurement, Report, check_cases, check_output, measure_machine, seconds_of, take_pairs
 from benchmarks.reference_process import ReferenceProcess, reference_process
-from benchmarks.world import load_world
 from rd_tf.errors import InputError
 from rd_tf.quiet_tensorflow import import_quietly
 
@@ -51,11 +50,9 @@ def top_k(
     check_output(output)
     with reference_process(reference, reference_python) as authors:
         import_quietly()
-        from benchmarks.subjects import make_caser, make_training_data, some_windows
-        from rd_tf.threads import share_cores
+        from benchmarks.subjects import load_training_data, make_caser, some_windows
 
-        share_cores(0)
-        data = make_training_data(load_world(dataset, seed))
+        data = load_training_data(dataset, seed)
         num_items = data.interactions.num_items
         for case in chosen:
             # The authors' code sorts out 2 K items of a window.

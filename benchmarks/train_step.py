@@ -33,7 +33,7 @@ import numpy as np
 from benchmarks import flags
 from benchmarks.harness import Measurement, Report, check_cases, check_output, measure_machine, significant, take_pairs
 from benchmarks.reference_process import ReferenceProcess, reference_process
-from benchmarks.world import load_world
+from rd_tf.data.distinct_keys import distinct_keys
 from rd_tf.quiet_tensorflow import import_quietly
 
 
@@ -98,13 +98,10 @@ def train_step(
     check_output(output)
     with reference_process(reference, reference_python) as authors:
         import_quietly()
-        from benchmarks.subjects import make_training_data
-        from rd_tf.threads import share_cores
+        from benchmarks.subjects import load_training_data
 
-        share_cores(threads_per_operation)
-        world = load_world(dataset, seed)
+        data = load_training_data(dataset, seed, threads_per_operation)
         report = Report("train_step", measure_machine(), output)
-        data = make_training_data(world)
         settings = _Settings(data, optimizer, batch_size, steps, steps_per_call, repeats, reference_steps, seed)
         for name in chosen:
             for measurement in _measure(name, CASES[name], authors, settings):
@@ -212,8 +209,8 @@ def reduced_training_set(data: Any, count: int, lists: np.ndarray | None, seed: 
     chosen = np.sort(order[:needed])
     rows = np.flatnonzero(np.isin(windows.users, chosen))[:count]
     train = data.split.train & np.isin(world.users, chosen)
-    keys = np.searchsorted(chosen, world.users[train]) * np.int64(world.num_item_rows) + world.items[train]
-    owners, seen = np.divmod(np.unique(keys), world.num_item_rows)
+    keys = distinct_keys(np.searchsorted(chosen, world.users[train]), world.items[train], world.num_item_rows)
+    owners, seen = np.divmod(keys, world.num_item_rows)
     arrays = {
         "users": np.searchsorted(chosen, windows.users[rows]),
         "sequences": windows.sequences[rows],
