@@ -8,8 +8,8 @@ from rd_tf.data.dataset_directory import load_dataset
 from rd_tf.data.split import split_interactions
 from rd_tf.data.teacher_cache import CacheKey, load_teacher_cache
 from rd_tf.data.windows import last_sequences, make_windows
-from rd_tf.evaluation.ranks import model_score
 from rd_tf.export import export
+from rd_tf.models.frozen_scores import FrozenScores
 from rd_tf.models.storage import load_model
 from rd_tf.serving.savedmodel_check import run_saved_model
 from rd_tf.teach import teach
@@ -33,7 +33,7 @@ def training_scores(model, users, sequences):
 def test_training_and_evaluation_agree(tiny_student, tiny_dataset):
     model, _, _, windows = trained(tiny_student, tiny_dataset)
     users, sequences = windows.users[ROWS], windows.sequences[ROWS]
-    evaluated = np.asarray(model_score(model)(users, sequences))[:, 1:]
+    evaluated = np.asarray(FrozenScores(model).freeze()(users, sequences))[:, 1:]
     np.testing.assert_allclose(evaluated, training_scores(model, users, sequences), rtol=1e-5, atol=1e-6)
 
 

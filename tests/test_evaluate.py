@@ -109,7 +109,7 @@ def test_another_dataset_is_refused_with_both_fingerprints(paths):
 
 def test_scores_that_are_not_finite_are_refused_and_nothing_is_written(paths):
     write_run(Path(paths["run_dir"]), tiny_interactions(), spoil=True)
-    assert "scores are not finite" in refusal(**paths, **FLAGS)
+    assert "weights are not finite" in refusal(**paths, **FLAGS)
     assert not (Path(paths["run_dir"]) / "metrics.json").exists()
 
 

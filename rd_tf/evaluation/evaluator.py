@@ -6,15 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from rd_tf import run_directory, storage
 from rd_tf.data.interactions import Interactions
 from rd_tf.data.split import Split
+from rd_tf.errors import InputError
 from rd_tf.evaluation.cutoffs import parse_cutoffs
 from rd_tf.evaluation.held_out import make_held_out
 from rd_tf.evaluation.metrics import AT_CUTOFF, average_precision
-from rd_tf.evaluation.ranks import Score, model_score, rank_targets
+from rd_tf.evaluation.ranks import NOT_FINITE, Score, rank_targets
+from rd_tf.models.frozen_scores import FrozenScores
 from rd_tf.models.ranker import SequenceRanker
 from rd_tf.threads import blocks_at_once
 
@@ -83,7 +86,7 @@ class Evaluator:
         self.block_size = block_size
         self.held_out = make_held_out(interactions, split, sequence_length)
         self._model: SequenceRanker | None = None
-        self._score: Score | None = None
+        self._scores: FrozenScores | None = None
 
     def evaluate(self, model: SequenceRanker) -> Evaluation:
         """Evaluates a ranker; call it again after training on, the same graph sees the new weights.
@@ -98,9 +101,9 @@ class Evaluator:
                 f"the model must have {self.sizes[0]} users, {self.sizes[1]} items and sequences of {self.sizes[2]}; "
                 f"received {sizes[0]}, {sizes[1]} and {sizes[2]}"
             )
-        if self._score is None or model is not self._model:
-            self._model, self._score = model, model_score(model)
-        return self._evaluate(self._score, blocks_at_once())
+        if self._scores is None or model is not self._model:
+            self._model, self._scores = model, FrozenScores(model)
+        return self._evaluate(self._scores.freeze(), blocks_at_once())
 
     def evaluate_scores(self, score: Score) -> Evaluation:
         """Evaluates any ranker by its scores.
@@ -114,7 +117,14 @@ class Evaluator:
             InputError: the scores are not finite.
             ValueError: the scores have the wrong shape.
         """
-        return self._evaluate(score, 1)
+
+        def checked(users: np.ndarray, sequences: np.ndarray) -> np.ndarray:
+            scores = np.asarray(score(users, sequences))
+            if not np.isfinite(scores[..., 1:]).all():
+                raise InputError(NOT_FINITE)
+            return scores
+
+        return self._evaluate(checked, 1)
 
     def _evaluate(self, score: Score, threads: int) -> Evaluation:
         ranks = rank_targets(score, self.held_out, self.block_size, threads)

@@ -3,18 +3,17 @@
 from collections.abc import Callable
 
 import numpy as np
-import tensorflow as tf
 
 from rd_tf.compute_ahead import compute_ahead
 from rd_tf.data.interactions import user_offsets
 from rd_tf.data.windows import Windows
 from rd_tf.errors import InputError
+from rd_tf.models.frozen_scores import FrozenScores, block_rows
 from rd_tf.models.ranker import SequenceRanker
 from rd_tf.progress import Advance
+from rd_tf.teacher.best_items import best_items
 from rd_tf.threads import blocks_at_once
 
-# 128 MiB of float32 scores a block at most, as in evaluation; `blocks_at_once` of them, and copies, are in memory.
-_BLOCK_CELLS = 2**25
 Store = Callable[[int, np.ndarray, np.ndarray], None]
 
 
@@ -47,7 +46,7 @@ class TopK:
     """Lists the best K items of windows, block by block: one matrix product and a partial sort a block.
 
     Args:
-        model: the ranker.
+        model: the ranker; its weights are taken as they are now.
         windows: the training windows.
         seen: the users' training items, for the mask "seen".
         k: K.
@@ -68,14 +67,9 @@ class TopK:
                 f"--k={k} is larger than the catalogue of {model.num_items} items less the {masked} that --mask={mask} "
                 f"keeps out; use --k={max(model.num_items - masked, 0)} or less"
             )
-        self._windows, self._seen, self._mask = windows, seen, mask
-        self._block_size = max(1, min(block_size, _BLOCK_CELLS // (model.num_items + 1)))
-
-        @tf.function(reduce_retracing=True)
-        def recommend(user: tf.Tensor, sequence: tf.Tensor, exclude: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            return model.recommend(user, sequence, exclude, k)
-
-        self._recommend = recommend
+        self._windows, self._seen, self._mask, self._k = windows, seen, mask, k
+        self._block_size = block_rows(block_size, model.num_items + 1)
+        self._scores = FrozenScores(model).freeze()
 
     def lists(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Items `[len(rows), K] int32` and scores `[len(rows), K] float32` of some windows, best first."""
@@ -90,12 +84,7 @@ class TopK:
             "seen": lambda: self._seen.rows(users),
             "none": lambda: np.zeros((len(rows), 1), np.int32),
         }[self._mask]()
-        # Rows of different lengths would each trace a new graph; multiples of 64 are few.
-        exclude = np.pad(exclude, ((0, 0), (0, -exclude.shape[1] % 64 if self._mask == "seen" else 0)))
-        items, scores = self._recommend(
-            tf.constant(users), tf.constant(self._windows.sequences[rows]), tf.constant(exclude)
-        )
-        return items.numpy(), scores.numpy()
+        return best_items(self._scores(users, self._windows.sequences[rows]), exclude, self._k)
 
     def all_lists(self, store: Store, advance: Advance) -> None:
         """Hands the lists of all windows to `store`, block by block, in order.

@@ -40,12 +40,23 @@ def test_the_same_graph_sees_new_weights_and_another_model_gets_another(interact
     evaluator = Evaluator(interactions, split, 3, [3], block_size=2)
     model, other = (Caser(5, 25, sequence_length=3, dim=4, seed=seed) for seed in (0, 1))
     before = evaluator.evaluate(model)
-    graph = evaluator._score
+    graph = evaluator._scores._score
     model.set_weights(other.get_weights())
     after = evaluator.evaluate(model)
-    assert evaluator._score is graph
+    assert evaluator._scores._score is graph
     assert graph.experimental_get_tracing_count() == 1
     assert after.metrics == evaluator.evaluate(other).metrics != before.metrics
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_one_score_that_is_not_finite_is_refused(interactions, bad):
+    evaluator = Evaluator(interactions, split_interactions(interactions, "test"), 3, [3])
+    scores = np.zeros((5, 26), np.float32)
+    scores[:, 0] = bad
+    evaluator.evaluate_scores(lambda users, _: scores[users])
+    scores[evaluator.held_out.users[0], evaluator.held_out.seen[0]] = bad
+    with pytest.raises(InputError, match="scores are not finite; train it again with a smaller --learning_rate"):
+        evaluator.evaluate_scores(lambda users, _: scores[users])
 
 
 def test_a_model_of_other_sizes_is_refused(interactions):

@@ -9,8 +9,9 @@ from rd_tf.data.split import Split
 from rd_tf.errors import InputError
 from rd_tf.evaluation import ranks as ranks_module
 from rd_tf.evaluation.held_out import make_held_out
-from rd_tf.evaluation.ranks import model_score, rank_targets
+from rd_tf.evaluation.ranks import rank_targets
 from rd_tf.models.caser import Caser
+from rd_tf.models.frozen_scores import FrozenScores
 
 
 def dataset(rows, num_users, num_items):
@@ -89,7 +90,7 @@ def test_neither_block_size_nor_memory_limit_changes_ranks(monkeypatch):
     held_out = make_held_out(*dataset(rows, 50, 40), sequence_length=3)
     results = [rank_targets(lambda users, _: scores[users], held_out, size) for size in (1, 7, 50, 1000)]
     results.append(rank_targets(lambda users, _: scores[users], held_out, 7, threads=3))
-    monkeypatch.setattr(ranks_module, "_BLOCK_CELLS", 130)
+    monkeypatch.setattr("rd_tf.models.frozen_scores._BLOCK_CELLS", 130)
     widest = []
     results.append(rank_targets(lambda users, _: (widest.append(len(users)), scores[users])[1], held_out, 1000))
     assert max(widest) == 3
@@ -167,10 +168,18 @@ def test_nothing_held_out_is_refused_in_a_sentence():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_scores_that_are_not_finite_are_refused(bad):
+def test_targets_whose_scores_are_not_finite_are_refused(bad):
     held_out = make_held_out(*dataset([(0, 1, False), (0, 2, True), (1, 2, False)], 2, 2), sequence_length=2)
     with pytest.raises(InputError, match="scores are not finite; train it again with a smaller --learning_rate"):
-        rank_targets(lambda users, _: np.array([[0, bad, 1]], np.float32), held_out, 4)
+        rank_targets(lambda users, _: np.array([[0, 1, bad]], np.float32), held_out, 4)
+
+
+@pytest.mark.parametrize("num_items", [254, 2039, 2040, 5000, 2**18 + 3])
+def test_all_items_of_a_large_catalogue_may_be_ahead(num_items):
+    rows = [(0, 1, True), (0, num_items, True), *[(1, item, False) for item in range(1, num_items + 1)]]
+    held_out = make_held_out(*dataset(rows, 2, num_items), sequence_length=2)
+    scores = np.ones((1, num_items + 1), np.float32)
+    assert rank_targets(lambda users, _: scores, held_out, 4).tolist() == [num_items - 1, num_items]
 
 
 def test_misshapen_scores_and_block_sizes_are_refused():
@@ -187,7 +196,7 @@ def test_a_model_is_ranked_by_its_own_recommendations():
     rows = [row for row in rows if row[0] < 12] + [(12, item, False) for item in range(1, 31)]
     held_out = make_held_out(*dataset(rows, 13, 30), sequence_length=3)
     model = Caser(13, 30, sequence_length=3, dim=4, seed=1)
-    ranks = by_user_and_item(held_out, rank_targets(model_score(model), held_out, 5))
+    ranks = by_user_and_item(held_out, rank_targets(FrozenScores(model).freeze(), held_out, 5))
     for row, user in enumerate(held_out.users):
         seen = held_out.seen[held_out.seen_offsets[row] : held_out.seen_offsets[row + 1]]
         inputs = (tf.constant([user]), tf.constant(held_out.sequences[[row]]), tf.constant([seen]))

@@ -78,8 +78,12 @@ def test_k_larger_than_what_the_mask_leaves_is_refused(mask, most):
         TopK(model, windows, seen, most + 1, mask, 16)
 
 
-def test_scores_that_are_not_finite_are_refused():
+def test_a_teacher_that_is_not_finite_is_refused():
     model = Caser(3, 15, 3, 4)
     model.item_bias.assign(np.full(16, np.nan))
+    with pytest.raises(InputError, match="the model's weights are not finite"):
+        TopK(model, make_windows(), SeenItems(USERS, ITEMS, 3), 2, "none", 16)
+    model.item_bias.assign(np.zeros(16))
+    model.user_table.assign(np.full(model.user_table.shape, np.inf))
     with pytest.raises(InputError, match="the teacher's scores are not finite"):
         collect(TopK(model, make_windows(), SeenItems(USERS, ITEMS, 3), 2, "none", 16), 37, 2)

@@ -1,0 +1,59 @@
+"""The scores of a whole catalogue, a block of queries at a time, with a ranker's weights as they are now."""
+
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from rd_tf.errors import InputError
+from rd_tf.models.ranker import SequenceRanker
+
+# (users [batch] int32, sequences [batch, L] int32) -> scores [batch, num_items + 1] float32; column 0 is -inf.
+Scores = Callable[[np.ndarray, np.ndarray], np.ndarray]
+# 128 MiB of float32 a block at most. Blocks that are worked on and blocks that wait are in memory together.
+_BLOCK_CELLS = 2**25
+
+
+class FrozenScores:
+    """Scores all items for many queries by one ranker whose weights stand still meanwhile.
+
+    The item table is turned into `SequenceRanker.item_matrix` once instead of once a block: with d = 50 a block of
+    1,024 queries and 14,010 items takes 30 us a query on one core instead of 39, with d = 100 54 instead of 60.
+
+    Args:
+        model: the ranker.
+    """
+
+    def __init__(self, model: SequenceRanker) -> None:
+        shapes = ([None], [None, model.sequence_length])
+        signature = [tf.TensorSpec(shape, tf.int32) for shape in shapes] + [tf.TensorSpec([None, None], tf.float32)]
+
+        @tf.function(input_signature=signature)
+        def score(user: tf.Tensor, sequence: tf.Tensor, item_matrix: tf.Tensor) -> tf.Tensor:
+            return model.score_all(model.encode(user, sequence), item_matrix)
+
+        self._score = score
+        self._item_matrix = tf.function(model.item_matrix, input_signature=[])
+
+    def freeze(self) -> Scores:
+        """The scores of the model as it is now; may be called from several threads, before the weights change.
+
+        It keeps a copy of the item table.
+
+        Raises:
+            InputError: a weight of an item is NaN or infinite. Where one elsewhere is, all scores of a query are NaN.
+        """
+        item_matrix = self._item_matrix()
+        if not np.isfinite(np.asarray(item_matrix)[:, 1:]).all():
+            raise InputError("the model's weights are not finite; train it again with a smaller --learning_rate")
+
+        def scores(users: np.ndarray, sequences: np.ndarray) -> np.ndarray:
+            # A read-only view of a tensor on the CPU, where its numpy() would be a copy.
+            return np.asarray(self._score(tf.constant(users), tf.constant(sequences), item_matrix))
+
+        return scores
+
+
+def block_rows(block_size: int, columns: int) -> int:
+    """Rows of a block of scores: `block_size`, or fewer where the catalogue is so large that memory would matter."""
+    return max(1, min(block_size, _BLOCK_CELLS // columns))
