@@ -15,10 +15,10 @@ from rd_tf.data.interactions import Interactions
 from rd_tf.data.rank_sampler import GROUP, RankSampler
 from rd_tf.data.split import Split, split_interactions
 from rd_tf.data.unseen_item_sampler import UnseenItemSampler
+from rd_tf.data.user_items import UserItems
 from rd_tf.data.windows import Windows, make_windows
 from rd_tf.models.caser import Caser
 from rd_tf.models.ranker import SequenceRanker
-from rd_tf.teacher.top_k import SeenItems
 from rd_tf.threads import share_cores
 from rd_tf.training.optimizers import make_optimizer
 from rd_tf.training.step import Distillation, TrainStep
@@ -46,7 +46,7 @@ class TrainingData:
     interactions: Interactions
     split: Split
     windows: Windows
-    seen: SeenItems
+    seen: UserItems
     sampler: UnseenItemSampler
 
 
@@ -56,7 +56,7 @@ def make_training_data(interactions: Interactions) -> TrainingData:
     windows = make_windows(interactions, split.train, SEQUENCE_LENGTH, TARGET_LENGTH)
     users, items = interactions.users[split.train], interactions.items[split.train]
     sampler = UnseenItemSampler(users, items, interactions.num_users, interactions.num_items)
-    return TrainingData(interactions, split, windows, SeenItems(users, items, interactions.num_users), sampler)
+    return TrainingData(interactions, split, windows, UserItems(users, items, interactions.num_users), sampler)
 
 
 def load_training_data(dataset: str, seed: int, threads_per_operation: int = 0) -> TrainingData:

@@ -77,7 +77,7 @@ def our_lists(model: Any, windows: Any, seen: Any, k: int, block_size: int) -> C
     Args:
         model: the ranker.
         windows: `Windows` to list for.
-        seen: `SeenItems`.
+        seen: `UserItems`.
         k: K.
         block_size: windows a matrix product.
     """

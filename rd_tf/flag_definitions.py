@@ -72,13 +72,15 @@ FLAGS: dict[str, Define] = dict(
         _whole("sequence_length", 5, 1, "L: recent items the model sees.", 1000),
         _whole("target_length", 1, 1, "T: items after them that a training window has to rank high.", 100),
         # Model.
-        _choice("model", "caser", ["caser"], "Ranking model."),
+        _choice("model", "caser", ["caser", "fossil"], "Ranking model. caser: convolutions over the L recent items (Tang & Wang, WSDM 2018). fossil: the user's whole history and a Markov chain over the L recent items (He & McAuley, ICDM 2016)."),
         _whole("dim", 100, 1, "d: embedding dimension.", 65536),
         _whole("vertical_filters", 2, 0, "n_v: Caser's vertical filters, each a weighted sum over the L recent items."),
         _whole("horizontal_filters", 16, 0, "n_h: Caser's horizontal filters of every height from 1 to L."),
         _choice("conv_activation", "identity", ACTIVATIONS, "phi_c: activation of Caser's horizontal filters."),
         _choice("dense_activation", "sigmoid", ACTIVATIONS, "phi_a: activation of Caser's dense layer."),
         _real("dropout", 0.5, 0.0, "Share of Caser's dense layer's inputs that are dropped in training, from 0 to below 1.", 0.999),
+        _choice("history", "before", ["before", "all"], "H of a window, for Fossil. before: the user's items before the target. all: all the user's training items but the target, as the original has it, which looks ahead. When a list is asked for, H is all of the user's items so far."),
+        _real("history_exponent", 0.2, 0.0, "alpha of Fossil's long-term part |H|^-alpha * (sum over H): 0 sums, 1 averages.", 1.0),
         # Training.
         _whole("epochs", 50, 1, "Passes over all windows."),
         _whole("batch_size", 512, 1, "Windows a step, over all replicas together."),

@@ -128,3 +128,13 @@ def tiny_student(tmp_path_factory, tiny_dataset, tiny_teacher, train_flags):
     path = str(tmp_path_factory.mktemp("runs") / "student")
     train(**train_flags(dataset=tiny_dataset, run_dir=path, teacher=tiny_teacher, dim=4))
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_fossil(tmp_path_factory, tiny_dataset, tiny_teacher, train_flags):
+    """A finished run of Fossil, distilled from a Caser."""
+    from rd_tf.train import train
+
+    path = str(tmp_path_factory.mktemp("runs") / "fossil")
+    train(**train_flags(dataset=tiny_dataset, run_dir=path, teacher=tiny_teacher, model="fossil", dim=4))
+    return path

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from rd_tf.data.rank_sampler import RankSampler
 from rd_tf.data.unseen_item_sampler import UnseenItemSampler
+from rd_tf.data.user_items import UserItems
 from rd_tf.data.windows import Windows
 
 # Streams of random numbers that must not repeat each other.
@@ -29,6 +30,7 @@ class TrainingBatches:
     - `teacher_items` `[b, K] int32`, with a teacher
     - `sampled_items` `[groups, samples] int32` and `is_unseen` `[b, samples] bool` as `RankSampler.sample` gives them,
       with a rank sampler
+    - `history_items` and `history_rows` `[n] int32` as `UserItems.window_histories` gives them, with histories
     - `global_size` `[] int32`: rows of the batch over all replicas.
 
     Attributes:
@@ -39,6 +41,7 @@ class TrainingBatches:
         seed: of shuffling and draws.
         teacher_items: `[windows, K] int32`, the teacher's lists, or None; a memory map stays one.
         rank_sampler: draws items to estimate the student's rank, or None.
+        histories: the users' items, and which of them a window looks back on ("before" or "all"); or None.
     """
 
     windows: Windows
@@ -48,6 +51,7 @@ class TrainingBatches:
     seed: int
     teacher_items: np.ndarray | None = None
     rank_sampler: RankSampler | None = None
+    histories: tuple[UserItems, str] | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -104,7 +108,7 @@ class TrainingBatches:
         return arrays
 
     def _rows(self, indices: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The given rows of all arrays."""
+        """The given rows of all arrays, and their histories."""
         # In NumPy: as tensors the windows would be in memory twice, and the teacher's lists, a memory map, at all.
         # TensorFlow keeps the function until the process ends, so it must not keep the arrays; the dataset keeps self.
         this = weakref.ref(self)
@@ -112,13 +116,19 @@ class TrainingBatches:
         def take(rows: np.ndarray) -> list[np.ndarray]:
             batches = this()
             assert batches is not None
-            return [array[rows] for array in batches._arrays().values()]
+            taken = [array[rows] for array in batches._arrays().values()]
+            if batches.histories is not None:
+                items, kind = batches.histories
+                taken.extend(items.window_histories(batches.windows, rows, kind))
+            return taken
 
-        arrays = self._arrays()
-        taken = tf.numpy_function(take, [indices], [tf.int32] * len(arrays), stateful=False)
-        for tensor, array in zip(taken, arrays.values(), strict=True):
-            tensor.set_shape((None, *array.shape[1:]))
-        return dict(zip(arrays, taken, strict=True))
+        shapes = {name: array.shape[1:] for name, array in self._arrays().items()}
+        if self.histories is not None:
+            shapes |= {"history_items": (), "history_rows": ()}
+        taken = tf.numpy_function(take, [indices], [tf.int32] * len(shapes), stateful=False)
+        for tensor, shape in zip(taken, shapes.values(), strict=True):
+            tensor.set_shape((None, *shape))
+        return dict(zip(shapes, taken, strict=True))
 
     def _seed(self, stream: int, step: tf.Tensor, replica: tf.Tensor) -> tf.Tensor:
         return tf.cast(tf.stack([step, replica * 3 + stream + self.seed * 100_003]), tf.int32)

@@ -12,6 +12,7 @@ import pandas as pd
 from rd_tf import run_directory, storage
 from rd_tf.data.interactions import Interactions
 from rd_tf.data.split import Split
+from rd_tf.data.user_items import UserItems
 from rd_tf.errors import InputError
 from rd_tf.evaluation.cutoffs import parse_cutoffs
 from rd_tf.evaluation.held_out import make_held_out
@@ -85,6 +86,8 @@ class Evaluator:
         self.cutoffs = parse_cutoffs(cutoffs, interactions.num_items)
         self.block_size = block_size
         self.held_out = make_held_out(interactions, split, sequence_length)
+        train = split.train
+        self._items = UserItems(interactions.users[train], interactions.items[train], interactions.num_users)
         self._model: SequenceRanker | None = None
         self._scores: FrozenScores | None = None
 
@@ -103,7 +106,11 @@ class Evaluator:
             )
         if self._scores is None or model is not self._model:
             self._model, self._scores = model, FrozenScores(model)
-        return self._evaluate(self._scores.freeze(), blocks_at_once())
+        scores = self._scores.freeze()
+        if model.history == "none":
+            return self._evaluate(scores, blocks_at_once())
+        histories = self._items.histories
+        return self._evaluate(lambda users, rows: scores(users, rows, histories(users)), blocks_at_once())
 
     def evaluate_scores(self, score: Score) -> Evaluation:
         """Evaluates any ranker by its scores.

@@ -6,10 +6,12 @@ import numpy as np
 import tensorflow as tf
 
 from rd_tf.errors import InputError
+from rd_tf.models.history import History
 from rd_tf.models.ranker import SequenceRanker
 
-# (users [batch] int32, sequences [batch, L] int32) -> scores [batch, num_items + 1] float32; column 0 is -inf.
-Scores = Callable[[np.ndarray, np.ndarray], np.ndarray]
+# (users [batch] int32, sequences [batch, L] int32, history items and rows or None) -> scores [batch, num_items + 1]
+# float32; column 0 is -inf. The history may be left out.
+Scores = Callable[..., np.ndarray]
 # 128 MiB of float32 a block at most. Blocks that are worked on and blocks that wait are in memory together.
 _BLOCK_CELLS = 2**25
 
@@ -25,14 +27,15 @@ class FrozenScores:
     """
 
     def __init__(self, model: SequenceRanker) -> None:
-        shapes = ([None], [None, model.sequence_length])
-        signature = [tf.TensorSpec(shape, tf.int32) for shape in shapes] + [tf.TensorSpec([None, None], tf.float32)]
+        shapes = ([None], [None, model.sequence_length], [None], [None])
+        signature = [tf.TensorSpec([None, None], tf.float32), *(tf.TensorSpec(shape, tf.int32) for shape in shapes)]
 
-        @tf.function(input_signature=signature)
-        def score(user: tf.Tensor, sequence: tf.Tensor, item_matrix: tf.Tensor) -> tf.Tensor:
-            return model.score_all(model.encode(user, sequence), item_matrix)
+        def score(item_matrix: tf.Tensor, user: tf.Tensor, sequence: tf.Tensor, *history: tf.Tensor) -> tf.Tensor:
+            looked_back = History(*history) if history else None
+            return model.score_all(model.encode(user, sequence, history=looked_back), item_matrix)
 
-        self._score = score
+        self._score = tf.function(score, input_signature=signature[:3])
+        self._score_with_history = tf.function(score, input_signature=signature)
         self._item_matrix = tf.function(model.item_matrix, input_signature=[])
 
     def freeze(self) -> Scores:
@@ -47,9 +50,13 @@ class FrozenScores:
         if not np.isfinite(np.asarray(item_matrix)[:, 1:]).all():
             raise InputError("the model's weights are not finite; train it again with a smaller --learning_rate")
 
-        def scores(users: np.ndarray, sequences: np.ndarray) -> np.ndarray:
+        def scores(
+            users: np.ndarray, sequences: np.ndarray, history: tuple[np.ndarray, np.ndarray] | None = None
+        ) -> np.ndarray:
+            score = self._score if history is None else self._score_with_history
+            inputs = (tf.constant(array) for array in (users, sequences, *(history or ())))
             # A read-only view of a tensor on the CPU, where its numpy() would be a copy.
-            return np.asarray(self._score(tf.constant(users), tf.constant(sequences), item_matrix))
+            return np.asarray(score(item_matrix, *inputs))
 
         return scores
 

@@ -4,8 +4,10 @@ import abc
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
+from rd_tf.models.history import History
 from rd_tf.models.partial_top_k import partial_top_k
 from rd_tf.models.take_rows import take_rows
 
@@ -26,9 +28,15 @@ class SequenceRanker(keras.Model, abc.ABC):
         query_dim: q, the length of a query.
         seed: of the initial weights and of dropout.
 
+    Attributes:
+        history: "none", or which items a query looks back on beside its sequence: "before" or "all" (see
+            `rd_tf.data.user_items`); then `encode` takes a `History`.
+
     Raises:
         ValueError: a count below 1.
     """
+
+    history = "none"
 
     def __init__(
         self, num_users: int, num_items: int, sequence_length: int, query_dim: int, seed: int = 0, **kwargs: Any
@@ -63,13 +71,15 @@ class SequenceRanker(keras.Model, abc.ABC):
         self.item_bias.row_sparse = True
 
     @abc.abstractmethod
-    def encode(self, user: Tensor, sequence: Tensor, training: bool = False) -> Tensor:
+    def encode(self, user: Tensor, sequence: Tensor, training: bool = False, history: History | None = None) -> Tensor:
         """Encodes queries.
 
         Args:
             user: `[batch] int32`.
             sequence: `[batch, L] int32`, oldest first, 0 = padding.
             training: whether dropout is on.
+            history: of the batch's queries, for a ranker that looks back on one; without it the sequence's items are
+                the history. Others ignore it.
 
         Returns:
             `[batch, q] float32`.
@@ -136,7 +146,20 @@ class SequenceRanker(keras.Model, abc.ABC):
         # JAX takes no variable where it expects an array.
         return ops.where(is_padding, -float("inf"), ops.convert_to_tensor(self.item_bias))
 
-    def recommend(self, user: Tensor, sequence: Tensor, exclude: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    def unknown_user_row(self, table: np.ndarray) -> np.ndarray:
+        """What a user who was never seen has in place of a row of a table with a row a user.
+
+        Args:
+            table: `[num_users, ...] float32`.
+
+        Returns:
+            `[1, ...] float32`: the mean of all users, unless a ranker has something better.
+        """
+        return table.mean(axis=0, keepdims=True, dtype=np.float64).astype(table.dtype)
+
+    def recommend(
+        self, user: Tensor, sequence: Tensor, exclude: Tensor, k: int, history: History | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Lists the k best items.
 
         Args:
@@ -144,6 +167,7 @@ class SequenceRanker(keras.Model, abc.ABC):
             sequence: `[batch, L] int32`, oldest first, 0 = padding.
             exclude: `[batch, m] int32`, items kept out of the list, 0 = none.
             k: length of a list, at most num_items.
+            history: as for `encode`.
 
         Returns:
             items `[batch, k] int32` and scores `[batch, k] float32`, best first. Where fewer than k items remain, the
@@ -154,14 +178,18 @@ class SequenceRanker(keras.Model, abc.ABC):
         """
         if k > self.num_items:
             raise ValueError(f"k must be at most the {self.num_items} items of the catalogue; received {k}")
-        scores = exclude_items(self.score_all(self.encode(user, sequence)), exclude)
+        scores = exclude_items(self.score_all(self.encode(user, sequence, history=history)), exclude)
         scores, items = partial_top_k(scores, k)
         items = ops.where(ops.equal(scores, -float("inf")), 0, items)
         return items, scores
 
     def call(self, inputs: dict[str, Tensor], training: bool = False) -> Tensor:
-        """Scores `inputs["items"]`, or all items, for `inputs["user"]` and `inputs["sequence"]`."""
-        query = self.encode(inputs["user"], inputs["sequence"], training=training)
+        """Scores `inputs["items"]`, or all items, for `inputs["user"]` and `inputs["sequence"]`.
+
+        A history is given as `inputs["history_items"]` and `inputs["history_rows"]`, see `History`.
+        """
+        history = History(inputs["history_items"], inputs["history_rows"]) if "history_items" in inputs else None
+        query = self.encode(inputs["user"], inputs["sequence"], training=training, history=history)
         return self.score(query, inputs["items"]) if "items" in inputs else self.score_all(query)
 
     def get_config(self) -> dict[str, Any]:

@@ -10,10 +10,8 @@ import numpy as np
 
 from rd_tf import run_directory, storage
 from rd_tf.errors import InputError
-from rd_tf.models.caser import Caser
+from rd_tf.models.make_model import MODELS
 from rd_tf.models.ranker import SequenceRanker
-
-CLASSES: dict[str, type[SequenceRanker]] = {"caser": Caser}
 
 
 def weights_fingerprint(model: SequenceRanker) -> str:
@@ -29,7 +27,7 @@ def save_model(model: SequenceRanker, run_dir: str | os.PathLike[str]) -> dict[s
     """Writes `model.weights.h5` and returns what the run's manifest must hold under "model"."""
     with storage.atomic_file(Path(run_dir) / run_directory.WEIGHTS) as temporary:
         model.save_weights(temporary)
-    name = next(name for name, cls in CLASSES.items() if type(model) is cls)
+    name = next(name for name, cls in MODELS.items() if type(model) is cls)
     config = {key: value for key, value in model.get_config().items() if key not in ("name", "trainable", "dtype")}
     return {
         "class": name,
@@ -52,12 +50,12 @@ def load_model(run_dir: str | os.PathLike[str], flag: str = "run_dir") -> Sequen
     """
     described = run_directory.load_run_manifest(run_dir, flag)["model"]
     path = Path(run_dir) / run_directory.WEIGHTS
-    if described["class"] not in CLASSES:
+    if described["class"] not in MODELS:
         raise InputError(
-            f"--{flag}={run_dir} holds a model {described['class']!r}; this version has {', '.join(CLASSES)}"
+            f"--{flag}={run_dir} holds a model {described['class']!r}; this version has {', '.join(MODELS)}"
         )
     try:
-        model = CLASSES[described["class"]](**described["config"], dtype=described["dtype_policy"])
+        model = MODELS[described["class"]](**described["config"], dtype=described["dtype_policy"])
     except (TypeError, ValueError) as error:
         raise InputError(f"--{flag}={run_dir}: its manifest.json describes no usable model ({error})") from None
     try:

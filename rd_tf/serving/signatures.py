@@ -4,6 +4,7 @@ import os
 
 import tensorflow as tf
 
+from rd_tf.models.history import History
 from rd_tf.models.ranker import SequenceRanker
 from rd_tf.serving.unknown_user import with_unknown_user
 
@@ -23,8 +24,9 @@ def serving_module(
 
     The module's `serving_default` takes `user_id` `[b] string` and `recent_items` `[b, n] string` (oldest first, any n)
     and returns `items` `[b, k] string` and `scores` `[b, k] float32`, best first. Unknown items and "" vanish from the
-    history as if they had not been there; the last L of the rest are the sequence. An unknown user is the mean of all
-    users. A list that runs out of items is padded with "" and the smallest finite float32.
+    history as if they had not been there; the last L of the rest are the sequence, and all of them the history of a
+    ranker that looks back on one. An unknown user is what the ranker's `unknown_user_row` makes of all users. A list
+    that runs out of items is padded with "" and the smallest finite float32.
 
     Args:
         model: the trained ranker.
@@ -49,7 +51,8 @@ def serving_module(
         user = tf.cast(user_numbers.lookup(user_id), tf.int32)
         recent = tf.cast(item_lines.lookup(recent_items), tf.int32) + 1
         exclude = recent if exclude_recent else recent[:, :0]
-        items, scores = ranker.recommend(user, last_known(recent, ranker.sequence_length), exclude, k)
+        history = known_items(recent) if ranker.history != "none" else None
+        items, scores = ranker.recommend(user, last_known(recent, ranker.sequence_length), exclude, k, history)
         return {
             "items": item_ids.lookup(tf.cast(items, tf.int64) - 1),
             "scores": tf.where(items == 0, NO_SCORE, scores),
@@ -77,6 +80,16 @@ def last_known(items: tf.Tensor, length: int) -> tf.Tensor:
     place = tf.where(padded > 0, tf.range(tf.shape(padded)[1]), -1)
     latest_first = tf.math.top_k(place, length).indices
     return tf.gather(padded, tf.reverse(latest_first, [1]), batch_dims=1)
+
+
+def known_items(items: tf.Tensor) -> History:
+    """The known items of every row as histories of the rows' queries.
+
+    Args:
+        items: `[batch, n] int32`, 0 = unknown or none, anywhere; any n.
+    """
+    is_known = items > 0
+    return History(tf.boolean_mask(items, is_known), tf.cast(tf.where(is_known)[:, 0], tf.int32))
 
 
 def _table(file: str | os.PathLike[str], key: int, default: int | str) -> tf.lookup.StaticHashTable:

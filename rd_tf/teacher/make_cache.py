@@ -6,11 +6,12 @@ from rd_tf import run_directory
 from rd_tf.data.dataset_directory import check_same_dataset, load_dataset
 from rd_tf.data.split import split_interactions
 from rd_tf.data.teacher_cache import CacheKey, is_teacher_cache, load_teacher_cache, write_teacher_cache
+from rd_tf.data.user_items import UserItems
 from rd_tf.data.windows import make_windows
 from rd_tf.errors import InputError
 from rd_tf.models.storage import load_model
 from rd_tf.progress import progress_bar
-from rd_tf.teacher.top_k import SeenItems, TopK
+from rd_tf.teacher.top_k import TopK
 
 
 def make_cache(teacher: str, dataset: str, cache: str, k: int, mask: str, block_size: int, force: bool) -> Path:
@@ -58,7 +59,7 @@ def make_cache(teacher: str, dataset: str, cache: str, k: int, mask: str, block_
             print(f"teacher cache kept: {directory}", flush=True)
             return directory
     model = load_model(teacher, "teacher")
-    seen = SeenItems(interactions.users[train], interactions.items[train], interactions.num_users)
+    seen = UserItems(interactions.users[train], interactions.items[train], interactions.num_users)
     top_k = TopK(model, windows, seen, k, mask, block_size)
     with (
         write_teacher_cache(directory, key, len(windows), k, replace=force) as store,

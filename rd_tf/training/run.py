@@ -17,14 +17,15 @@ from rd_tf.data.rank_sampler import RankSampler
 from rd_tf.data.split import split_interactions
 from rd_tf.data.teacher_cache import TeacherCache
 from rd_tf.data.unseen_item_sampler import UnseenItemSampler
+from rd_tf.data.user_items import UserItems
 from rd_tf.data.windows import Windows, make_windows
 from rd_tf.errors import InputError
 from rd_tf.evaluation.evaluator import Evaluator, save_evaluation
-from rd_tf.models.caser import Caser
+from rd_tf.models.make_model import MODELS, make_model
 from rd_tf.models.ranker import SequenceRanker
 from rd_tf.models.storage import save_model
 from rd_tf.progress import RunLog
-from rd_tf.teacher.top_k import SeenItems, TopK
+from rd_tf.teacher.top_k import TopK
 from rd_tf.training.find_teacher import find_teacher
 from rd_tf.training.history import History
 from rd_tf.training.loss_scale import SparseLossScaleOptimizer
@@ -41,7 +42,7 @@ _HISTOGRAMS = 10
 class _Data:
     interactions: Interactions
     windows: Windows
-    seen: SeenItems
+    seen: UserItems
     cache: TeacherCache | None
     batches: TrainingBatches
 
@@ -73,7 +74,7 @@ def train_run(directory: Path, flags: dict[str, Any]) -> dict[str, Any]:
         )
     distillation = _distillation(flags) if data.cache is not None else None
     with strategy.scope():
-        model = _make_model(flags, data.interactions)
+        model = make_model(flags, data.interactions.num_users, data.interactions.num_items)
         optimizer = make_optimizer(flags["optimizer"], flags["learning_rate"], flags["l2"])
         if flags["dtype_policy"] == "mixed_float16":
             optimizer = SparseLossScaleOptimizer(optimizer)
@@ -128,6 +129,8 @@ def _load(flags: dict[str, Any]) -> _Data:
     if cache is not None and not flags["exact_rank"]:
         sizes = (interactions.num_users, interactions.num_items)
         rank_sampler = RankSampler(users, items, *sizes, flags["rank_samples"])
+    seen = UserItems(users, items, interactions.num_users)
+    looks_back = MODELS[flags["model"]].history != "none"
     batches = TrainingBatches(
         windows,
         UnseenItemSampler(users, items, interactions.num_users, interactions.num_items, interactions.user_ids),
@@ -136,18 +139,9 @@ def _load(flags: dict[str, Any]) -> _Data:
         flags["seed"],
         None if cache is None else cache.items,
         rank_sampler,
+        (seen, flags["history"]) if looks_back else None,
     )
-    return _Data(interactions, windows, SeenItems(users, items, interactions.num_users), cache, batches)
-
-
-def _make_model(flags: dict[str, Any], interactions: Interactions) -> SequenceRanker:
-    names = ("sequence_length", "dim", "vertical_filters", "horizontal_filters", "conv_activation", "dense_activation")
-    sizes = {name: flags[name] for name in (*names, "dropout", "seed")}
-    if sizes["vertical_filters"] + sizes["horizontal_filters"] == 0:
-        raise InputError(
-            "--vertical_filters=0 and --horizontal_filters=0 leave Caser without filters; raise one of them"
-        )
-    return Caser(interactions.num_users, interactions.num_items, **sizes, dtype=flags["dtype_policy"])
+    return _Data(interactions, windows, seen, cache, batches)
 
 
 def _distillation(flags: dict[str, Any]) -> Distillation:

@@ -21,6 +21,8 @@ from rd_tf.losses.position_weight import position_weight
 from rd_tf.losses.student_rank import estimate_student_rank, exact_student_rank
 from rd_tf.losses.weighted_pointwise_distillation import WeightedPointwiseDistillation
 from rd_tf.models.caser import Caser
+from rd_tf.models.fossil import Fossil
+from rd_tf.models.history import History
 from rd_tf.models.partial_top_k import partial_top_k
 from keras import ops
 
@@ -41,7 +43,12 @@ exact = exact_student_rank(ops.take_along_axis(everything, np.array([[1, 2], [5,
 scaled = hybrid_weight(position_weight(2, 1.0), discrepancy_weight(exact, 0.1), renormalize=True)
 ties = ops.convert_to_tensor(random.integers(0, 99, (3, 1003)).astype("float32"))
 best, columns = partial_top_k(ties, 7)
-values = (best, columns, exact, scaled, items, scores, logits, shared, rank, weight, ranking, distillation)
+fossil = Fossil(4, 9, 3, 4)
+fossil.set_weights([random.normal(size=w.shape) for w in fossil.get_weights()])
+history = History(np.array([4, 5, 5], "int32"), np.array([0, 0, 0], "int32"))
+best_of_fossil = fossil.recommend(user, sequence, np.array([[1], [0]], "int32"), 4, history)
+top = (best, columns, *best_of_fossil)
+values = (*top, exact, scaled, items, scores, logits, shared, rank, weight, ranking, distillation)
 print(json.dumps([np.asarray(ops.convert_to_numpy(value), "float64").ravel().tolist() for value in values]))
 """
 

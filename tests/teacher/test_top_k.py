@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+from rd_tf.data.user_items import UserItems
 from rd_tf.data.windows import Windows
 from rd_tf.errors import InputError
 from rd_tf.models.caser import Caser
-from rd_tf.teacher.top_k import SeenItems, TopK
+from rd_tf.teacher.top_k import TopK
 
 USERS = np.array([0, 0, 0, 2, 2], "int32")
 ITEMS = np.array([1, 5, 9, 2, 5], "int32")
@@ -44,7 +45,7 @@ def test_lists_agree_with_the_authors_once_the_padding_is_dropped(conformance, c
         np.array(case["targets"], "int32"),
     )
     k = case["K"]
-    seen = SeenItems(np.zeros(0, "int32"), np.zeros(0, "int32"), model.num_users)
+    seen = UserItems(np.zeros(0, "int32"), np.zeros(0, "int32"), model.num_users)
     items, _ = collect(TopK(model, windows, seen, k, "target", 8), rows, k)
     for ours, theirs in zip(items.tolist(), case["items"], strict=True):
         without_padding = [item for item in theirs if item]
@@ -56,7 +57,7 @@ def test_lists_agree_with_the_authors_once_the_padding_is_dropped(conformance, c
 def test_lists_equal_a_slow_oracle(monkeypatch, mask, block_size, blocks):
     monkeypatch.setattr("rd_tf.teacher.top_k.blocks_at_once", lambda: blocks)
     model, windows = Caser(3, 15, 3, 4), make_windows()
-    items, scores = collect(TopK(model, windows, SeenItems(USERS, ITEMS, 3), 6, mask, block_size), 37, 6)
+    items, scores = collect(TopK(model, windows, UserItems(USERS, ITEMS, 3), 6, mask, block_size), 37, 6)
     everything = np.array(model.score_all(model.encode(windows.users, windows.sequences)))
     for row in range(37):
         hidden = {
@@ -71,7 +72,7 @@ def test_lists_equal_a_slow_oracle(monkeypatch, mask, block_size, blocks):
 
 @pytest.mark.parametrize(("mask", "most"), [("target", 13), ("seen", 12), ("none", 15)])
 def test_k_larger_than_what_the_mask_leaves_is_refused(mask, most):
-    model, windows, seen = Caser(3, 15, 3, 4), make_windows(), SeenItems(USERS, ITEMS, 3)
+    model, windows, seen = Caser(3, 15, 3, 4), make_windows(), UserItems(USERS, ITEMS, 3)
     items, _ = collect(TopK(model, windows, seen, most, mask, 16), 37, most)
     assert items.min() > 0
     with pytest.raises(InputError, match=rf"--k={most + 1} is larger than the catalogue of 15 items .* use --k={most}"):
@@ -81,9 +82,20 @@ def test_k_larger_than_what_the_mask_leaves_is_refused(mask, most):
 def test_a_teacher_that_is_not_finite_is_refused():
     model = Caser(3, 15, 3, 4)
     model.item_bias.assign(np.full(16, np.nan))
+    top_k = TopK(model, make_windows(), UserItems(USERS, ITEMS, 3), 2, "none", 16)
     with pytest.raises(InputError, match="the model's weights are not finite"):
-        TopK(model, make_windows(), SeenItems(USERS, ITEMS, 3), 2, "none", 16)
+        collect(top_k, 37, 2)
     model.item_bias.assign(np.zeros(16))
     model.user_table.assign(np.full(model.user_table.shape, np.inf))
     with pytest.raises(InputError, match="the teacher's scores are not finite"):
-        collect(TopK(model, make_windows(), SeenItems(USERS, ITEMS, 3), 2, "none", 16), 37, 2)
+        collect(top_k, 37, 2)
+
+
+def test_lists_follow_the_weights():
+    model, windows = Caser(3, 15, 3, 4), make_windows()
+    top_k = TopK(model, windows, UserItems(USERS, ITEMS, 3), 4, "none", 16)
+    before, _ = top_k.lists(np.arange(5))
+    model.item_table.assign(-model.item_table)
+    after, _ = top_k.lists(np.arange(5))
+    assert (after == TopK(model, windows, UserItems(USERS, ITEMS, 3), 4, "none", 16).lists(np.arange(5))[0]).all()
+    assert (after != before).any()

@@ -1,5 +1,6 @@
-"""Trains a few steps on 1 or 2 logical CPUs and prints losses and weights; run by test_step.py."""
+"""Trains every ranker a few steps on 1 or 2 logical CPUs and prints losses and weights; run by test_step.py."""
 
+import dataclasses
 import json
 import sys
 
@@ -9,8 +10,10 @@ import tensorflow as tf
 from rd_tf.data.batches import TrainingBatches
 from rd_tf.data.rank_sampler import GROUP, RankSampler
 from rd_tf.data.unseen_item_sampler import UnseenItemSampler
+from rd_tf.data.user_items import UserItems
 from rd_tf.data.windows import Windows
 from rd_tf.models.caser import Caser
+from rd_tf.models.fossil import Fossil
 from rd_tf.training.optimizers import make_optimizer
 from rd_tf.training.step import Distillation, TrainStep
 from rd_tf.training.trainer import Trainer
@@ -31,6 +34,14 @@ class FixedRankSampler(RankSampler):
         return tf.tile(tf.range(3, 8)[None], [groups, 1]), tf.math.floormod(users[:, None] + tf.range(5), 3) > 0
 
 
+class FixedHistories(UserItems):
+    """Window number r looks back on r % 4 items."""
+
+    def window_histories(self, windows, rows, kind):
+        place = np.repeat(np.arange(len(rows), dtype=np.int32), rows % 4)
+        return (np.arange(len(place)) * 5 % 30 + 1).astype(np.int32), place
+
+
 def main(replicas: int, optimizer_name: str) -> None:
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * replicas)
@@ -48,13 +59,17 @@ def main(replicas: int, optimizer_name: str) -> None:
     sampler = FixedSampler(windows.users, windows.targets[:, 0], 6, 30)
     rank_sampler = FixedRankSampler(windows.users, windows.targets[:, 0], 6, 30, 5)
     batches = TrainingBatches(windows, sampler, 8, 2, 0, teacher, rank_sampler)
-    with strategy.scope():
-        model = Caser(6, 30, 3, 4, dropout=0.0)
-        optimizer = make_optimizer(optimizer_name, 0.01, l2=1e-3)
-        optimizer.build(model.trainable_variables)
-    step = TrainStep(model, optimizer, Distillation(discrepancy_start_epoch=1))
-    losses = [report.means["loss"] for report in Trainer(step, batches, strategy, 2).epochs(3)]
-    weights = [np.asarray(weight).ravel().tolist() for weight in model.get_weights()]
+    histories = (FixedHistories(windows.users, windows.targets[:, 0], 6), "before")
+    losses, weights = [], []
+    for make in (lambda: Caser(6, 30, 3, 4, dropout=0.0), lambda: Fossil(6, 30, 3, 4)):
+        with strategy.scope():
+            model = make()
+            optimizer = make_optimizer(optimizer_name, 0.01, l2=1e-3)
+            optimizer.build(model.trainable_variables)
+        data = dataclasses.replace(batches, histories=None if model.history == "none" else histories)
+        step = TrainStep(model, optimizer, Distillation(discrepancy_start_epoch=1))
+        losses += [report.means["loss"] for report in Trainer(step, data, strategy, 2).epochs(3)]
+        weights += [np.asarray(weight).ravel().tolist() for weight in model.get_weights()]
     print(json.dumps({"replicas": strategy.num_replicas_in_sync, "losses": losses, "weights": weights}))
 
 

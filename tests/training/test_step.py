@@ -129,7 +129,7 @@ def test_an_overflow_in_one_of_two_gradients_of_a_row_skips_the_step():
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "lazy_adam"])
-def test_two_replicas_take_the_step_of_one_device(optimizer):
+def test_two_replicas_take_the_steps_of_one_device(optimizer):
     # Logical devices must be made before TensorFlow starts, so each world has a process of its own.
     script = Path(__file__).parent / "replicas.py"
     environment = {**os.environ, "PYTHONPATH": str(script.parents[2])}

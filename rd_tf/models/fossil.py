@@ -1,0 +1,95 @@
+"""Fossil: item similarity fused with Markov chains (He & McAuley, ICDM 2016)."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from rd_tf.models.history import History
+from rd_tf.models.ranker import SequenceRanker, Tensor
+from rd_tf.models.take_rows import take_rows
+
+
+@keras.saving.register_keras_serializable("rd_tf")
+class Fossil(SequenceRanker):
+    """Adds up what a user likes in the long run and the last few steps.
+
+    query = |H|^-alpha sum of P_i over the history H + sum over the L recent items of (eta + eta^u) P_i, so q = d. P is
+    the table of visited items, Q (with its biases) the item table that scores; eta and eta^u weigh the steps of the
+    Markov chain, for all users and for each. Padding in the sequence counts for nothing. Everything is computed in
+    float32, under any dtype policy.
+    Source: He & McAuley, ICDM 2016 (arXiv 1609.09152), equation 5.
+
+    Args:
+        num_users: users are numbered 0 .. num_users - 1.
+        num_items: items are numbered 1 .. num_items.
+        sequence_length: L, order of the Markov chain.
+        dim: d, embedding dimension.
+        history: which items of a user are H where a window is trained on or listed for: "before", those before the
+            target; or "all", all training items but the target (the original's way, which looks ahead). A query that
+            is evaluated or served has all items of the user so far in either case.
+        history_exponent: alpha; 0 sums over the history, 1 averages.
+        seed: of the initial weights.
+
+    Raises:
+        ValueError: a size out of range, or an unknown kind of history.
+    """
+
+    history = "before"
+
+    def __init__(
+        self,
+        num_users: int,
+        num_items: int,
+        sequence_length: int = 5,
+        dim: int = 50,
+        history: str = "before",
+        history_exponent: float = 0.2,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        if dim < 1:
+            raise ValueError(f"dim must be at least 1; received {dim}")
+        if history not in ("before", "all"):
+            raise ValueError(f"history must be before or all; received {history!r}")
+        if not 0 <= history_exponent <= 1:
+            raise ValueError(f"history_exponent must be in [0, 1]; received {history_exponent}")
+        super().__init__(num_users, num_items, sequence_length, dim, seed, **kwargs)
+        self.dim = dim
+        self.history = history
+        self.history_exponent = history_exponent
+        self.visited_table = self.add_table("visited_table", num_items + 1, dim, 3)
+        # The average of the last steps to begin with, the same for everybody.
+        step = keras.initializers.Constant(1.0 / sequence_length)
+        self.markov_weights = self.add_weight(
+            shape=(sequence_length,), initializer=step, name="markov_weights", autocast=False
+        )
+        self.user_markov_weights = self.add_weight(
+            shape=(num_users, sequence_length), initializer="zeros", name="user_markov_weights", autocast=False
+        )
+        self.user_markov_weights.row_sparse = True
+        self.build_item_table()
+        self.built = True
+
+    def encode(self, user: Tensor, sequence: Tensor, training: bool = False, history: History | None = None) -> Tensor:
+        visited = take_rows(self.visited_table, sequence)
+        is_item = ops.cast(ops.not_equal(sequence, 0), "float32")
+        weights = (self.markov_weights + take_rows(self.user_markov_weights, user)) * is_item
+        short_term = ops.einsum("bl,bld->bd", weights, visited)
+        queries = ops.shape(sequence)[0]
+        if history is None:
+            long_term, length = ops.einsum("bl,bld->bd", is_item, visited), ops.sum(is_item, axis=1, keepdims=True)
+        else:
+            long_term = history.sum(take_rows(self.visited_table, history.items), queries)
+            length = history.lengths(queries)
+        # A user without a history has no long-term part; 1 keeps it a number.
+        return long_term * ops.maximum(length, 1.0) ** -self.history_exponent + short_term
+
+    def unknown_user_row(self, table: np.ndarray) -> np.ndarray:
+        # The weights of all users alone.
+        return np.zeros_like(table[:1])
+
+    def get_config(self) -> dict[str, Any]:
+        own = {"dim": self.dim, "history": self.history, "history_exponent": self.history_exponent}
+        return {**super().get_config(), **own}
