@@ -39,7 +39,7 @@ class FixedHistories(UserItems):
 
     def window_histories(self, windows, rows, kind):
         place = np.repeat(np.arange(len(rows), dtype=np.int32), rows % 4)
-        return (np.arange(len(place)) * 5 % 30 + 1).astype(np.int32), place
+        return (rows[place] * 5 % 30 + 1).astype(np.int32), place
 
 
 def main(replicas: int, optimizer_name: str) -> None:
