@@ -63,6 +63,7 @@ distill.flag_names = list(  # type: ignore[attr-defined]
 
 
 def _seeds(texts: list[str]) -> list[int]:
+    from rd_tf.data.readers.input_sha256 import input_sha256
     if not texts or not all(text.strip().isdecimal() for text in texts) or len(set(texts)) < len(texts):
         raise InputError(f"--seeds={','.join(texts)}: seeds are different whole numbers from 0, such as 0,1,2")
     return [int(text) for text in texts]
@@ -85,7 +86,7 @@ def _prepare_if_asked(flags: dict[str, Any]) -> None:
                 f"--dataset={flags['dataset']} was made with --{name}={source[name]}, not {value}; "
                 "name another directory, or --force makes it again"
             )
-    if source.get("input_sha256", []) != [storage.file_sha256(path) for path in flags["input"]]:
+    if source.get("input_sha256", []) != input_sha256(**choose(input_sha256, flags)):
         raise InputError(
             f"--dataset={flags['dataset']} was made when the files of --input={','.join(flags['input'])} held "
             "something else; name another directory, or --force makes it again"

@@ -22,6 +22,8 @@ def prepare(
     min_user_items: int,
     min_item_users: int,
     skip_bad_rows: bool,
+    tfds_data_dir: str,
+    tfds_manual_dir: str,
     synthetic_users: int,
     synthetic_items: int,
     synthetic_visits: float,
@@ -51,6 +53,9 @@ def prepare(
             "synthetic_visits": synthetic_visits,
             "seed": seed,
         }
+    elif format == "tfds":
+        check_ins, built = _from_tfds(input, columns, skip_bad_rows, tfds_data_dir, tfds_manual_dir)
+        source |= {**columns, "tfds_data_dir": tfds_data_dir, **built}
     else:
         from rd_tf.data.readers.check_ins import read_check_ins
 
@@ -91,7 +96,10 @@ def _check(input: list[str], format: str, columns: dict[str, str], dataset: str,
     if format == "synthetic" and input:
         raise InputError(f"--format=synthetic reads no files; leave out --input={','.join(input)}")
     if format != "synthetic" and not input:
-        raise InputError("--input is empty; name the check-in files, or pass --format=synthetic for the built-in world")
+        raise InputError(
+            "--input is empty; name the check-in files (with --format=tfds: the datasets), or pass --format=synthetic"
+            " for the built-in world"
+        )
     if len(set(columns.values())) < len(columns):
         named = ", ".join(f"--{flag}={name}" for flag, name in columns.items())
         raise InputError(f"{named}: user, item and time need a column each")
@@ -132,6 +140,37 @@ def _synthetic(num_users: int, num_items: int, mean_visits: float, seed: int) ->
         skipped={},
         first_skipped="",
     )
+
+
+def _from_tfds(
+    names: list[str], columns: dict[str, str], skip_bad_rows: bool, data_dir: str, manual_dir: str
+) -> tuple["CheckIns", dict[str, Any]]:
+    """The check-ins of datasets of TensorFlow Datasets, and what the manifest says of the datasets."""
+    from rd_tf.quiet_tensorflow import import_quietly
+
+    import_quietly()
+    from rd_tf.data.readers.check_ins import join_tables
+    from rd_tf.data.readers.tfds_table import read_tfds_table
+    from rd_tf.data.tfds.open_builder import SPLIT, open_builder
+    from rd_tf.data.tfds.records_sha256 import records_sha256
+
+    builders = [open_builder(name, data_dir, manual_dir) for name in names]
+    check_ins = join_tables(
+        ((builder.info.full_name, read_tfds_table(builder, columns), columns) for builder in builders), skip_bad_rows
+    )
+    built = {
+        "tfds": [
+            {
+                "builder": builder.name,
+                "config": builder.info.config_name or "",
+                "version": str(builder.version),
+                "split": SPLIT,
+            }
+            for builder in builders
+        ],
+        "input_sha256": [records_sha256(builder) for builder in builders],
+    }
+    return check_ins, built
 
 
 def _nothing_left(source: dict[str, Any]) -> str:

@@ -207,7 +207,8 @@ def test_tensorflow_is_not_imported(tmp_path, check_ins):
     flags = {"input": [check_ins], "dataset": str(tmp_path / "out")}
     code = (
         "import sys; from rd_tf.command_line import default_flags; from rd_tf.prepare import prepare;"
-        f"prepare(**default_flags(prepare) | {flags!r}); sys.exit('tensorflow' in sys.modules)"
+        f"prepare(**default_flags(prepare) | {flags!r});"
+        "sys.exit('tensorflow' in sys.modules or 'tensorflow_datasets' in sys.modules)"
     )
     assert (
         subprocess.run(

@@ -1,7 +1,7 @@
 """Check-in files, whatever their layout, as arrays."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from rd_tf.errors import InputError
 MISFIT = "wrong number of fields"
 BAD_TIME = "unreadable time"
 _ADVICE = "mend it or pass --skip_bad_rows"
+NamedTable = tuple[str, RawTable, dict[str, str]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,14 +59,34 @@ def read_check_ins(paths: Sequence[str], format: str, columns: dict[str, str], s
     Raises:
         InputError: a file cannot be used, or a row cannot be read; the message names file, line and value.
     """
+
+    def tables() -> Iterator[NamedTable]:
+        for path in paths:
+            layout = detect_format(path) if format == "auto" else format
+            table = read_parquet_table(path, columns) if layout == "parquet" else read_text_table(path, layout, columns)
+            yield path, table, columns if layout in ("csv", "tsv", "parquet") else dict.fromkeys(columns, "")
+
+    return join_tables(tables(), skip_bad_rows)
+
+
+def join_tables(tables: Iterable[NamedTable], skip_bad_rows: bool) -> CheckIns:
+    """Encodes tables one after another: one vocabulary, one kind of time.
+
+    Args:
+        tables: `(name, table, columns)`, one at least: the name for messages, the columns from the flags `user_column`,
+            `item_column`, `time_column` to column names, empty where columns have none.
+        skip_bad_rows: leave out and count rows that cannot be read, rather than raise.
+
+    Raises:
+        InputError: a row cannot be read; the message names table, place and value.
+    """
     users, items = _Vocabulary(), _Vocabulary()
     parts: list[tuple[np.ndarray, np.ndarray]] = []
+    paths: list[str] = []
     times: list[Times] = []
     rows_read, skipped, first_skipped = 0, dict[str, int](), ""
-    for path in paths:
-        layout = detect_format(path) if format == "auto" else format
-        table = read_parquet_table(path, columns) if layout == "parquet" else read_text_table(path, layout, columns)
-        names = columns if layout in ("csv", "tsv", "parquet") else dict.fromkeys(columns, "")
+    for path, table, names in tables:
+        paths.append(path)
         places = [f"{path}: the {flag.split('_')[0]} column {name}".strip() for flag, name in names.items()]
         user_codes, item_codes = encode_ids(table.users, places[0]), encode_ids(table.items, places[1])
         row_times = _order(len(table.users), rows_read) if table.times is None else parse_times(table.times, places[2])

@@ -1,0 +1,1 @@
+"""Foursquare check-ins from a file of one's own."""

@@ -1,0 +1,1 @@
+"""Gowalla, check-ins of 2009 and 2010."""
