@@ -14,7 +14,7 @@ _PANELS = (
     ("distillation/overlap", "overlap@K of student's and teacher's lists"),
     ("validation/map", "validation MAP"),
 )
-_COLORS = {"teacher": "#4878a8", "student": "#b0b0b0", "distilled": "#d1603d"}
+COLORS = {"teacher": "#4878a8", "student": "#b0b0b0", "distilled": "#d1603d"}
 
 
 def plot_curves(results: Path, seed: int) -> Path | None:
@@ -34,7 +34,7 @@ def plot_curves(results: Path, seed: int) -> Path | None:
 
     histories = {
         role: pd.read_csv(results / f"seed-{seed}" / role / run_directory.HISTORY)
-        for role in _COLORS
+        for role in COLORS
         if (results / f"seed-{seed}" / role / run_directory.HISTORY).is_file()
     }
     panels = []
@@ -57,7 +57,7 @@ def plot_curves(results: Path, seed: int) -> Path | None:
         for role, (epochs, values) in found.items():
             known = values.notna()
             axis.plot(
-                epochs[known], values[known], label=role, color=_COLORS[role], marker="." if known.sum() < 12 else None
+                epochs[known], values[known], label=role, color=COLORS[role], marker="." if known.sum() < 12 else None
             )
         axis.set_title(title, fontsize=9)
         axis.set_xlabel("epoch", fontsize=8)

@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.roles import ROLES
+from pipelines.seeds import parse_seeds
+from pipelines.stages import stages
 from rd_tf import command_line, run_directory, storage
 from rd_tf.command_line import choose, parameter_names
 from rd_tf.errors import InputError
@@ -12,9 +14,6 @@ from rd_tf.prepare import prepare
 from rd_tf.serving.export_name import check_export_name
 from rd_tf.train import train
 
-# With the student's seed the teacher would see the same batches and negatives in the same order, and the noise of its
-# last steps would be the student's too: their lists would agree by shared chance, not by learning.
-TEACHER_SEED = 1000
 # Flags of the stages that the pipeline sets itself.
 _OWN = {"teacher_dim", "student_dim", "teacher_epochs", "seeds", "results"}
 _SET_HERE = {"dim", "seed"}
@@ -27,7 +26,7 @@ def distill(**flags: Any) -> dict[str, Any]:
     --run_dir as seed-<seed>/teacher (trained with <seed> + 1000), student and distilled; a finished one is kept on the
     next call, --force does all again. --teacher names a finished teacher run to distil from in place of training one.
     """
-    seeds = _seeds(flags["seeds"])
+    seeds = parse_seeds(flags["seeds"])
     if not flags["run_dir"]:
         raise InputError("--run_dir is empty; name a directory for the runs")
     if not flags["dataset"]:
@@ -62,15 +61,9 @@ distill.flag_names = list(  # type: ignore[attr-defined]
 )
 
 
-def _seeds(texts: list[str]) -> list[int]:
-    from rd_tf.data.readers.input_sha256 import input_sha256
-    if not texts or not all(text.strip().isdecimal() for text in texts) or len(set(texts)) < len(texts):
-        raise InputError(f"--seeds={','.join(texts)}: seeds are different whole numbers from 0, such as 0,1,2")
-    return [int(text) for text in texts]
-
-
 def _prepare_if_asked(flags: dict[str, Any]) -> None:
     from rd_tf.data.dataset_directory import load_manifest
+    from rd_tf.data.readers.input_sha256 import input_sha256
 
     asked = flags["input"] or flags["format"] == "synthetic"
     if not asked:
@@ -120,21 +113,11 @@ def _train_three(directory: Path, seed: int, flags: dict[str, Any]) -> dict[str,
     paths = {role: directory / role for role in ROLES}
     if given:
         paths["teacher"] = Path(given)
-    stages = {
-        "teacher": {
-            "dim": flags["teacher_dim"],
-            "seed": seed + TEACHER_SEED,
-            "teacher": "",
-            "epochs": flags["teacher_epochs"] or flags["epochs"],
-        },
-        "student": {"dim": flags["student_dim"], "teacher": ""},
-        "distilled": {"dim": flags["student_dim"], "teacher": str(paths["teacher"])},
-    }
-    for role, changed in stages.items():
+    for role, values in stages(paths, seed, flags).items():
         if role == "teacher" and given:
             continue
         print(f"\n{role}, seed {seed}: {paths[role]}", flush=True)
-        train(**choose(train, flags, **{"run_dir": str(paths[role]), "seed": seed, **changed}))
+        train(**values)
     return paths
 
 

@@ -1,6 +1,5 @@
 """The table of teacher, student alone and student distilled."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,16 +7,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from pipelines.evidence import keep_evidence
 from pipelines.roles import ROLES
 from rd_tf import run_directory, storage
-
-_COPIED = (
-    run_directory.FLAGS,
-    run_directory.METRICS,
-    run_directory.HISTORY,
-    run_directory.LOG,
-    run_directory.MANIFEST,
-)
 
 
 def make_report(root: Path, runs: dict[int, dict[str, Path]], export_path: str, results: str) -> dict[str, Any]:
@@ -101,9 +93,6 @@ def copy_evidence(results: Path, runs: dict[int, dict[str, Path]], report: dict[
 
     for seed, paths in runs.items():
         for role, path in paths.items():
-            target = results / f"seed-{seed}" / role
-            target.mkdir(parents=True, exist_ok=True)
-            for name in _COPIED:
-                shutil.copyfile(path / name, target / name)
+            keep_evidence(path, results / f"seed-{seed}" / role, per_user=False)
     storage.write_json(results / "report.json", report)
     plot_curves(results, report["seeds"][0])

@@ -120,6 +120,13 @@ FLAGS: dict[str, Define] = dict(
         _whole("student_dim", 50, 1, "d of the students.", 65536),
         _whole("teacher_epochs", 0, 0, "Passes over all windows for the teacher. 0: as many as --epochs."),
         _texts("seeds", ["0"], "Seeds to run, one after another; the table shows their mean."),
-        _text("results", "", "Directory that gets a copy of every run's flags, metrics, history, log and manifest, and the report. Empty: no copy."),
+        _text("results", "", "Directory that gets a copy of every run's flags, metrics, history, log and manifest, and the report. Empty: no copy (pipelines.paper: results/paper)."),
+        _texts("cells", ["gowalla/fossil", "gowalla/caser", "foursquare/fossil", "foursquare/caser"], "Cells of the paper's tables, <dataset>/<model>: the settings are the flagfile <configs_dir>/<dataset>/<model>.cfg, the data <datasets_dir>/<dataset>."),
+        _text("configs_dir", "configs", "Directory of the cells' flagfiles."),
+        _text("datasets_dir", "datasets", "Directory of the cells' dataset directories."),
+        _whole("jobs", 1, 1, "Trainings at the same time, each in a process and on a share of the cores of its own.", 64),
+        _switch("train", True, "Train and measure what --results lacks. Off: tables and plots of what is there."),
+        _texts("sweeps", [], "Flags to vary one at a time on the validation split, for the plots: k, position_temperature, discrepancy_sharpness, alpha, student_dim."),
+        _text("sweep_cell", "gowalla/caser", "Cell whose flags --sweeps varies."),
     ]
 )  # fmt: skip

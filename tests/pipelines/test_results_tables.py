@@ -19,7 +19,8 @@ def test_the_readme_shows_what_results_hold():
 
 def test_every_published_number_has_its_run_beside_it():
     between = tables(ROOT / "results")
-    assert between.count("*published*") == 3
+    # Three roles of Caser on Gowalla, and of Fossil once results/paper has it.
+    assert between.count("*published*") in (3, 6)
 
 
 def test_a_readme_without_markers_is_refused():

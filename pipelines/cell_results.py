@@ -1,0 +1,99 @@
+"""What results/ hold of a cell, read and checked."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipelines.evidence import PER_USER_METRICS, is_complete
+from pipelines.roles import ROLES
+from rd_tf import run_directory, storage
+from rd_tf.errors import InputError
+
+# Flags that may differ between the seeds of a cell: they say where or how fast, not what.
+_FREE = {"run_dir", "dataset", "teacher", "seed", "force", "steps_per_call", "threads_per_operation", "block_size"}
+
+
+@dataclasses.dataclass(frozen=True)
+class CellResults:
+    """The evidence of all seeds of a cell.
+
+    Attributes:
+        seeds: those with all three roles, ascending; never none.
+        metrics: role -> seed -> what the run's `metrics.json` holds.
+        manifests: role -> seed -> the run's manifest.
+        users: `[users] int32`, the evaluated users.
+        per_user: role -> `[seeds, users, metrics] float64`, metrics in the order of `PER_USER_METRICS`.
+    """
+
+    seeds: list[int]
+    metrics: dict[str, dict[int, Any]]
+    manifests: dict[str, dict[int, Any]]
+    users: np.ndarray
+    per_user: dict[str, np.ndarray]
+
+
+def read_cell(directory: Path) -> CellResults | None:
+    """Reads `seed-N/<role>/` below a cell's folder; None where no seed has all three roles.
+
+    Raises:
+        InputError: the seeds are of different splits, settings, data or users.
+    """
+    seeds = sorted(
+        int(path.name.removeprefix("seed-"))
+        for path in directory.glob("seed-*")
+        if path.name.removeprefix("seed-").isdecimal() and all(is_complete(path / role, True) for role in ROLES)
+    )
+    if not seeds:
+        return None
+    where = {role: {seed: directory / f"seed-{seed}" / role for seed in seeds} for role in ROLES}
+    manifests = {
+        role: {seed: run_directory.load_run_manifest(path) for seed, path in paths.items()}
+        for role, paths in where.items()
+    }
+    _check_alike(where, manifests)
+    tables = {
+        role: [pd.read_parquet(path / run_directory.PER_USER) for path in paths.values()]
+        for role, paths in where.items()
+    }
+    users = tables["teacher"][0]["user"].to_numpy()
+    if any(not np.array_equal(table["user"], users) for found in tables.values() for table in found):
+        raise InputError(f"{directory}: the runs were evaluated on different users; train one of them again")
+    names = list(PER_USER_METRICS)
+    return CellResults(
+        seeds=seeds,
+        metrics={
+            role: {seed: storage.read_json(path / run_directory.METRICS) for seed, path in paths.items()}
+            for role, paths in where.items()
+        },
+        manifests=manifests,
+        users=users,
+        per_user={
+            role: np.stack([table[names].to_numpy(np.float64) for table in found]) for role, found in tables.items()
+        },
+    )
+
+
+def _check_alike(where: dict[str, dict[int, Path]], manifests: dict[str, dict[int, Any]]) -> None:
+    first_of_all = next(iter(manifests["teacher"].values()))
+    for role, of_role in manifests.items():
+        first_seed, first = next(iter(of_role.items()))
+        for seed, manifest in of_role.items():
+            path = where[role][seed]
+            for name in ("split", "dataset"):
+                expected, found = (_value(one, name) for one in (first_of_all, manifest))
+                if found != expected:
+                    raise InputError(f"{path} has the {name} {found}, but another run beside it has {expected}")
+            before, now = first.get("flags") or {}, manifest.get("flags") or {}
+            for name in sorted(before.keys() & now.keys() - _FREE):
+                if before[name] != now[name]:
+                    raise InputError(
+                        f"{path} was trained with --{name}={now[name]}, but {where[role][first_seed]} with "
+                        f"{before[name]}; keep runs of one setting only"
+                    )
+
+
+def _value(manifest: dict[str, Any], name: str) -> str:
+    return str(manifest["dataset"]["fingerprint"][:16] if name == "dataset" else manifest[name])

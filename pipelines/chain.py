@@ -1,0 +1,58 @@
+"""A stretch of training in a process of its own, and the evidence that it owes to results/."""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+from pipelines.evidence import is_complete, keep_evidence
+from rd_tf import storage
+from rd_tf.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Chain:
+    """One child process, `python -m <module> <arguments>`.
+
+    Attributes:
+        title: for people.
+        module: which command.
+        arguments: its flags.
+        log: file that gets its output.
+        evidence: finished run directory -> directory of results that gets its evidence.
+        split: that every one of the runs is held to.
+        per_user: whether the evidence has `per_user.parquet`.
+    """
+
+    title: str
+    module: str
+    arguments: list[str]
+    log: Path
+    evidence: dict[Path, Path]
+    split: str
+    per_user: bool
+
+    @property
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", self.module, *self.arguments]
+
+    def is_done(self) -> bool:
+        """Whether results hold all evidence.
+
+        Raises:
+            InputError: they hold that of another split.
+        """
+        for target in self.evidence.values():
+            if (target / "metrics.json").is_file():
+                split = storage.read_json(target / "metrics.json").get("split")
+                if split != self.split:
+                    raise InputError(f"{target} is of the split {split}, not {self.split}; name another --results")
+        return all(is_complete(target, self.per_user) for target in self.evidence.values())
+
+    def keep(self) -> None:
+        """Copies the evidence of the finished runs.
+
+        Raises:
+            InputError: a run has not finished.
+        """
+        for run_dir, target in self.evidence.items():
+            keep_evidence(run_dir, target, self.per_user)

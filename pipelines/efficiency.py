@@ -1,0 +1,119 @@
+"""What a cell's teacher and student cost to serve, measured on this machine."""
+
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rd_tf import run_directory, storage
+
+FILE = "efficiency.json"
+# The teacher and the model that is served; the student alone is of the latter's size.
+_ROLES = ("teacher", "distilled")
+_K, _BLOCK, _REPEATS = 10, 1024, 5
+
+
+def measure_efficiency(runs: dict[str, Path], dataset: str, seed: int) -> dict[str, Any]:
+    """Measures parameters, seconds for a list of 10 items for every user, and bytes of the SavedModel.
+
+    A query is the user's whole history of the dataset, its last L items are kept out of the list, and 1,024 users are
+    listed by one call of a graph; queries are laid out before the clock starts. Teacher and student take turns, and
+    their median of 5 turns counts.
+
+    Args:
+        runs: role -> finished run directory, of "teacher" and "distilled".
+        dataset: the dataset directory.
+        seed: of the runs, for the record.
+
+    Returns:
+        JSON values: `roles` -> `parameters`, `seconds`, `seconds_of_repeats` and `savedmodel_bytes`; users, items, k,
+        block, seed, and `machine` with processor, cores and the load of its last minute before the measurement.
+
+    Raises:
+        InputError: a run or the dataset cannot be used.
+    """
+    from rd_tf.quiet_tensorflow import import_quietly
+
+    import_quietly()
+    from rd_tf.data.dataset_directory import load_dataset
+    from rd_tf.models.storage import load_model
+
+    interactions = load_dataset(dataset)
+    load = os.getloadavg()[0]
+    models = {role: load_model(runs[role]) for role in _ROLES}
+    list_all = {role: _list_all(model, interactions) for role, model in models.items()}
+    for once in list_all.values():
+        once()
+    seconds: dict[str, list[float]] = {role: [] for role in _ROLES}
+    for _ in range(_REPEATS):
+        for role, once in list_all.items():
+            begin = time.perf_counter()
+            once()
+            seconds[role].append(time.perf_counter() - begin)
+    environment = run_directory.environment()
+    return {
+        "k": _K,
+        "block": _BLOCK,
+        "users": interactions.num_users,
+        "items": interactions.num_items,
+        "seed": seed,
+        "roles": {
+            role: {
+                "parameters": model.count_params(),
+                "seconds": statistics.median(seconds[role]),
+                "seconds_of_repeats": [round(each, 6) for each in seconds[role]],
+                "savedmodel_bytes": _savedmodel_bytes(model, interactions),
+            }
+            for role, model in models.items()
+        },
+        **environment,
+        "machine": {**environment["machine"], "load": load},
+    }
+
+
+def write_efficiency(directory: Path, runs: dict[str, Path], dataset: str, seed: int) -> None:
+    """Measures and writes `efficiency.json`; arguments and errors as in `measure_efficiency`."""
+    storage.write_json(directory / FILE, measure_efficiency(runs, dataset, seed))
+
+
+def _list_all(model: Any, interactions: Any) -> Callable[[], None]:
+    """A function that makes one list for every user."""
+    import numpy as np
+    import tensorflow as tf
+
+    from rd_tf.data.user_items import UserItems
+    from rd_tf.data.windows import last_sequences
+    from rd_tf.models.history import History
+
+    sequences = last_sequences(interactions, np.ones(len(interactions), bool), model.sequence_length)
+    items = UserItems(interactions.users, interactions.items, interactions.num_users)
+    looks_back = model.history != "none"
+    blocks = []
+    for begin in range(0, interactions.num_users, _BLOCK):
+        users = np.arange(begin, min(begin + _BLOCK, interactions.num_users), dtype=np.int32)
+        arrays = (users, sequences[users], *(items.histories(users) if looks_back else ()))
+        blocks.append([tf.constant(array) for array in arrays])
+    shapes = ([None], [None, model.sequence_length], *([[None]] * 2 if looks_back else []))
+
+    @tf.function(input_signature=[tf.TensorSpec(shape, tf.int32) for shape in shapes], autograph=False)
+    def recommend(user: tf.Tensor, sequence: tf.Tensor, *history: tf.Tensor) -> Any:
+        return model.recommend(user, sequence, sequence, _K, History(*history) if history else None)
+
+    def once() -> None:
+        for block in blocks:
+            # Waits for the result.
+            recommend(*block)[0].numpy()
+
+    return once
+
+
+def _savedmodel_bytes(model: Any, interactions: Any) -> int:
+    from rd_tf.serving.export import export_ranker
+
+    with tempfile.TemporaryDirectory() as directory:
+        k = min(_K, interactions.num_items)
+        version = export_ranker(model, interactions.user_ids, interactions.item_ids, Path(directory) / "model", k)
+        return sum(file.stat().st_size for file in version.rglob("*") if file.is_file())

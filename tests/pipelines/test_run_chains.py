@@ -1,0 +1,91 @@
+"""Children beside each other: their evidence, their failures, their cores, their end."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from pipelines.chain import Chain
+from pipelines.run_chains import core_shares, run_chains
+from rd_tf.errors import InputError
+
+
+@pytest.fixture
+def make_chain(tmp_path):
+    def make(name, module="this", evidence=None, split="test"):
+        log = tmp_path / "logs" / f"{name}.log"
+        return Chain(name, module, [], log, evidence or {}, split, per_user=True)
+
+    return make
+
+
+def test_evidence_is_kept_as_a_chain_finishes(make_chain, make_run, tmp_path):
+    run = make_run(tmp_path / "run", "teacher", 0)
+    chain = make_chain("one", evidence={run: tmp_path / "results" / "teacher"})
+    assert not chain.is_done()
+    said = []
+    assert run_chains([chain], 1, said.append) == []
+    assert chain.is_done()
+    assert said[0].startswith("one: begins")
+    assert said[1].startswith("one: finished in")
+    assert "Beautiful is better than ugly" in chain.log.read_text()
+
+
+def test_a_failing_child_stops_no_other_and_its_log_is_named(make_chain, make_run, tmp_path):
+    run = make_run(tmp_path / "run", "teacher", 0)
+    bad, good = make_chain("bad", module="no_such_module"), make_chain("good", evidence={run: tmp_path / "kept"})
+    failures = run_chains([bad, good], 1, lambda line: None)
+    assert failures == [f"bad ended with 1 (see {bad.log})"]
+    assert "No module named" in bad.log.read_text()
+    assert good.is_done()
+
+
+def test_a_child_that_leaves_no_run_has_failed(make_chain, tmp_path):
+    chain = make_chain("idle", evidence={tmp_path / "nothing": tmp_path / "kept"})
+    (failure,) = run_chains([chain], 2, lambda line: None)
+    assert "nothing is not a directory" in failure
+    assert str(chain.log) in failure
+
+
+def test_evidence_of_another_split_is_refused(make_chain, make_run, tmp_path):
+    run = make_run(tmp_path / "run", "teacher", 0, split="validation")
+    chain = make_chain("one", evidence={run: tmp_path / "kept"})
+    chain.keep()
+    with pytest.raises(InputError, match="is of the split validation, not test; name another --results"):
+        chain.is_done()
+
+
+def test_cores_are_shared_out_equally(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 2, 3, 5, 7})
+    assert core_shares(1) == [{0, 2, 3, 5, 7}]
+    assert core_shares(2) == [{0, 2}, {3, 5}]
+    assert core_shares(6) == []
+    monkeypatch.delattr(os, "sched_setaffinity")
+    assert core_shares(2) == []
+
+
+def test_children_end_with_their_parent(tmp_path):
+    (tmp_path / "sleeper.py").write_text(
+        "import os, pathlib, time\npathlib.Path('pid').write_text(str(os.getpid()))\ntime.sleep(60)\n"
+    )
+    parent = (
+        "import signal, sys; from pathlib import Path; from pipelines.chain import Chain;"
+        "from pipelines.run_chains import run_chains;"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143));"
+        "run_chains([Chain('s', 'sleeper', [], Path('s.log'), {}, 'test', False)], 1)"
+    )
+    path = os.pathsep.join([os.getcwd(), str(tmp_path)])  # noqa: PTH109
+    process = subprocess.Popen(
+        [sys.executable, "-c", parent], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "pid").is_file() or not (tmp_path / "pid").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 143
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
