@@ -38,8 +38,7 @@ def ndcg(ranks: np.ndarray, offsets: np.ndarray, n: int) -> np.ndarray:
 
     Source: Järvelin & Kekäläinen, TOIS 2002, with binary gains.
     """
-    gains = np.where(ranks <= n, _gain(ranks), 0.0)
-    return _sum_by_user(gains, offsets) / _ideal_dcg(np.minimum(n, np.diff(offsets)))
+    return _dcg(ranks, ranks <= n, offsets) / _ideal_dcg(np.minimum(n, np.diff(offsets)))
 
 
 def ndcg_tang(ranks: np.ndarray, offsets: np.ndarray, n: int) -> np.ndarray:
@@ -49,8 +48,7 @@ def ndcg_tang(ranks: np.ndarray, offsets: np.ndarray, n: int) -> np.ndarray:
     """
     counts = np.diff(offsets)
     cutoffs = np.minimum(n, counts)
-    gains = np.where(ranks <= np.repeat(cutoffs, counts), _gain(ranks), 0.0)
-    return _sum_by_user(gains, offsets) / _ideal_dcg(cutoffs)
+    return _dcg(ranks, ranks <= np.repeat(cutoffs, counts), offsets) / _ideal_dcg(cutoffs)
 
 
 def average_precision(ranks: np.ndarray, offsets: np.ndarray) -> np.ndarray:
@@ -78,6 +76,12 @@ AT_CUTOFF = {
 
 def _sum_by_user(values: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     return np.add.reduceat(values.astype(np.float64), offsets[:-1])
+
+
+def _dcg(ranks: np.ndarray, is_listed: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    gains = np.zeros(len(ranks))
+    gains[is_listed] = _gain(ranks[is_listed])
+    return _sum_by_user(gains, offsets)
 
 
 def _gain(ranks: np.ndarray) -> np.ndarray:

@@ -84,10 +84,11 @@ class _Counter:
         order = np.argsort(np.concatenate([seen_user, self._user]), kind="stable")
         self._own = np.concatenate([held_out.seen, targets])[order]
         self._own_offsets = held_out.seen_offsets + held_out.target_offsets
-        self._no_candidates = np.flatnonzero(~held_out.is_candidate)
+        self._no_candidates = 1 + np.flatnonzero(~held_out.is_candidate[1:])
         self._target_scores = np.empty(len(targets), np.float32)
         self._ahead = np.empty(len(targets), np.int64)
-        self._rivals = np.empty(columns, np.float32)
+        # Column 0, the padding, stays as it is.
+        self._rivals = np.full(columns, -np.inf, np.float32)
         words = -(-columns // _WORD_BYTES)
         sums = -(-words // _WORDS_ADDED)
         slots = max(1, _COMPARED_CELLS // columns)
@@ -106,11 +107,12 @@ class _Counter:
         bytes_added = np.empty((len(target_scores), self._words.shape[1]), np.uint64)
         targets = itertools.pairwise((offsets - before).tolist())
         own = itertools.pairwise(self._own_offsets[first : first + len(scores) + 1].tolist())
-        rivals, slots = self._rivals, len(self._words)
-        for row, (begin, end), (own_begin, own_end) in zip(scores, targets, own, strict=True):
-            rivals[:] = row
-            rivals[self._no_candidates] = -np.inf
+        rivals, items, slots = self._rivals, self._rivals[1:], len(self._words)
+        for row, (begin, end), (own_begin, own_end) in zip(scores[:, 1:], targets, own, strict=True):
+            items[:] = row
             rivals[self._own[own_begin:own_end]] = -np.inf
+            if len(self._no_candidates):
+                rivals[self._no_candidates] = -np.inf
             for start in range(begin, end, slots):
                 some = slice(start, min(start + slots, end))
                 size = some.stop - start
