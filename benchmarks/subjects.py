@@ -88,7 +88,7 @@ def make_batches(
         train, world = data.split.train, data.interactions
         sizes = (world.num_users, world.num_items, RANK_SAMPLES)
         rank_sampler = RankSampler(world.users[train], world.items[train], *sizes)
-    return ShortBatches(data.windows, data.sampler, batch_size, NEGATIVES, seed, lists, rank_sampler, steps)
+    return ShortBatches(data.windows, data.sampler, batch_size, NEGATIVES, seed, lists, rank_sampler, steps=steps)
 
 
 def step_floor(
