@@ -39,7 +39,9 @@ def export(
     data = dataset_directory.load_dataset(dataset)
     directory = Path(export_dir).absolute() / export_name
     version = export_ranker(model, data.user_ids, data.item_ids, directory, export_k, exclude_recent)
-    user, recent = data.user_ids[data.users[-1]], data.items[data.users == data.users[-1]][-model.sequence_length :]
+    user, recent = data.user_ids[data.users[-1]], data.items[data.users == data.users[-1]]
+    if model.looks_back == "none":
+        recent = recent[-model.sequence_length :]
     request = {"instances": [{"user_id": user, "recent_items": [data.item_ids[item - 1] for item in recent]}]}
     size = sum(file.stat().st_size for file in version.rglob("*") if file.is_file())
     print(f"exported {version} ({size:,} bytes); serve it and ask it with")

@@ -5,9 +5,6 @@ import numpy as np
 from rd_tf.data.interactions import user_offsets
 from rd_tf.data.windows import Windows
 
-# Which of a user's training items are the history of a window.
-HISTORIES = ("before", "all")
-
 
 class UserItems:
     """Training items of every user, in time order, as rows of different length.
@@ -52,7 +49,12 @@ class UserItems:
 
         Returns:
             items `[n] int32` and, for each, the place of its window in `rows`, `[n] int32`.
+
+        Raises:
+            ValueError: an unknown kind.
         """
+        if kind not in ("before", "all"):
+            raise ValueError(f"kind must be before or all; received {kind!r}")
         users = windows.users[rows]
         begin, end = self._offsets[users], self._offsets[users + 1]
         last = begin + windows.positions[rows]

@@ -15,10 +15,10 @@ from rd_tf.data.split import Split
 from rd_tf.data.user_items import UserItems
 from rd_tf.errors import InputError
 from rd_tf.evaluation.cutoffs import parse_cutoffs
+from rd_tf.evaluation.frozen_scores import FrozenScores
 from rd_tf.evaluation.held_out import make_held_out
 from rd_tf.evaluation.metrics import AT_CUTOFF, average_precision
 from rd_tf.evaluation.ranks import NOT_FINITE, Score, rank_targets
-from rd_tf.models.frozen_scores import FrozenScores
 from rd_tf.models.ranker import SequenceRanker
 from rd_tf.threads import blocks_at_once
 
@@ -107,7 +107,7 @@ class Evaluator:
         if self._scores is None or model is not self._model:
             self._model, self._scores = model, FrozenScores(model)
         scores = self._scores.freeze()
-        if model.history == "none":
+        if model.looks_back == "none":
             return self._evaluate(scores, blocks_at_once())
         histories = self._items.histories
         return self._evaluate(lambda users, rows: scores(users, rows, histories(users)), blocks_at_once())

@@ -8,8 +8,8 @@ import numpy as np
 
 from rd_tf.compute_ahead import compute_ahead
 from rd_tf.errors import InputError
+from rd_tf.evaluation.frozen_scores import block_rows
 from rd_tf.evaluation.held_out import HeldOut
-from rd_tf.models.frozen_scores import block_rows
 
 # (users [batch] int32, sequences [batch, L] int32) -> scores [batch, num_items + 1], an array or a tensor.
 Score = Callable[[np.ndarray, np.ndarray], Any]

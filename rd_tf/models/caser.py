@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from rd_tf.models.activations import make_activation
-from rd_tf.models.history import History
+from rd_tf.models.histories import Histories
 from rd_tf.models.ranker import SequenceRanker, Tensor
 from rd_tf.models.take_rows import take_rows
 
@@ -99,7 +99,9 @@ class Caser(SequenceRanker):
         initializer = keras.initializers.RandomUniform(-limit, limit, seed=self.seed * 1000 + seed_offset)
         return self.add_weight(shape=shape, initializer=initializer, name=name, autocast=False)
 
-    def encode(self, user: Tensor, sequence: Tensor, training: bool = False, history: History | None = None) -> Tensor:
+    def encode(
+        self, user: Tensor, sequence: Tensor, training: bool = False, history: Histories | None = None
+    ) -> Tensor:
         image = ops.cast(take_rows(self.sequence_table, sequence), self.compute_dtype)
         parts = []
         if self.vertical_filters:

@@ -6,9 +6,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from rd_tf.models.history import History
+from rd_tf.models.histories import Histories
 from rd_tf.models.ranker import SequenceRanker, Tensor
 from rd_tf.models.take_rows import take_rows
+
+# What the histories of training windows may be; see `rd_tf.data.user_items`.
+LOOKS_BACK = ("before", "all")
 
 
 @keras.saving.register_keras_serializable("rd_tf")
@@ -36,7 +39,7 @@ class Fossil(SequenceRanker):
         ValueError: a size out of range, or an unknown kind of history.
     """
 
-    history = "before"
+    looks_back = "before"
 
     def __init__(
         self,
@@ -51,13 +54,13 @@ class Fossil(SequenceRanker):
     ) -> None:
         if dim < 1:
             raise ValueError(f"dim must be at least 1; received {dim}")
-        if history not in ("before", "all"):
-            raise ValueError(f"history must be before or all; received {history!r}")
+        if history not in LOOKS_BACK:
+            raise ValueError(f"history must be {' or '.join(LOOKS_BACK)}; received {history!r}")
         if not 0 <= history_exponent <= 1:
             raise ValueError(f"history_exponent must be in [0, 1]; received {history_exponent}")
         super().__init__(num_users, num_items, sequence_length, dim, seed, **kwargs)
         self.dim = dim
-        self.history = history
+        self.looks_back = history
         self.history_exponent = history_exponent
         self.visited_table = self.add_table("visited_table", num_items + 1, dim, 3)
         # The average of the last steps to begin with, the same for everybody.
@@ -72,7 +75,9 @@ class Fossil(SequenceRanker):
         self.build_item_table()
         self.built = True
 
-    def encode(self, user: Tensor, sequence: Tensor, training: bool = False, history: History | None = None) -> Tensor:
+    def encode(
+        self, user: Tensor, sequence: Tensor, training: bool = False, history: Histories | None = None
+    ) -> Tensor:
         visited = take_rows(self.visited_table, sequence)
         is_item = ops.cast(ops.not_equal(sequence, 0), "float32")
         weights = (self.markov_weights + take_rows(self.user_markov_weights, user)) * is_item
@@ -91,5 +96,5 @@ class Fossil(SequenceRanker):
         return np.zeros_like(table[:1])
 
     def get_config(self) -> dict[str, Any]:
-        own = {"dim": self.dim, "history": self.history, "history_exponent": self.history_exponent}
+        own = {"dim": self.dim, "history": self.looks_back, "history_exponent": self.history_exponent}
         return {**super().get_config(), **own}

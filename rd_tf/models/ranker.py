@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from rd_tf.models.history import History
+from rd_tf.models.histories import Histories
 from rd_tf.models.partial_top_k import partial_top_k
 from rd_tf.models.take_rows import take_rows
 
@@ -29,14 +29,14 @@ class SequenceRanker(keras.Model, abc.ABC):
         seed: of the initial weights and of dropout.
 
     Attributes:
-        history: "none", or which items a query looks back on beside its sequence: "before" or "all" (see
-            `rd_tf.data.user_items`); then `encode` takes a `History`.
+        looks_back: "none", or which items a training window looks back on beside its sequence: "before" or "all" (see
+            `rd_tf.data.user_items`); then `encode` is given `Histories`. Not `history`, which Keras' `fit` overwrites.
 
     Raises:
         ValueError: a count below 1.
     """
 
-    history = "none"
+    looks_back = "none"
 
     def __init__(
         self, num_users: int, num_items: int, sequence_length: int, query_dim: int, seed: int = 0, **kwargs: Any
@@ -71,7 +71,9 @@ class SequenceRanker(keras.Model, abc.ABC):
         self.item_bias.row_sparse = True
 
     @abc.abstractmethod
-    def encode(self, user: Tensor, sequence: Tensor, training: bool = False, history: History | None = None) -> Tensor:
+    def encode(
+        self, user: Tensor, sequence: Tensor, training: bool = False, history: Histories | None = None
+    ) -> Tensor:
         """Encodes queries.
 
         Args:
@@ -124,7 +126,7 @@ class SequenceRanker(keras.Model, abc.ABC):
         Args:
             query: `[batch, q] float32`.
             item_matrix: `[q + 1, num_items + 1] float32` of `item_matrix()`, where many queries are scored with the
-                same weights; the scores are the same to rounding.
+                same weights; the scores are the same to the rounding of a matrix product.
 
         Returns:
             `[batch, num_items + 1] float32` logits; column 0, the padding, is -inf.
@@ -158,7 +160,7 @@ class SequenceRanker(keras.Model, abc.ABC):
         return table.mean(axis=0, keepdims=True, dtype=np.float64).astype(table.dtype)
 
     def recommend(
-        self, user: Tensor, sequence: Tensor, exclude: Tensor, k: int, history: History | None = None
+        self, user: Tensor, sequence: Tensor, exclude: Tensor, k: int, history: Histories | None = None
     ) -> tuple[Tensor, Tensor]:
         """Lists the k best items.
 
@@ -186,9 +188,9 @@ class SequenceRanker(keras.Model, abc.ABC):
     def call(self, inputs: dict[str, Tensor], training: bool = False) -> Tensor:
         """Scores `inputs["items"]`, or all items, for `inputs["user"]` and `inputs["sequence"]`.
 
-        A history is given as `inputs["history_items"]` and `inputs["history_rows"]`, see `History`.
+        A history is given as `inputs["history_items"]` and `inputs["history_rows"]`, see `Histories`.
         """
-        history = History(inputs["history_items"], inputs["history_rows"]) if "history_items" in inputs else None
+        history = Histories(inputs["history_items"], inputs["history_rows"]) if "history_items" in inputs else None
         query = self.encode(inputs["user"], inputs["sequence"], training=training, history=history)
         return self.score(query, inputs["items"]) if "items" in inputs else self.score_all(query)
 

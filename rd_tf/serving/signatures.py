@@ -4,7 +4,7 @@ import os
 
 import tensorflow as tf
 
-from rd_tf.models.history import History
+from rd_tf.models.histories import Histories
 from rd_tf.models.ranker import SequenceRanker
 from rd_tf.serving.unknown_user import with_unknown_user
 
@@ -51,7 +51,7 @@ def serving_module(
         user = tf.cast(user_numbers.lookup(user_id), tf.int32)
         recent = tf.cast(item_lines.lookup(recent_items), tf.int32) + 1
         exclude = recent if exclude_recent else recent[:, :0]
-        history = known_items(recent) if ranker.history != "none" else None
+        history = known_items(recent) if ranker.looks_back != "none" else None
         items, scores = ranker.recommend(user, last_known(recent, ranker.sequence_length), exclude, k, history)
         return {
             "items": item_ids.lookup(tf.cast(items, tf.int64) - 1),
@@ -82,14 +82,14 @@ def last_known(items: tf.Tensor, length: int) -> tf.Tensor:
     return tf.gather(padded, tf.reverse(latest_first, [1]), batch_dims=1)
 
 
-def known_items(items: tf.Tensor) -> History:
+def known_items(items: tf.Tensor) -> Histories:
     """The known items of every row as histories of the rows' queries.
 
     Args:
         items: `[batch, n] int32`, 0 = unknown or none, anywhere; any n.
     """
     is_known = items > 0
-    return History(tf.boolean_mask(items, is_known), tf.cast(tf.where(is_known)[:, 0], tf.int32))
+    return Histories(tf.boolean_mask(items, is_known), tf.cast(tf.where(is_known)[:, 0], tf.int32))
 
 
 def _table(file: str | os.PathLike[str], key: int, default: int | str) -> tf.lookup.StaticHashTable:

@@ -51,9 +51,8 @@ def _bound(scores: np.ndarray, wanted: int) -> np.ndarray:
         # A chunk is every count-th column: maxima of neighbours would be taken one number at a time.
         count = columns // width
         highest = scores[:, : count * width].reshape(rows, width, count).max(axis=1)
-        rest = highest[:, : columns - count * width]
-        np.maximum(rest, scores[:, count * width :], out=rest)
-        scores = highest
+        # The columns after the last whole chunk are chunks of one.
+        scores = np.concatenate([highest, scores[:, count * width :]], axis=1)
     place = scores.shape[1] - wanted
     bound = np.partition(scores, place, axis=1)[:, place]
     bound[np.isnan(scores).any(axis=1)] = np.nan

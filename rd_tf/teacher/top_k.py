@@ -9,7 +9,7 @@ from rd_tf.compute_ahead import compute_ahead
 from rd_tf.data.user_items import UserItems
 from rd_tf.data.windows import Windows
 from rd_tf.errors import InputError
-from rd_tf.models.frozen_scores import FrozenScores, Scores, block_rows
+from rd_tf.evaluation.frozen_scores import FrozenScores, Scores, block_rows
 from rd_tf.models.ranker import SequenceRanker
 from rd_tf.progress import Advance
 from rd_tf.teacher.best_items import best_items
@@ -45,7 +45,7 @@ class TopK:
             )
         self._windows, self._seen, self._mask, self._k = windows, seen, mask, k
         self._block_size = block_rows(block_size, model.num_items + 1)
-        self._history = model.history
+        self._history = model.looks_back
         self._scores = FrozenScores(model)
 
     def lists(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -130,7 +130,7 @@ def _load(flags: dict[str, Any]) -> _Data:
         sizes = (interactions.num_users, interactions.num_items)
         rank_sampler = RankSampler(users, items, *sizes, flags["rank_samples"])
     seen = UserItems(users, items, interactions.num_users)
-    looks_back = MODELS[flags["model"]].history != "none"
+    looks_back = MODELS[flags["model"]].looks_back != "none"
     batches = TrainingBatches(
         windows,
         UnseenItemSampler(users, items, interactions.num_users, interactions.num_items, interactions.user_ids),

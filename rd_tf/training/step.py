@@ -13,7 +13,7 @@ from rd_tf.losses.pointwise_log_loss import PointwiseLogLoss
 from rd_tf.losses.position_weight import position_weight
 from rd_tf.losses.student_rank import estimate_student_rank, exact_student_rank
 from rd_tf.losses.weighted_pointwise_distillation import WeightedPointwiseDistillation
-from rd_tf.models.history import History
+from rd_tf.models.histories import Histories
 from rd_tf.models.ranker import SequenceRanker
 
 REPORTED = ("loss", "ranking_loss", "distillation_loss", "mean_weight", "zero_weight_share")
@@ -74,7 +74,7 @@ class TrainStep:
         per_row = 1.0 / tf.cast(batch["global_size"], tf.float32)
         variables = self.model.trainable_variables
         with tf.GradientTape() as tape:
-            history = History(batch["history_items"], batch["history_rows"]) if "history_items" in batch else None
+            history = Histories(batch["history_items"], batch["history_rows"]) if "history_items" in batch else None
             query = self.model.encode(batch["user"], batch["sequence"], training=True, history=history)
             num_ranked = batch["items"].shape[1]
             items, distillation = batch["items"], self.distillation

@@ -42,6 +42,11 @@ def test_window_histories_equal_a_plain_loop(kind, sequence_length, target_lengt
     assert (np.diff(place) >= 0).all()
 
 
+def test_an_unknown_kind_is_refused():
+    with pytest.raises(ValueError, match="kind must be before or all; received 'none'"):
+        UserItems(USERS, ITEMS, 4).window_histories(None, np.zeros(0, int), "none")
+
+
 def test_no_windows_have_no_histories():
     items = UserItems(USERS, ITEMS, 4)
     interactions = Interactions(USERS, ITEMS, np.arange(9), ["u"] * 4, ["i"] * 9)

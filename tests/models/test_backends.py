@@ -22,7 +22,7 @@ from rd_tf.losses.student_rank import estimate_student_rank, exact_student_rank
 from rd_tf.losses.weighted_pointwise_distillation import WeightedPointwiseDistillation
 from rd_tf.models.caser import Caser
 from rd_tf.models.fossil import Fossil
-from rd_tf.models.history import History
+from rd_tf.models.histories import Histories
 from rd_tf.models.partial_top_k import partial_top_k
 from keras import ops
 
@@ -45,7 +45,7 @@ ties = ops.convert_to_tensor(random.integers(0, 99, (3, 1003)).astype("float32")
 best, columns = partial_top_k(ties, 7)
 fossil = Fossil(4, 9, 3, 4)
 fossil.set_weights([random.normal(size=w.shape) for w in fossil.get_weights()])
-history = History(np.array([4, 5, 5], "int32"), np.array([0, 0, 0], "int32"))
+history = Histories(np.array([4, 5, 5], "int32"), np.array([0, 0, 0], "int32"))
 best_of_fossil = fossil.recommend(user, sequence, np.array([[1], [0]], "int32"), 4, history)
 top = (best, columns, *best_of_fossil)
 values = (*top, exact, scaled, items, scores, logits, shared, rank, weight, ranking, distillation)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from rd_tf.models.fossil import Fossil
-from rd_tf.models.history import History
+from rd_tf.models.histories import Histories
 
 USERS = np.array([0, 4, 1, 4], "int32")
 SEQUENCES = np.array([[1, 2, 3], [0, 0, 9], [4, 4, 5], [0, 0, 0]], "int32")
@@ -21,7 +21,7 @@ def random_fossil(**changed):
 
 def flat(histories):
     rows = np.repeat(np.arange(len(histories)), [len(items) for items in histories])
-    return History(np.array([item for items in histories for item in items], "int32"), rows.astype("int32"))
+    return Histories(np.array([item for items in histories for item in items], "int32"), rows.astype("int32"))
 
 
 def slow_scores(model, exponent, histories):
@@ -76,7 +76,7 @@ def test_the_tables_are_row_sparse_and_the_shared_weights_are_not():
 def test_same_seed_same_weights_and_config_makes_it_again():
     model = Fossil(5, 12, 3, 4, history="all", history_exponent=0.5, seed=3)
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(model))
-    assert (again.history, again.history_exponent) == ("all", 0.5)
+    assert (again.looks_back, again.history_exponent) == ("all", 0.5)
     for ours, theirs in zip(model.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     other = Fossil(5, 12, 3, 4, seed=4)

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rd_tf.teacher.best_items import best_items
 
@@ -42,8 +44,16 @@ def test_the_best_that_are_all_excluded():
 
 
 @pytest.mark.parametrize("step", [1, -1])
-def test_the_best_may_be_neighbours_or_the_rest_after_the_last_chunk(step):
-    assert_equal_to_a_sort(np.tile(np.arange(1003, dtype=np.float32)[::step], (2, 1)), np.zeros((2, 1), np.int32), 5)
+@pytest.mark.parametrize(("columns", "k"), [(1010, 5), (3001, 2), (1599, 1), (14010, 10)])
+def test_the_best_may_be_neighbours_or_the_rest_after_the_last_chunk(step, columns, k):
+    assert_equal_to_a_sort(np.tile(np.arange(columns, dtype=np.float32)[::step], (2, 1)), np.zeros((2, 1), np.int32), k)
+
+
+@given(columns=st.integers(2, 4000), k=st.integers(1, 12), seed=st.integers(0, 99))
+def test_any_catalogue_and_k(columns, k, seed):
+    random = np.random.default_rng(seed)
+    scores = random.integers(0, 50, (2, columns)).astype(np.float32)
+    assert_equal_to_a_sort(scores, random.integers(0, columns, (2, 3), dtype=np.int32), min(k, columns - 1))
 
 
 @pytest.mark.parametrize("columns", [2, 5, 100, 500])

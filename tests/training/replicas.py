@@ -66,7 +66,7 @@ def main(replicas: int, optimizer_name: str) -> None:
             model = make()
             optimizer = make_optimizer(optimizer_name, 0.01, l2=1e-3)
             optimizer.build(model.trainable_variables)
-        data = dataclasses.replace(batches, histories=None if model.history == "none" else histories)
+        data = dataclasses.replace(batches, histories=None if model.looks_back == "none" else histories)
         step = TrainStep(model, optimizer, Distillation(discrepancy_start_epoch=1))
         losses += [report.means["loss"] for report in Trainer(step, data, strategy, 2).epochs(3)]
         weights += [np.asarray(weight).ravel().tolist() for weight in model.get_weights()]

@@ -1,9 +1,11 @@
 """Foursquare check-ins, from a file that the user has, for TensorFlow Datasets."""
 
+import contextlib
 import csv
 import datetime
 import gzip
 import io
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -65,21 +67,26 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, path: Any, time_column: str) -> Iterator[tuple[int, dict[str, Any]]]:
         with _text(path) as lines:
             rows = csv.DictReader(lines, strict=True)
-            for index, row in enumerate(rows):
+            for index in itertools.count():
                 try:
+                    row = next(rows, None)
+                    if row is None:
+                        return
                     example = {
                         "user_id": _present(row["user_id"]),
                         "item_id": _present(row["item_id"]),
                         "timestamp": _number(_present(row[time_column]), time_column),
                     }
-                except ValueError as error:
+                except (ValueError, csv.Error) as error:
                     raise ValueError(f"{_FILE}, line {rows.line_num}: {error}") from None
                 yield index, example
 
 
-def _text(path: Any) -> io.TextIOWrapper:
+@contextlib.contextmanager
+def _text(path: Any) -> Iterator[io.TextIOWrapper]:
     # newline="" leaves line breaks inside quotation marks to the csv module; the -sig drops a byte-order mark.
-    return io.TextIOWrapper(gzip.GzipFile(fileobj=path.open("rb")), encoding="utf-8-sig", newline="")
+    with path.open("rb") as zipped, gzip.open(zipped, "rt", encoding="utf-8-sig", newline="") as text:
+        yield text
 
 
 def _present(value: str | None) -> str:

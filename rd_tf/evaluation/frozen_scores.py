@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from rd_tf.errors import InputError
-from rd_tf.models.history import History
+from rd_tf.models.histories import Histories
 from rd_tf.models.ranker import SequenceRanker
 
 # (users [batch] int32, sequences [batch, L] int32, history items and rows or None) -> scores [batch, num_items + 1]
@@ -31,7 +31,7 @@ class FrozenScores:
         signature = [tf.TensorSpec([None, None], tf.float32), *(tf.TensorSpec(shape, tf.int32) for shape in shapes)]
 
         def score(item_matrix: tf.Tensor, user: tf.Tensor, sequence: tf.Tensor, *history: tf.Tensor) -> tf.Tensor:
-            looked_back = History(*history) if history else None
+            looked_back = Histories(*history) if history else None
             return model.score_all(model.encode(user, sequence, history=looked_back), item_matrix)
 
         self._score = tf.function(score, input_signature=signature[:3])

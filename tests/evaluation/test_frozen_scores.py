@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from rd_tf.evaluation.frozen_scores import FrozenScores, block_rows
 from rd_tf.models.caser import Caser
-from rd_tf.models.frozen_scores import FrozenScores, block_rows
 
 USERS = np.array([0, 4, 1], "int32")
 SEQUENCES = np.array([[1, 2, 3], [0, 0, 9], [4, 4, 5]], "int32")

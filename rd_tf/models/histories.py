@@ -8,7 +8,7 @@ from keras import ops
 Tensor = Any
 
 
-class History(NamedTuple):
+class Histories(NamedTuple):
     """The histories of a batch of queries, one after another.
 
     Attributes:
