@@ -6,9 +6,10 @@ from typing import Any
 import pandas as pd
 
 from pipelines.curves import COLORS
+from pipelines.picture import picture
 from pipelines.roles import ROLES
 from pipelines.sweeps import DEFAULT
-from rd_tf import run_directory, storage
+from rd_tf import run_directory
 
 
 def plot_cells(summary: dict[str, Any], path: Path) -> Path | None:
@@ -24,21 +25,20 @@ def plot_cells(summary: dict[str, Any], path: Path) -> Path | None:
     cells = {name: cell for name, cell in summary["cells"].items() if cell}
     if not cells:
         return None
-    plt = _pyplot()
-    figure, axis = plt.subplots(figsize=(1.5 + 1.6 * len(cells), 3.2), layout="constrained")
-    for place, cell in enumerate(cells.values()):
-        for index, role in enumerate(ROLES):
-            x, found = place + 0.22 * (index - 1), cell["roles"][role]["metrics"]["map"]
-            values = list(found["by_seed"].values())
-            label = ROLES[role] if place == 0 else None
-            axis.plot([x] * len(values), values, "o", color=COLORS[role], markersize=4, label=label)
-            axis.hlines(found["mean"], x - 0.08, x + 0.08, color=COLORS[role])
-    axis.set_xticks(range(len(cells)), cells, fontsize=8)
-    axis.set_xlim(-0.5, len(cells) - 0.5)
-    axis.set(ylabel=f"MAP, {summary['split']} split")
-    axis.grid(alpha=0.3, axis="y")
-    axis.legend(fontsize=8)
-    return _save(plt, figure, path)
+    with picture(path, figsize=(1.5 + 1.6 * len(cells), 3.2)) as axis:
+        for place, cell in enumerate(cells.values()):
+            for index, role in enumerate(ROLES):
+                x, found = place + 0.22 * (index - 1), cell["roles"][role]["metrics"]["map"]
+                values = list(found["by_seed"].values())
+                label = ROLES[role] if place == 0 else None
+                axis.plot([x] * len(values), values, "o", color=COLORS[role], markersize=4, label=label)
+                axis.hlines(found["mean"], x - 0.08, x + 0.08, color=COLORS[role])
+        axis.set_xticks(range(len(cells)), cells, fontsize=8)
+        axis.set_xlim(-0.5, len(cells) - 0.5)
+        axis.set(ylabel=f"MAP, {summary['split']} split")
+        axis.grid(alpha=0.3, axis="y")
+        axis.legend(fontsize=8)
+    return path
 
 
 def plot_learning(sweeps: Path, path: Path) -> Path | None:
@@ -59,30 +59,13 @@ def plot_learning(sweeps: Path, path: Path) -> Path | None:
                 curves.append((role, history.dropna(subset="validation/map")))
     if not curves:
         return None
-    plt = _pyplot()
-    figure, axis = plt.subplots(figsize=(4.5, 3.2), layout="constrained")
-    named = set()
-    for role, history in curves:
-        label = None if role in named else ROLES[role]
-        named.add(role)
-        axis.plot(history["epoch"], history["validation/map"], color=COLORS[role], marker=".", label=label)
-    axis.set(title=f"{sweeps.parent.name}/{sweeps.name}", xlabel="epoch", ylabel="validation MAP")
-    axis.grid(alpha=0.3)
-    axis.legend(fontsize=8)
-    return _save(plt, figure, path)
-
-
-def _pyplot() -> Any:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    return plt
-
-
-def _save(plt: Any, figure: Any, path: Path) -> Path:
-    with storage.atomic_file(path) as temporary:
-        figure.savefig(temporary, dpi=110)
-    plt.close(figure)
+    with picture(path, figsize=(4.5, 3.2)) as axis:
+        named = set()
+        for role, history in curves:
+            label = None if role in named else ROLES[role]
+            named.add(role)
+            axis.plot(history["epoch"], history["validation/map"], color=COLORS[role], marker=".", label=label)
+        axis.set(title=f"{sweeps.parent.name}/{sweeps.name}", xlabel="epoch", ylabel="validation MAP")
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
     return path

@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pipelines.check_alike import check_alike
+from pipelines.check_teacher import check_teacher
 from pipelines.evidence import PER_USER_METRICS, is_complete
 from pipelines.roles import ROLES
 from rd_tf import run_directory, storage
 from rd_tf.errors import InputError
-
-# Flags that may differ between the seeds of a cell: they say where or how fast, not what.
-_FREE = {"run_dir", "dataset", "teacher", "seed", "force", "steps_per_call", "threads_per_operation", "block_size"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +38,8 @@ def read_cell(directory: Path) -> CellResults | None:
     """Reads `seed-N/<role>/` below a cell's folder; None where no seed has all three roles.
 
     Raises:
-        InputError: the seeds are of different splits, settings, data or users.
+        InputError: the seeds are of different splits, settings, data or users, or a seed's models do not
+            belong together.
     """
     seeds = sorted(
         int(path.name.removeprefix("seed-"))
@@ -53,7 +53,7 @@ def read_cell(directory: Path) -> CellResults | None:
         role: {seed: run_directory.load_run_manifest(path) for seed, path in paths.items()}
         for role, paths in where.items()
     }
-    _check_alike(where, manifests)
+    _check_together(where, manifests)
     tables = {
         role: [pd.read_parquet(path / run_directory.PER_USER) for path in paths.values()]
         for role, paths in where.items()
@@ -76,24 +76,13 @@ def read_cell(directory: Path) -> CellResults | None:
     )
 
 
-def _check_alike(where: dict[str, dict[int, Path]], manifests: dict[str, dict[int, Any]]) -> None:
-    first_of_all = next(iter(manifests["teacher"].values()))
-    for role, of_role in manifests.items():
-        first_seed, first = next(iter(of_role.items()))
-        for seed, manifest in of_role.items():
-            path = where[role][seed]
-            for name in ("split", "dataset"):
-                expected, found = (_value(one, name) for one in (first_of_all, manifest))
-                if found != expected:
-                    raise InputError(f"{path} has the {name} {found}, but another run beside it has {expected}")
-            before, now = first.get("flags") or {}, manifest.get("flags") or {}
-            for name in sorted(before.keys() & now.keys() - _FREE):
-                if before[name] != now[name]:
-                    raise InputError(
-                        f"{path} was trained with --{name}={now[name]}, but {where[role][first_seed]} with "
-                        f"{before[name]}; keep runs of one setting only"
-                    )
-
-
-def _value(manifest: dict[str, Any], name: str) -> str:
-    return str(manifest["dataset"]["fingerprint"][:16] if name == "dataset" else manifest[name])
+def _check_together(where: dict[str, dict[int, Path]], manifests: dict[str, dict[int, Any]]) -> None:
+    for role, paths in where.items():
+        first = next(iter(paths))
+        for seed, path in paths.items():
+            check_alike(path, manifests[role][seed], paths[first], manifests[role][first], but={"seed"})
+    for seed, path in where["distilled"].items():
+        distilled = manifests["distilled"][seed]
+        # --distilled_epochs gives it epochs of its own.
+        check_alike(path, distilled, where["student"][seed], manifests["student"][seed], but={"epochs"})
+        check_teacher(path, distilled, where["teacher"][seed], manifests["teacher"][seed])

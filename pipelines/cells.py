@@ -2,13 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
-from absl import flags
-
-from pipelines.distill import distill
-from pipelines.published import COLUMNS
-from rd_tf import command_line
 from rd_tf.errors import InputError
 
 
@@ -28,10 +22,13 @@ class Cell:
     def name(self) -> str:
         return f"{self.dataset}/{self.model}"
 
+    def flagfile(self, configs_dir: str) -> Path:
+        """Where the cell's settings are."""
+        return Path(configs_dir) / self.dataset / f"{self.model}.cfg"
+
     def arguments(self, configs_dir: str, datasets_dir: str) -> list[str]:
-        """The cell's arguments of `pipelines.distill`."""
-        config = Path(configs_dir) / self.dataset / f"{self.model}.cfg"
-        return [f"--flagfile={config}", f"--dataset={Path(datasets_dir) / self.dataset}"]
+        """The cell's arguments of `pipelines.distill`, the flagfile first."""
+        return [f"--flagfile={self.flagfile(configs_dir)}", f"--dataset={Path(datasets_dir) / self.dataset}"]
 
 
 def parse_cells(texts: list[str], flag: str) -> list[Cell]:
@@ -47,31 +44,3 @@ def parse_cells(texts: list[str], flag: str) -> list[Cell]:
     if len(set(texts)) < len(texts):
         raise InputError(f"--{flag}={','.join(texts)} names a cell twice; name each once")
     return [Cell(*text.split("/")) for text in texts]
-
-
-def distill_flags(arguments: list[str]) -> dict[str, Any]:
-    """Every flag of `pipelines.distill` that these arguments come to.
-
-    Raises:
-        InputError: the flagfile is missing or cannot be used.
-    """
-    try:
-        return command_line.parse(distill, arguments)
-    except flags.Error as error:
-        raise InputError(f"{arguments[0]}: {' '.join(str(error).split())}") from None
-
-
-def check_trainable(arguments: list[str]) -> None:
-    """Refuses before training what would come out after hours of it.
-
-    Raises:
-        InputError: the flagfile or the dataset is missing or cannot be used, or a metric of the tables would be.
-    """
-    from rd_tf.data.dataset_directory import load_manifest
-
-    values = distill_flags(arguments)
-    load_manifest(values["dataset"])
-    cutoffs = {name.partition("@")[2] for name in COLUMNS} - {""}
-    if not cutoffs <= {text.strip() for text in values["cutoffs"]}:
-        wanted = ",".join(sorted(cutoffs, key=int))
-        raise InputError(f"{arguments[0]} has --cutoffs={','.join(values['cutoffs'])}; the tables need {wanted} too")

@@ -3,9 +3,11 @@
 import dataclasses
 import sys
 from pathlib import Path
+from typing import Any
 
+from pipelines.check_evidence import check_evidence
 from pipelines.evidence import is_complete, keep_evidence
-from rd_tf import storage
+from rd_tf import run_directory, storage
 from rd_tf.errors import InputError
 
 
@@ -21,6 +23,8 @@ class Chain:
         evidence: finished run directory -> directory of results that gets its evidence.
         split: that every one of the runs is held to.
         per_user: whether the evidence has `per_user.parquet`.
+        flags: directory of evidence -> every flag of `rd_tf.train` that its run has; those that nobody knows are left
+            out.
     """
 
     title: str
@@ -30,6 +34,7 @@ class Chain:
     evidence: dict[Path, Path]
     split: str
     per_user: bool
+    flags: dict[Path, dict[str, Any]] = dataclasses.field(default_factory=dict)
 
     @property
     def command(self) -> list[str]:
@@ -39,13 +44,15 @@ class Chain:
         """Whether results hold all evidence.
 
         Raises:
-            InputError: they hold that of another split.
+            InputError: they hold that of another split, other settings or other data.
         """
         for target in self.evidence.values():
-            if (target / "metrics.json").is_file():
-                split = storage.read_json(target / "metrics.json").get("split")
+            if (target / run_directory.METRICS).is_file():
+                split = storage.read_json(target / run_directory.METRICS).get("split")
                 if split != self.split:
                     raise InputError(f"{target} is of the split {split}, not {self.split}; name another --results")
+            if target in self.flags and run_directory.is_finished_run(target):
+                check_evidence(target, self.flags[target])
         return all(is_complete(target, self.per_user) for target in self.evidence.values())
 
     def keep(self) -> None:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from rd_tf import run_directory, storage
+from pipelines.picture import picture
+from rd_tf import run_directory
 
 _PANELS = (
     ("train/ranking_loss", "ranking loss"),
@@ -27,11 +28,6 @@ def plot_curves(results: Path, seed: int) -> Path | None:
     Returns:
         The picture's path, or None when no history has anything to show.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     histories = {
         role: pd.read_csv(results / f"seed-{seed}" / role / run_directory.HISTORY)
         for role in COLORS
@@ -50,21 +46,23 @@ def plot_curves(results: Path, seed: int) -> Path | None:
     if not panels:
         return None
     rows = -(-len(panels) // 2)
-    figure, axes = plt.subplots(rows, 2, figsize=(9, 2.4 * rows), squeeze=False, layout="constrained")
-    for axis in axes.flat[len(panels) :]:
-        axis.set_visible(False)
-    for axis, (title, found) in zip(axes.flat, panels, strict=False):
-        for role, (epochs, values) in found.items():
-            known = values.notna()
-            axis.plot(
-                epochs[known], values[known], label=role, color=COLORS[role], marker="." if known.sum() < 12 else None
-            )
-        axis.set_title(title, fontsize=9)
-        axis.set_xlabel("epoch", fontsize=8)
-        axis.tick_params(labelsize=8)
-        axis.grid(alpha=0.3)
-    axes.flat[0].legend(fontsize=8)
-    with storage.atomic_file(results / "curves.png") as temporary:
-        figure.savefig(temporary, dpi=110)
-    plt.close(figure)
-    return results / "curves.png"
+    path = results / "curves.png"
+    with picture(path, rows, 2, figsize=(9, 2.4 * rows), squeeze=False) as axes:
+        for axis in axes.flat[len(panels) :]:
+            axis.set_visible(False)
+        for axis, (title, found) in zip(axes.flat, panels, strict=False):
+            for role, (epochs, values) in found.items():
+                known = values.notna()
+                axis.plot(
+                    epochs[known],
+                    values[known],
+                    label=role,
+                    color=COLORS[role],
+                    marker="." if known.sum() < 12 else None,
+                )
+            axis.set_title(title, fontsize=9)
+            axis.set_xlabel("epoch", fontsize=8)
+            axis.tick_params(labelsize=8)
+            axis.grid(alpha=0.3)
+        axes.flat[0].legend(fontsize=8)
+    return path

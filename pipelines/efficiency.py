@@ -8,12 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pipelines.model_fingerprint import model_fingerprint
 from rd_tf import run_directory, storage
 
 FILE = "efficiency.json"
 # The teacher and the model that is served; the student alone is of the latter's size.
-_ROLES = ("teacher", "distilled")
+MEASURED_ROLES = ("teacher", "distilled")
 _K, _BLOCK, _REPEATS = 10, 1024, 5
+# The paper's seconds are a CPU's, and a machine with a GPU would otherwise measure another thing.
+_DEVICE = "/CPU:0"
 
 
 def measure_efficiency(runs: dict[str, Path], dataset: str, seed: int) -> dict[str, Any]:
@@ -21,7 +24,7 @@ def measure_efficiency(runs: dict[str, Path], dataset: str, seed: int) -> dict[s
 
     A query is the user's whole history of the dataset, its last L items are kept out of the list, and 1,024 users are
     listed by one call of a graph; queries are laid out before the clock starts. Teacher and student take turns, and
-    their median of 5 turns counts.
+    their median of 5 turns counts. A GPU is left alone.
 
     Args:
         runs: role -> finished run directory, of "teacher" and "distilled".
@@ -29,30 +32,30 @@ def measure_efficiency(runs: dict[str, Path], dataset: str, seed: int) -> dict[s
         seed: of the runs, for the record.
 
     Returns:
-        JSON values: `roles` -> `parameters`, `seconds`, `seconds_of_repeats` and `savedmodel_bytes`; users, items, k,
-        block, seed, and `machine` with processor, cores and the load of its last minute before the measurement.
+        JSON values: `roles` -> `fingerprint` of the weights, `parameters`, `seconds`, `seconds_of_repeats` and
+        `savedmodel_bytes`; users, items, k, block, seed, `device`, and `machine` with processor, cores and the load of
+        its last minute before the measurement.
 
     Raises:
-        InputError: a run or the dataset cannot be used.
+        InputError: a run or the dataset cannot be used, or they do not belong together.
+        RuntimeError: a SavedModel does not answer as its model does.
     """
     from rd_tf.quiet_tensorflow import import_quietly
 
     import_quietly()
-    from rd_tf.data.dataset_directory import load_dataset
+    import tensorflow as tf
+
+    from rd_tf.data.dataset_directory import check_same_dataset, load_dataset
     from rd_tf.models.storage import load_model
 
+    manifests = {role: run_directory.load_run_manifest(runs[role]) for role in MEASURED_ROLES}
+    for role, manifest in manifests.items():
+        check_same_dataset(dataset, manifest["dataset"]["fingerprint"], "run_dir", str(runs[role]))
     interactions = load_dataset(dataset)
     load = os.getloadavg()[0]
-    models = {role: load_model(runs[role]) for role in _ROLES}
-    list_all = {role: _list_all(model, interactions) for role, model in models.items()}
-    for once in list_all.values():
-        once()
-    seconds: dict[str, list[float]] = {role: [] for role in _ROLES}
-    for _ in range(_REPEATS):
-        for role, once in list_all.items():
-            begin = time.perf_counter()
-            once()
-            seconds[role].append(time.perf_counter() - begin)
+    with tf.device(_DEVICE):
+        models = {role: load_model(runs[role]) for role in MEASURED_ROLES}
+        seconds, device = _seconds({role: _list_all(model, interactions) for role, model in models.items()})
     environment = run_directory.environment()
     return {
         "k": _K,
@@ -60,8 +63,10 @@ def measure_efficiency(runs: dict[str, Path], dataset: str, seed: int) -> dict[s
         "users": interactions.num_users,
         "items": interactions.num_items,
         "seed": seed,
+        "device": device,
         "roles": {
             role: {
+                "fingerprint": manifests[role]["model"]["fingerprint"],
                 "parameters": model.count_params(),
                 "seconds": statistics.median(seconds[role]),
                 "seconds_of_repeats": [round(each, 6) for each in seconds[role]],
@@ -79,18 +84,48 @@ def write_efficiency(directory: Path, runs: dict[str, Path], dataset: str, seed:
     storage.write_json(directory / FILE, measure_efficiency(runs, dataset, seed))
 
 
-def _list_all(model: Any, interactions: Any) -> Callable[[], None]:
-    """A function that makes one list for every user."""
+def read_efficiency(directory: Path) -> dict[str, Any] | None:
+    """What a cell's `efficiency.json` holds; None where it is missing, or of other models than the evidence beside it.
+
+    Args:
+        directory: the cell's, with `seed-N/<role>/` too.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    if not (directory / FILE).is_file():
+        return None
+    measured: dict[str, Any] = storage.read_manifest(directory / FILE, {"roles": dict, "seed": int})
+    evidence = directory / f"seed-{measured['seed']}"
+    found = {role: (measured["roles"].get(role) or {}).get("fingerprint") for role in MEASURED_ROLES}
+    is_current = all(weights and weights == model_fingerprint(evidence / role) for role, weights in found.items())
+    return measured if is_current else None
+
+
+def _seconds(list_all: dict[str, Callable[[], str]]) -> tuple[dict[str, list[float]], str]:
+    """Seconds of every turn by role, and the device that the lists were made on."""
+    devices = sorted({once() for once in list_all.values()})
+    seconds: dict[str, list[float]] = {role: [] for role in list_all}
+    for _ in range(_REPEATS):
+        for role, once in list_all.items():
+            begin = time.perf_counter()
+            once()
+            seconds[role].append(time.perf_counter() - begin)
+    return seconds, ", ".join(devices)
+
+
+def _list_all(model: Any, interactions: Any) -> Callable[[], str]:
+    """A function that makes one list for every user and tells on which device."""
     import numpy as np
     import tensorflow as tf
 
     from rd_tf.data.user_items import UserItems
     from rd_tf.data.windows import last_sequences
-    from rd_tf.models.history import History
+    from rd_tf.models.histories import Histories
 
     sequences = last_sequences(interactions, np.ones(len(interactions), bool), model.sequence_length)
     items = UserItems(interactions.users, interactions.items, interactions.num_users)
-    looks_back = model.history != "none"
+    looks_back = model.looks_back != "none"
     blocks = []
     for begin in range(0, interactions.num_users, _BLOCK):
         users = np.arange(begin, min(begin + _BLOCK, interactions.num_users), dtype=np.int32)
@@ -100,12 +135,14 @@ def _list_all(model: Any, interactions: Any) -> Callable[[], None]:
 
     @tf.function(input_signature=[tf.TensorSpec(shape, tf.int32) for shape in shapes], autograph=False)
     def recommend(user: tf.Tensor, sequence: tf.Tensor, *history: tf.Tensor) -> Any:
-        return model.recommend(user, sequence, sequence, _K, History(*history) if history else None)
+        return model.recommend(user, sequence, sequence, _K, Histories(*history) if history else None)
 
-    def once() -> None:
+    def once() -> str:
         for block in blocks:
+            listed = recommend(*block)[0]
             # Waits for the result.
-            recommend(*block)[0].numpy()
+            listed.numpy()
+        return str(listed.device).rpartition("device:")[2]
 
     return once
 
@@ -114,6 +151,5 @@ def _savedmodel_bytes(model: Any, interactions: Any) -> int:
     from rd_tf.serving.export import export_ranker
 
     with tempfile.TemporaryDirectory() as directory:
-        k = min(_K, interactions.num_items)
-        version = export_ranker(model, interactions.user_ids, interactions.item_ids, Path(directory) / "model", k)
+        version = export_ranker(model, interactions.user_ids, interactions.item_ids, Path(directory) / "model", _K)
         return sum(file.stat().st_size for file in version.rglob("*") if file.is_file())

@@ -4,8 +4,8 @@ from typing import Any
 
 
 def row(*cells: Any) -> str:
-    """One row."""
-    return f"| {' | '.join(map(str, cells))} |"
+    """One row; an empty cell is one space."""
+    return "|" + "".join(f" {cell} |" if cell != "" else " |" for cell in cells)
 
 
 def head(*cells: str) -> list[str]:

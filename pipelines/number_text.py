@@ -19,6 +19,16 @@ def percent(value: float | None) -> str:
     return "" if value is None else f"{round(value, 1) + 0.0:+.1f} %"
 
 
+def gain(value: float, reference: float) -> str:
+    """What a value is above another: +9.4 %; nothing where the other is 0."""
+    return percent(100 * (value / reference - 1) if reference else None)
+
+
+def size(parameters: int, teacher: int) -> str:
+    """Parameters, and their share of the teacher's: 2,794,102 (50.0 %)."""
+    return f"{parameters:,} ({100 * parameters / teacher:.1f} %)"
+
+
 def p_text(value: float | None) -> str:
     """A p-value: .013, or < .001."""
     if value is None:

@@ -24,6 +24,7 @@ def paper(
     split: str,
     jobs: int,
     train: bool,
+    efficiency: bool,
     sweeps: list[str],
     sweep_cell: str,
 ) -> None:
@@ -34,8 +35,8 @@ def paper(
     shown is computed from --results alone, over all cells and seeds that it holds.
 
     Raises:
-        InputError: a flag, a flagfile or a dataset cannot be used; or a training failed, after the others have finished
-            and the tables of what is there are written.
+        InputError: a flag, a flagfile or a dataset cannot be used; or a training or a measurement failed, after the
+            others have finished and the tables of what is there are written.
     """
     chosen, target = parse_cells(cells, "cells"), Path(results or RESULTS)
     training = PaperTraining(
@@ -47,6 +48,7 @@ def paper(
         run_dir=run_dir,
         results=target,
         jobs=jobs,
+        efficiency=efficiency,
         sweeps=check_sweeps(sweeps),
         sweep_cell=parse_cells([sweep_cell], "sweep_cell")[0],
     )

@@ -20,6 +20,8 @@ PLOTS = "plots"
 def write_output(results: Path, cells: list[Cell]) -> list[Path]:
     """Writes `summary.json`, `tables.md`, `tables.tex`, `significance.csv` and `plots/*.png`, and prints their names.
 
+    Pictures of an earlier call that are not written again are removed.
+
     Args:
         results: directory of the evidence, which gets the files.
         cells: those to show, there or not.
@@ -39,6 +41,9 @@ def write_output(results: Path, cells: list[Cell]) -> list[Path]:
         pictures.append(plot_learning(sweeps, results / PLOTS / learning))
         pictures += plot_sweeps(sweeps, results / PLOTS)
     written += [path for path in pictures if path]
+    # The page shows all pictures that it finds.
+    for path in set((results / PLOTS).glob("*.png")) - set(written):
+        path.unlink()
     for path in written:
         print(f"wrote {path}")
     return written

@@ -7,17 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from pipelines import efficiency
 from pipelines.cell_results import CellResults, read_cell
 from pipelines.cells import Cell
+from pipelines.efficiency import read_efficiency
 from pipelines.published import COLUMNS
-from pipelines.roles import ROLES
-from rd_tf import storage
+from pipelines.roles import REFERENCES, ROLES
 from rd_tf.errors import InputError
-from rd_tf.evaluation.significance import compare_paired, holm
-
-# The student distilled is compared with each of these.
-REFERENCES = ("student", "teacher")
+from rd_tf.evaluation.holm import holm
+from rd_tf.evaluation.significance import compare_paired
 
 
 def summarise(results: Path, cells: list[Cell]) -> dict[str, Any]:
@@ -32,7 +29,8 @@ def summarise(results: Path, cells: list[Cell]) -> dict[str, Any]:
         `roles` (role -> dim, parameters, seconds of training, `metrics` -> mean, std (over seeds, None for one),
         by_seed), `comparisons` ("student" or "teacher" -> metric -> what `compare_paired` finds over users, whose
         values are averaged over seeds, with `t_holm` and `wilcoxon_holm`, corrected over the cell's 7 metrics x 2
-        comparisons; and `seeds_n`, `seeds_t_p` of a paired t-test over the seeds' means), `efficiency` or None.
+        comparisons; and `seeds_n`, `seeds_t_p` of a paired t-test over the seeds' means), `efficiency`, None where
+        nobody has measured these models.
 
     Raises:
         InputError: evidence that does not belong together.
@@ -49,19 +47,19 @@ def summarise(results: Path, cells: list[Cell]) -> dict[str, Any]:
     return {
         "split": next(iter(splits.values()), None),
         "cells": {
-            name: None if found is None else _cell(found, results / name / efficiency.FILE)
+            name: None if found is None else _cell(found, read_efficiency(results / name))
             for name, found in cell_results.items()
         },
     }
 
 
-def _cell(found: CellResults, measured: Path) -> dict[str, Any]:
+def _cell(found: CellResults, measured: dict[str, Any] | None) -> dict[str, Any]:
     return {
         "seeds": found.seeds,
         "users": len(found.users),
         "roles": {role: _role(found, role) for role in ROLES},
         "comparisons": _comparisons(found),
-        "efficiency": storage.read_json(measured) if measured.is_file() else None,
+        "efficiency": measured,
     }
 
 

@@ -2,15 +2,16 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
-from pipelines import efficiency
-from pipelines.cell_chains import cell_chain, run_of
-from pipelines.cells import Cell, check_trainable, distill_flags
+from pipelines.cell_chains import cell_chain
+from pipelines.cells import Cell
 from pipelines.chain import Chain
+from pipelines.check_trainable import check_trainable
+from pipelines.distill_flags import distill_flags
+from pipelines.measure_missing import measure_missing
 from pipelines.run_chains import run_chains
 from pipelines.sweeps import SweepPlan
-from rd_tf import run_directory, storage
+from rd_tf import storage
 from rd_tf.errors import InputError
 
 
@@ -27,6 +28,7 @@ class PaperTraining:
         run_dir: directory of all runs; may be empty where nothing is missing.
         results: directory of all evidence.
         jobs: trainings at the same time.
+        efficiency: whether to measure it.
         sweeps: flags to vary.
         sweep_cell: whose.
     """
@@ -39,6 +41,7 @@ class PaperTraining:
     run_dir: str
     results: Path
     jobs: int
+    efficiency: bool
     sweeps: list[str]
     sweep_cell: Cell
 
@@ -46,30 +49,41 @@ class PaperTraining:
         """Trains, measures efficiency when no training is beside it, and sweeps.
 
         Returns:
-            A phrase for every training that failed. Where a cell's fails, nothing after the cells is begun.
+            A phrase for every training or measurement that failed. Where a cell's training fails, nothing after the
+            cells is begun.
 
         Raises:
-            InputError: a flagfile, a dataset or a directory cannot be used; before anything is trained.
+            InputError: a flagfile, a dataset or a directory cannot be used, or evidence is of others; before anything
+                is trained.
         """
         chains = self._cell_chains()
         first, points = self._sweep_chains()
         if not chains and not first and not points:
-            return self._measure_where_possible()
+            return self._measure()
         if not self.run_dir:
             raise InputError("--run_dir is empty; name a directory for the runs")
         for cell in dict.fromkeys([cell for cell, _ in chains] + [self.sweep_cell] * bool(first or points)):
             check_trainable(self._arguments(cell))
         with storage.directory_lock(self.run_dir):
-            failures = self._run([chain for _, chain in chains]) or self._measure_where_possible()
-            return failures or self._run(first) or self._run(points)
+            failures = self._run([chain for _, chain in chains])
+            if failures:
+                return failures
+            return self._measure() + (self._run(first) or self._run(points))
 
     def _arguments(self, cell: Cell) -> list[str]:
         return cell.arguments(self.configs_dir, self.datasets_dir)
 
     def _cell_chains(self) -> list[tuple[Cell, Chain]]:
+        arguments = {cell: self._arguments(cell) for cell in self.cells}
+        # With complete results no flagfile is needed.
+        values = {
+            cell: distill_flags(arguments[cell]) if cell.flagfile(self.configs_dir).is_file() else None
+            for cell in self.cells
+        }
+        places = Path(self.run_dir), self.results, self.split
         # Seed by seed: every cell has a number early.
         chains = [
-            (cell, cell_chain(cell, seed, self._arguments(cell), Path(self.run_dir), self.results, self.split))
+            (cell, cell_chain(cell, seed, arguments[cell], values[cell], *places))
             for seed in self.seeds
             for cell in self.cells
         ]
@@ -97,27 +111,7 @@ class PaperTraining:
     def _run(self, chains: list[Chain]) -> list[str]:
         return run_chains(chains, self.jobs, lambda line: print(line, flush=True))
 
-    def _measure_where_possible(self) -> list[str]:
-        """Measures cells that lack `efficiency.json` and have the runs of a seed."""
-        for cell in self.cells:
-            directory = self.results / cell.dataset / cell.model
-            if (directory / efficiency.FILE).is_file() or not directory.is_dir():
-                continue
-            runs = self._runs_of_a_seed(cell)
-            if runs is None:
-                print(
-                    f"{cell.name}: no runs in {self.run_dir or '--run_dir'} to measure the efficiency with", flush=True
-                )
-                continue
-            seed, paths = runs
-            print(f"{cell.name}: measuring the efficiency", flush=True)
-            dataset = str(Path(self.datasets_dir) / cell.dataset)
-            efficiency.write_efficiency(directory, paths, dataset, seed)
-        return []
-
-    def _runs_of_a_seed(self, cell: Cell) -> tuple[int, dict[str, Any]] | None:
-        for seed in self.seeds:
-            paths = {role: run_of(cell, seed, role, Path(self.run_dir)) for role in ("teacher", "distilled")}
-            if self.run_dir and all(run_directory.is_finished_run(path) for path in paths.values()):
-                return seed, paths
-        return None
+    def _measure(self) -> list[str]:
+        if not self.efficiency:
+            return []
+        return measure_missing(self.cells, self.seeds, self.run_dir, self.datasets_dir, self.results)

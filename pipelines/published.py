@@ -9,6 +9,8 @@ COLUMNS = (
     "ndcg_tang@10",
     "map",
 )
+# The same in print.
+HEADS = ("P@3", "P@5", "P@10", "N@3", "N@5", "N@10", "MAP")
 # Effectiveness, a value a column. Folder below results/ -> row by role.
 PUBLISHED = {
     "gowalla/fossil": {

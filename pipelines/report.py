@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.evidence import keep_evidence
+from pipelines.number_text import gain
 from pipelines.roles import ROLES
 from rd_tf import run_directory, storage
 
@@ -76,8 +77,9 @@ def show(report: dict[str, Any]) -> None:
     table.add_column("distilled vs\nstudent alone", justify="right")
     for name in roles["teacher"]["metrics"]:
         values = [roles[role]["metrics"][name] for role in ROLES]
-        gain = f"{100 * (values[2] / values[1] - 1):+.1f} %" if values[1] else ""
-        table.add_row(name, *(f"{value:.4f}" for value in values), gain, end_section=name == "map")
+        table.add_row(
+            name, *(f"{value:.4f}" for value in values), gain(values[2], values[1]), end_section=name == "map"
+        )
     sizes = [roles[role]["parameters"] for role in ROLES]
     table.add_row("parameters", *(f"{size:,}" for size in sizes), "")
     table.add_row("of the teacher's", *(f"{100 * size / sizes[0]:.1f} %" for size in sizes), "")

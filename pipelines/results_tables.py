@@ -4,11 +4,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+from pipelines.cells_by_dataset import cells_by_dataset
+from pipelines.effectiveness_table import effectiveness_table
 from pipelines.generated_text import replace_between
-from pipelines.number_text import short
-from pipelines.paper_markdown import HEADS, LEGEND, datasets, effectiveness_table
+from pipelines.markdown_row import head, row
+from pipelines.number_text import gain, short, size
+from pipelines.paper_markdown import LEGEND
 from pipelines.paper_output import SUMMARY
-from pipelines.published import COLUMNS, PUBLISHED
+from pipelines.published import COLUMNS, HEADS, PUBLISHED
 from pipelines.roles import ROLES
 from rd_tf import command_line, storage
 
@@ -50,7 +53,7 @@ def tables(results: str | os.PathLike[str]) -> str:
 
 
 def _paper(summary: dict[str, Any]) -> str:
-    shown = [dataset for dataset in datasets(summary) if _is_begun(summary, dataset)]
+    shown = {dataset: cells for dataset, cells in cells_by_dataset(summary).items() if any(cells.values())}
     return "\n".join(
         [
             f"**The paper's tables**: {summary['split']} split ([flags, logs and metrics](results/paper); "
@@ -58,32 +61,27 @@ def _paper(summary: dict[str, Any]) -> str:
             "",
             f"{LEGEND}",
             "",
-            *(effectiveness_table(summary, dataset) for dataset in shown),
+            *(effectiveness_table(dataset, cells) for dataset, cells in shown.items()),
         ]
     )
-
-
-def _is_begun(summary: dict[str, Any], dataset: str) -> bool:
-    return any(cell for name, cell in summary["cells"].items() if name.split("/")[0] == dataset)
 
 
 def _table(report: dict[str, Any], title: str, folder: str) -> str:
     seeds = report["seeds"]
     of = f"seed {seeds[0]}" if len(seeds) == 1 else f"mean of seeds {', '.join(map(str, seeds))}"
     lines = [f"**{title}**: {report['split']} split, {of} ([flags, logs and metrics](results/{folder}))", ""]
-    lines += [f"| | d | parameters | {' | '.join(HEADS)} |", f"|---|---|---|{'---|' * len(HEADS)}"]
+    lines += head("", "d", "parameters", *HEADS)
     published = PUBLISHED.get(folder, {})
     teacher = report["roles"]["teacher"]["parameters"]
     for role, name in ROLES.items():
         found = report["roles"][role]
-        size = f"{found['parameters']:,} ({100 * found['parameters'] / teacher:.1f} %)"
-        values = " | ".join(short(found["metrics"][column]) for column in COLUMNS)
-        lines.append(f"| {name} | {found['dim']} | {size} | {values} |")
+        values = (short(found["metrics"][column]) for column in COLUMNS)
+        lines.append(row(name, found["dim"], size(found["parameters"], teacher), *values))
         if role in published:
-            lines.append(f"| *published* | | | {' | '.join(f'*{short(value)}*' for value in published[role])} |")
+            lines.append(row("*published*", "", "", *(f"*{short(value)}*" for value in published[role])))
     alone, distilled = (report["roles"][role]["metrics"] for role in ("student", "distilled"))
-    gains = " | ".join(f"{100 * (distilled[column] / alone[column] - 1):+.1f} %" for column in COLUMNS)
-    lines.append(f"| distilled against alone | | | {gains} |")
+    gains = (gain(distilled[column], alone[column]) for column in COLUMNS)
+    lines.append(row("distilled against alone", "", "", *gains))
     if len(seeds) > 1:
         maps = [
             f"{report['roles']['student']['by_seed'][str(seed)]['map']:.4f} → "

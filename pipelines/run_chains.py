@@ -27,8 +27,9 @@ class _Running:
 def run_chains(chains: Sequence[Chain], at_once: int, say: Say = print) -> list[str]:
     """Runs chains, and keeps each one's evidence as soon as it has finished.
 
-    A chain that fails stops no other. When this process is stopped, so are its children; what they had finished is kept
-    in their run directories, and the same chains go on from there.
+    A chain that fails stops no other; its log stays, and the next attempt is written after it. When this process is
+    stopped, so are its children; what they had finished is kept in their run directories, and the same chains go on
+    from there.
 
     Args:
         chains: in the order of their beginning.
@@ -70,7 +71,10 @@ def core_shares(at_once: int) -> list[set[int]]:
 
 def _start(chain: Chain, slot: int, shares: list[set[int]]) -> _Running:
     chain.log.parent.mkdir(parents=True, exist_ok=True)
-    log = open(chain.log, "wb")  # noqa: SIM115
+    log = open(chain.log, "ab")  # noqa: SIM115
+    if log.tell():
+        log.write(f"\n=== again, {time.strftime('%Y-%m-%d %H:%M:%S')} ===\n".encode())
+        log.flush()
     process = subprocess.Popen(chain.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
     if shares:
         # Python is still starting: all threads of the child are made later and inherit this.
@@ -84,7 +88,8 @@ def _finish(each: _Running, say: Say) -> list[str]:
     if not trouble:
         try:
             each.chain.keep()
-        except InputError as error:
+        # Of its own evidence only, such as a damaged file or a full disk: the others go on.
+        except (InputError, OSError, ValueError) as error:
             trouble = str(error)
     if trouble:
         say(f"{each.chain.title}: failed after {minutes:.1f} minutes")

@@ -5,9 +5,9 @@ from typing import Any
 
 from pipelines.cells import Cell
 from pipelines.chain import Chain
+from pipelines.model_fingerprint import model_fingerprint
 from pipelines.roles import ROLES
 from pipelines.stages import stages
-from rd_tf import run_directory
 from rd_tf.command_line import flag_lines
 from rd_tf.errors import InputError
 
@@ -50,6 +50,8 @@ class SweepPlan:
 
     def default(self) -> Chain:
         """Trains the three roles with the cell's settings."""
+        targets = {role: self._target(DEFAULT, role) for role in ROLES}
+        flags = stages(self._default_runs, self._seed, {**self._values, "split": _SPLIT})
         return Chain(
             title=self._title.format(_SPLIT),
             module="pipelines.distill",
@@ -62,9 +64,10 @@ class SweepPlan:
                 "--results=",
             ],
             log=self._root / "default.log",
-            evidence={path: self._target(DEFAULT, role) for role, path in self._default_runs.items()},
+            evidence={path: targets[role] for role, path in self._default_runs.items()},
             split=_SPLIT,
             per_user=False,
+            flags={targets[role]: flags[role] for role in ROLES},
         )
 
     def points(self, flag: str) -> list[Chain]:
@@ -75,22 +78,25 @@ class SweepPlan:
         return [self._point(flag, value, role) for value in others for role in roles]
 
     def has_teacher(self) -> bool:
-        """Whether the teacher of all points is there to distil from."""
-        return run_directory.is_finished_run(self._default_runs["teacher"])
+        """Whether the teacher of all points is there to distil from: the one of the evidence, if there is any."""
+        there = model_fingerprint(self._default_runs["teacher"])
+        return there is not None and model_fingerprint(self._target(DEFAULT, "teacher")) in (None, there)
 
     def _point(self, flag: str, value: float, role: str) -> Chain:
         name = f"{flag}={value:g}"
         changed = {**self._values, flag: value, "split": _SPLIT}
         directory = self._root / name
         paths = {"teacher": self._default_runs["teacher"], **{one: directory / one for one in ("student", "distilled")}}
+        flags, target = stages(paths, self._seed, changed)[role], self._target(name, role)
         return Chain(
             title=self._title.format(f"{name} {role}"),
             module="rd_tf.train",
-            arguments=flag_lines(stages(paths, self._seed, changed)[role]).splitlines(),
+            arguments=flag_lines(flags).splitlines(),
             log=directory / f"{role}.log",
-            evidence={paths[role]: self._target(name, role)},
+            evidence={paths[role]: target},
             split=_SPLIT,
             per_user=False,
+            flags={target: flags},
         )
 
     def _target(self, name: str, role: str) -> Path:
@@ -101,8 +107,10 @@ def check_sweeps(flags: list[str]) -> list[str]:
     """The flags, if all of them have values to sweep.
 
     Raises:
-        InputError: one has none.
+        InputError: one has none, or stands twice.
     """
+    if len(set(flags)) < len(flags):
+        raise InputError(f"--sweeps={','.join(flags)} names a flag twice; name each once")
     for flag in flags:
         if flag not in SWEEPS:
             raise InputError(f"--sweeps: {flag!r} is none of {', '.join(SWEEPS)}")

@@ -51,7 +51,7 @@ FLAGS: dict[str, Define] = dict(
     [
         # What to work on and where.
         _text("dataset", "", "Dataset directory, as rd_tf.prepare writes it."),
-        _text("run_dir", "", "Run directory: flags, metrics, history, weights, TensorBoard data, manifest."),
+        _text("run_dir", "", "Run directory: flags, metrics, history, weights, TensorBoard data, manifest. Pipelines: the parent of the run directories of all their runs."),
         _choice("split", "test", ["validation", "test"], "Which part is held out. validation: train on the first 70 % of every user's history, rank the next 10 %. test: train on 80 %, rank the last 20 %."),
         _whole("seed", 0, 0, high=1_000_000, help_="Seed of initial weights, shuffling, negatives and dropout. Same seed, same machine: same weights, bit for bit."),
         _switch("force", False, "Do it again, although the result exists."),
@@ -119,13 +119,15 @@ FLAGS: dict[str, Define] = dict(
         _whole("teacher_dim", 100, 1, "d of the teacher.", 65536),
         _whole("student_dim", 50, 1, "d of the students.", 65536),
         _whole("teacher_epochs", 0, 0, "Passes over all windows for the teacher. 0: as many as --epochs."),
-        _texts("seeds", ["0"], "Seeds to run, one after another; the table shows their mean."),
+        _whole("distilled_epochs", 0, 0, "Passes over all windows for the distilled student, which the teacher's lists keep from overfitting for longer than the student alone. 0: as many as --epochs."),
+        _texts("seeds", ["0"], "Seeds to run, one after another (pipelines.paper: --jobs at a time); the tables show their mean."),
         _text("results", "", "Directory that gets a copy of every run's flags, metrics, history, log and manifest, and the report. Empty: no copy (pipelines.paper: results/paper)."),
         _texts("cells", ["gowalla/fossil", "gowalla/caser", "foursquare/fossil", "foursquare/caser"], "Cells of the paper's tables, <dataset>/<model>: the settings are the flagfile <configs_dir>/<dataset>/<model>.cfg, the data <datasets_dir>/<dataset>."),
         _text("configs_dir", "configs", "Directory of the cells' flagfiles."),
         _text("datasets_dir", "datasets", "Directory of the cells' dataset directories."),
         _whole("jobs", 1, 1, "Trainings at the same time, each in a process and on a share of the cores of its own.", 64),
         _switch("train", True, "Train and measure what --results lacks. Off: tables and plots of what is there."),
+        _switch("efficiency", True, "Measure what teacher and student cost to serve, where --results lacks it. Off: leave it out, as on a busy machine."),
         _texts("sweeps", [], "Flags to vary one at a time on the validation split, for the plots: k, position_temperature, discrepancy_sharpness, alpha, student_dim."),
         _text("sweep_cell", "gowalla/caser", "Cell whose flags --sweeps varies."),
     ]

@@ -9,7 +9,7 @@ from rd_tf.models.model_flags import flags_of_others
 
 # Flags that say where or how fast, not what: a finished run is the same run whatever they were.
 # The dataset and the teacher are compared by their fingerprints.
-_NO_PART_OF_THE_RESULT = {
+NO_PART_OF_THE_RESULT = {
     "run_dir",
     "dataset",
     "teacher",
@@ -123,7 +123,7 @@ def _check_same_run(
     directory: Path, manifest: dict[str, Any], flags: dict[str, Any], dataset: str, teacher: str | None
 ) -> None:
     before, now = dict(manifest.get("flags") or {}), dict(flags)
-    for name in _NO_PART_OF_THE_RESULT | flags_of_others(now["model"]):
+    for name in NO_PART_OF_THE_RESULT | flags_of_others(now["model"]):
         before.pop(name, None)
         now.pop(name, None)
     before |= {"dataset": manifest["dataset"]["fingerprint"], "teacher": (manifest.get("teacher") or {}).get("teacher")}

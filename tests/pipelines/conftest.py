@@ -9,6 +9,8 @@ import pytest
 
 from pipelines.evidence import keep_evidence
 from rd_tf import storage
+from rd_tf.command_line import default_flags
+from rd_tf.train import train
 
 USERS = 40
 _COLUMNS = [f"{name}@{n}" for name in ("precision", "ndcg", "ndcg_tang") for n in (3, 5, 10)]
@@ -18,9 +20,11 @@ _DIMS = {"teacher": 100, "student": 50, "distilled": 50}
 
 @pytest.fixture(scope="session")
 def make_run():
-    """Writes a finished run's directory, without weights."""
+    """Writes a finished run's directory, without weights; the keywords are flags."""
 
-    def make(directory: Path, role: str, seed: int, split: str = "test", **changed: Any) -> Path:
+    def make(
+        directory: Path, role: str, seed: int, /, split: str = "test", fingerprint: str = "f" * 64, **flags: Any
+    ) -> Path:
         generator = np.random.default_rng([seed, *role.encode()])
         values = _LEVELS[role] + generator.normal(0, 0.02, (USERS, len(_COLUMNS) + 1))
         table = pd.DataFrame({"user": np.arange(USERS), **dict(zip([*_COLUMNS, "ap"], values.T, strict=True))})
@@ -32,16 +36,24 @@ def make_run():
         (directory / "history.csv").write_text("epoch,validation/map\n1,\n2,0.1\n4,0.2\n")
         storage.write_json(directory / "metrics.json", {"split": split, "metrics": metrics, "counts": {}})
         manifest = {
-            "flags": {"dim": _DIMS[role], "seed": seed, "alpha": 1.0, "k": 10, "run_dir": str(directory), **changed},
+            "flags": {
+                **default_flags(train),
+                "dim": _DIMS[role],
+                "seed": seed,
+                "run_dir": str(directory),
+                "split": split,
+                **flags,
+            },
             "split": split,
             "seed": seed,
-            "dataset": {"path": "d", "fingerprint": "f" * 64},
+            "dataset": {"path": "d", "fingerprint": fingerprint},
+            "teacher": {"teacher": f"teacher {seed}"} if role == "distilled" else None,
             "model": {
                 "class": "caser",
                 "config": {},
                 "dtype_policy": "float32",
                 "parameters": 1000 * _DIMS[role],
-                "fingerprint": "w",
+                "fingerprint": f"{role} {seed}",
             },
             "seconds": 1.0,
         }
@@ -53,13 +65,16 @@ def make_run():
 
 @pytest.fixture(scope="session")
 def make_cell(make_run, tmp_path_factory):
-    """Fills `<results>/<dataset>/<model>` with the evidence of some seeds; a role better than the other by rule."""
+    """Fills `<results>/<dataset>/<model>` with the evidence of some seeds; a role better than the other by rule.
 
-    def make(directory: Path, seeds: list[int], **changed: Any) -> None:
+    `stages` are the flags of every role, where they are not all the default ones.
+    """
+
+    def make(directory: Path, seeds: list[int], stages: dict[str, Any] | None = None, **changed: Any) -> None:
         runs = tmp_path_factory.mktemp("runs")
         for seed in seeds:
             for role in _LEVELS:
-                run = make_run(runs / str(seed) / role, role, seed, **changed)
+                run = make_run(runs / str(seed) / role, role, seed, **{**changed, **(stages or {}).get(role, {})})
                 keep_evidence(run, directory / f"seed-{seed}" / role, per_user=True)
 
     return make
@@ -67,13 +82,16 @@ def make_cell(make_run, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def efficiency():
-    """What `efficiency.json` holds."""
+    """What `efficiency.json` holds of the models of seed 0."""
     role = {"parameters": 5_000_000, "seconds": 2.0, "seconds_of_repeats": [2.0] * 5, "savedmodel_bytes": 20_000_000}
     half = {name: value / 2 if name != "seconds_of_repeats" else value for name, value in role.items()}
     half["parameters"] = 2_500_000
+    roles = {"teacher": role, "distilled": half}
     return {
         "k": 10,
         "block": 1024,
-        "roles": {"teacher": role, "distilled": half},
+        "seed": 0,
+        "device": "CPU:0",
+        "roles": {name: {"fingerprint": f"{name} 0", **one} for name, one in roles.items()},
         "machine": {"processor": "EPYC", "cores": 2, "load": 0.1},
     }

@@ -4,10 +4,17 @@ from pathlib import Path
 
 import pytest
 
+import pipelines.measure_missing
 import pipelines.paper_training
+from pipelines.cells import Cell
+from pipelines.distill_flags import distill_flags
+from pipelines.evidence import keep_evidence
 from pipelines.paper import paper
+from pipelines.roles import ROLES
+from pipelines.stages import stages
 from pipelines.sweeps import SWEEPS
 from rd_tf import command_line, storage
+from rd_tf.data.dataset_directory import load_manifest
 from rd_tf.errors import InputError
 
 CONFIG = [
@@ -51,11 +58,51 @@ def started(monkeypatch):
     return chains
 
 
+@pytest.fixture
+def make_evidence(flags, make_cell, tiny_dataset):
+    """Fills results with the evidence of some seeds, trained with the flags of the cell or others."""
+
+    def make(seeds, directory="", fingerprint="", **changed):
+        fingerprint = fingerprint or load_manifest(tiny_dataset)["fingerprint"]
+        values = distill_flags(Cell("tiny", "caser").arguments(flags["configs_dir"], flags["datasets_dir"]))
+        cell = Path(flags["results"]) / directory / "tiny" / "caser"
+        for seed in seeds:
+            own = stages(dict.fromkeys(ROLES, Path()), seed, {**values, **changed})
+            make_cell(cell, [seed], stages=own, fingerprint=fingerprint)
+        return cell
+
+    return make
+
+
+@pytest.fixture
+def make_runs(flags, make_run):
+    """Makes the run directories of tiny/caser with seed 0, as if they had been trained."""
+
+    def make(number=0):
+        root = Path(flags["run_dir"]) / "tiny" / "caser" / "seed-0" / "seed-0"
+        return {role: make_run(root / role, role, number) for role in ("teacher", "distilled")}
+
+    return make
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Cells that would have been measured; none is."""
+    directories = []
+    write = lambda directory, *_: directories.append(directory.name)  # noqa: E731
+    monkeypatch.setattr(pipelines.measure_missing.efficiency, "write_efficiency", write)
+    return directories
+
+
 def test_one_small_cell_from_training_to_tables(flags, capsys):
     paper(**flags)
     results = Path(flags["results"])
     cell = results / "tiny" / "caser"
-    measured = storage.read_json(cell / "efficiency.json")["roles"]
+    efficiency = storage.read_json(cell / "efficiency.json")
+    measured = efficiency["roles"]
+    assert efficiency["device"] == "CPU:0"
+    manifest = storage.read_json(cell / "seed-0" / "distilled" / "manifest.json")
+    assert measured["distilled"]["fingerprint"] == manifest["model"]["fingerprint"]
     assert measured["teacher"]["parameters"] > measured["distilled"]["parameters"]
     assert min(measured["distilled"]["seconds"], measured["distilled"]["savedmodel_bytes"]) > 0
     assert "| Caser teacher, seed 0 | 8 | 5," in (results / "tables.md").read_text()
@@ -68,36 +115,139 @@ def test_one_small_cell_from_training_to_tables(flags, capsys):
     assert {path: path.read_bytes() for path in results.rglob("*") if path.is_file()} == before
 
 
-def test_only_what_is_missing_is_started_seed_by_seed(flags, started, make_cell):
-    make_cell(Path(flags["results"]) / "tiny" / "caser", [1])
+def test_only_what_is_missing_is_started_seed_by_seed(flags, started, make_evidence):
+    make_evidence([1])
     paper(**{**flags, "seeds": ["0", "1", "2"]})
     assert [chain.title for chain in started] == ["tiny/caser seed 0", "tiny/caser seed 2"]
     assert "--seeds=2" in started[1].arguments
     assert len({argument for chain in started for argument in chain.arguments if "--run_dir" in argument}) == 2
 
 
-def test_a_lost_file_brings_the_chain_back(flags, started, make_cell):
-    cell = Path(flags["results"]) / "tiny" / "caser"
-    make_cell(cell, [0])
+def test_a_lost_file_brings_the_chain_back(flags, started, make_evidence):
+    cell = make_evidence([0])
     (cell / "seed-0" / "student" / "per_user.parquet").unlink()
     paper(**flags)
     assert [chain.title for chain in started] == ["tiny/caser seed 0"]
 
 
-def test_notrain_shows_what_is_there_and_what_is_missing(flags, started, make_cell):
-    make_cell(Path(flags["results"]) / "tiny" / "caser", [0])
+def test_notrain_shows_what_is_there_and_what_is_missing(flags, started, make_evidence):
+    make_evidence([0])
     cells = {"cells": ["tiny/caser", "tiny/fossil"], "datasets_dir": "nowhere", "configs_dir": "nowhere"}
     paper(**{**flags, **cells, "train": False})
     assert not started
     assert "| Fossil: no results yet |" in (Path(flags["results"]) / "tables.md").read_text()
 
 
-def test_a_measured_efficiency_is_kept(flags, make_cell, efficiency):
-    cell = Path(flags["results"]) / "tiny" / "caser"
-    make_cell(cell, [0])
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"epochs": 3}, r"seed-1/teacher was trained with --epochs=3, but --epochs=2 is wanted now; delete that"),
+        ({"cutoffs": ["3"]}, r"was trained with --cutoffs=3, but --cutoffs=3,5,10,20 is wanted now"),
+        ({"student_dim": 5}, r"seed-1/student was trained with --dim=5, but --dim=4 is wanted now"),
+        ({"split": "validation"}, r"seed-1/teacher is of the split validation, not test; name another --results"),
+        ({"fingerprint": "a" * 64}, r"was trained on the --dataset aaaaaaaaaaaaaaaa, but .*tiny is \w{16} now; delete"),
+    ],
+)
+def test_evidence_of_other_settings_or_data_is_refused_before_anything_is_started(
+    flags, started, make_evidence, changed, message
+):
+    make_evidence([1], **changed)
+    with pytest.raises(InputError, match=message):
+        paper(**{**flags, "seeds": ["0", "1"]})
+    assert not started
+
+
+def test_evidence_of_other_flags_without_a_part_in_the_result_is_kept(flags, started, make_evidence):
+    make_evidence([0], history_exponent=0.9, steps_per_call=7)
+    paper(**flags)
+    assert not started
+
+
+def test_a_sweeps_evidence_of_other_settings_is_refused(flags, started, make_evidence):
+    make_evidence([0])
+    cell = make_evidence([0], directory="old", epochs=3, split="validation")
+    sweeps = Path(flags["results"]) / "sweeps" / "tiny" / "caser"
+    (sweeps / "default").mkdir(parents=True)
+    (cell / "seed-0").rename(sweeps / "default" / "seed-0")
+    with pytest.raises(
+        InputError, match=r"sweeps/tiny/caser/default/seed-0/\w+ .*--epochs=3, but --epochs=2 is wanted"
+    ):
+        paper(**{**flags, "sweeps": ["k"]})
+    assert not started
+
+
+@pytest.mark.parametrize(("kept", "begins"), [(None, "tiny/caser k=2"), (0, "tiny/caser k=2"), (1, "tiny/caser val")])
+def test_a_sweeps_points_take_the_teacher_of_the_evidence_only(flags, started, make_run, make_evidence, kept, begins):
+    make_evidence([0])
+    values = distill_flags(Cell("tiny", "caser").arguments(flags["configs_dir"], flags["datasets_dir"]))
+    own = stages(dict.fromkeys(ROLES, Path()), 0, {**values, "split": "validation"})
+    runs = Path(flags["run_dir"]) / "sweeps" / "tiny" / "caser" / "seed-0" / "seed-0"
+    run = make_run(runs / "teacher", "teacher", 0, **own["teacher"])
+    fingerprint = load_manifest(Path(flags["datasets_dir"]) / "tiny")["fingerprint"]
+    for role in ROLES if kept is not None else ():
+        run = make_run(runs / f"evidence {role}", role, kept, fingerprint=fingerprint, **own[role])
+        target = Path(flags["results"]) / "sweeps" / "tiny" / "caser" / "default" / "seed-0" / role
+        keep_evidence(run, target, per_user=False)
+    paper(**{**flags, "sweeps": ["k"], "efficiency": False})
+    # Without any evidence the default chain comes first, but it keeps the teacher that is there.
+    started = started[1:] if kept is None else started
+    assert started[0].title.startswith(begins)
+
+
+def test_a_measured_efficiency_is_kept(flags, make_evidence, make_runs, efficiency, measured):
+    cell = make_evidence([0])
+    make_runs()
     storage.write_json(cell / "efficiency.json", efficiency)
     paper(**flags)
     assert storage.read_json(cell / "efficiency.json") == efficiency
+    assert not measured
+
+
+def test_the_efficiency_of_other_models_is_measured_again(flags, make_evidence, make_runs, efficiency, measured):
+    cell = make_evidence([0])
+    make_runs()
+    roles = {role: {**one, "fingerprint": "another"} for role, one in efficiency["roles"].items()}
+    storage.write_json(cell / "efficiency.json", {**efficiency, "roles": roles})
+    paper(**flags)
+    assert measured == ["caser"]
+
+
+def test_noefficiency_leaves_it_out(flags, make_evidence, make_runs, measured):
+    make_evidence([0])
+    make_runs()
+    paper(**{**flags, "efficiency": False})
+    assert not measured
+    paper(**flags)
+    assert measured == ["caser"]
+
+
+def test_what_is_not_there_to_measure_with_is_said_and_no_failure(flags, make_evidence, make_runs, measured, capsys):
+    make_evidence([0])
+    paper(**flags)
+    assert (
+        f"tiny/caser: no runs of its evidence in {flags['run_dir']}, efficiency not measured" in capsys.readouterr().out
+    )
+    runs = make_runs(number=1)
+    paper(**flags)
+    assert "tiny/caser: no runs of its evidence in" in capsys.readouterr().out
+    for run in runs.values():
+        storage.remove(run)
+    make_runs()
+    paper(**{**flags, "datasets_dir": "nowhere"})
+    assert "tiny/caser: no dataset nowhere/tiny, efficiency not measured" in capsys.readouterr().out
+    assert not measured
+
+
+def test_a_failed_measurement_stops_neither_tables_nor_sweeps(flags, started, make_evidence, make_runs):
+    make_evidence([0])
+    # They were trained on another dataset than the one that is there.
+    make_runs()
+    with pytest.raises(
+        InputError, match=r"^tiny/caser: the efficiency could not be measured \(--run_dir=.* was trained"
+    ):
+        paper(**{**flags, "sweeps": ["k"]})
+    assert started
+    assert (Path(flags["results"]) / "tables.md").is_file()
 
 
 def test_a_failed_training_is_named_after_the_tables_are_written(flags, monkeypatch):
@@ -109,8 +259,8 @@ def test_a_failed_training_is_named_after_the_tables_are_written(flags, monkeypa
     assert (Path(flags["results"]) / "tables.md").is_file()
 
 
-def test_sweeps_change_one_flag_and_share_a_teacher(flags, started, make_cell):
-    make_cell(Path(flags["results"]) / "tiny" / "caser", [0])
+def test_sweeps_change_one_flag_and_share_a_teacher(flags, started, make_evidence):
+    make_evidence([0])
     paper(**{**flags, "sweeps": ["k", "student_dim"]})
     first, *points = started
     assert first.module == "pipelines.distill"
@@ -133,6 +283,7 @@ def test_sweeps_change_one_flag_and_share_a_teacher(flags, started, make_cell):
         ({"cells": ["a/b", "a/b"]}, "names a cell twice"),
         ({"cells": ["tiny/other"]}, "other.cfg"),
         ({"datasets_dir": "nowhere"}, "nowhere/tiny"),
+        ({"sweeps": ["k", "k"]}, "--sweeps=k,k names a flag twice; name each once"),
         ({"sweeps": ["epochs"]}, "--sweeps: 'epochs' is none of k, position_temperature"),
         ({"run_dir": ""}, "--run_dir is empty"),
         ({"seeds": ["x"]}, "seeds are different whole numbers"),
@@ -156,3 +307,20 @@ def test_a_flagfile_with_an_unknown_flag_is_refused(flags, started):
     config.write_text("--no_such_flag=1\n")
     with pytest.raises(InputError, match=r"caser.cfg: .*no_such_flag"):
         paper(**flags)
+
+
+def test_a_flagfile_with_a_teacher_is_refused(flags, started):
+    config = Path(flags["configs_dir"]) / "tiny" / "caser.cfg"
+    config.write_text("\n".join([*CONFIG, "--teacher=runs/mine"]))
+    with pytest.raises(
+        InputError, match=r"caser.cfg has --teacher=runs/mine; leave it out, since a cell trains its own"
+    ):
+        paper(**flags)
+    assert not started
+
+
+def test_the_help_is_true_of_many_runs_and_seeds():
+    text = " ".join(command_line.help_text(paper, "python -m pipelines.paper").split())
+    assert "Pipelines: the parent of the run directories of all their runs." in text
+    assert "Seeds to run, one after another (pipelines.paper: --jobs at a time)" in text
+    assert "--[no]efficiency (default: true)" in text

@@ -9,7 +9,7 @@ from pipelines.paper_summary import summarise
 from pipelines.published import COLUMNS
 from rd_tf import storage
 from rd_tf.errors import InputError
-from rd_tf.evaluation.significance import holm
+from rd_tf.evaluation.holm import holm
 
 CASER, FOSSIL = Cell("gowalla", "caser"), Cell("gowalla", "fossil")
 
@@ -81,8 +81,11 @@ def test_a_seed_without_one_role_does_not_count(make_cell, tmp_path):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"alpha": 2.0}, "was trained with --alpha=2.0, but .* with 1.0; keep runs of one setting only"),
-        ({"split": "validation"}, "has the split validation, but another run beside it has test"),
+        (
+            {"alpha": 2.0},
+            r"seed-1/\w+ was trained with --alpha=2.0, but .*seed-0/\w+ with --alpha=1.0; keep runs of one",
+        ),
+        ({"split": "validation"}, r"seed-1/\w+ has the split validation, but .* has test; keep one split only"),
     ],
 )
 def test_seeds_of_different_settings_are_refused(make_cell, tmp_path, changed, message):
@@ -90,6 +93,46 @@ def test_seeds_of_different_settings_are_refused(make_cell, tmp_path, changed, m
     make_cell(tmp_path / "gowalla" / "caser", [1], **changed)
     with pytest.raises(InputError, match=message):
         summarise(tmp_path, [CASER])
+
+
+def test_flags_of_other_models_may_differ(make_cell, tmp_path):
+    make_cell(tmp_path / "gowalla" / "caser", [0])
+    make_cell(tmp_path / "gowalla" / "caser", [1], history_exponent=0.7)
+    assert summarise(tmp_path, [CASER])["cells"]["gowalla/caser"]["seeds"] == [0, 1]
+
+
+def test_students_of_different_settings_are_refused(make_cell, tmp_path):
+    make_cell(tmp_path / "gowalla" / "caser", [0], stages={"student": {"batch_size": 64}})
+    with pytest.raises(
+        InputError, match=r"distilled was trained with --batch_size=512, but .*student with --batch_size=64"
+    ):
+        summarise(tmp_path, [CASER])
+
+
+def test_the_distilled_student_may_have_epochs_of_its_own(make_cell, tmp_path):
+    make_cell(tmp_path / "gowalla" / "caser", [0], stages={"distilled": {"epochs": 15}})
+    assert summarise(tmp_path, [CASER])["cells"]["gowalla/caser"]["seeds"] == [0]
+
+
+def test_a_student_of_another_teacher_is_refused(make_cell, tmp_path):
+    directory = tmp_path / "gowalla" / "caser"
+    make_cell(directory, [0, 1])
+    storage.remove(directory / "seed-0" / "teacher")
+    (directory / "seed-1" / "teacher").rename(directory / "seed-0" / "teacher")
+    with pytest.raises(
+        InputError, match=r"seed-0/distilled was distilled from the teacher teacher 0, but .* is teacher 1"
+    ):
+        summarise(tmp_path, [CASER])
+
+
+def test_efficiency_of_other_models_is_not_shown(make_cell, efficiency, tmp_path):
+    directory = tmp_path / "gowalla" / "caser"
+    make_cell(directory, [0])
+    storage.write_json(directory / "efficiency.json", efficiency)
+    assert summarise(tmp_path, [CASER])["cells"]["gowalla/caser"]["efficiency"] == efficiency
+    efficiency = {**efficiency, "roles": {**efficiency["roles"], "distilled": {"fingerprint": "another"}}}
+    storage.write_json(directory / "efficiency.json", efficiency)
+    assert summarise(tmp_path, [CASER])["cells"]["gowalla/caser"]["efficiency"] is None
 
 
 def test_cells_of_different_splits_are_refused(make_cell, tmp_path):

@@ -43,12 +43,12 @@ def test_markdown_shows_ours_beside_the_published(summary):
     text = markdown_tables(summary)
     gowalla, rest = text.split("### Foursquare")
     assert "| Caser teacher, 3 seeds (0, 1, 2) | 100 | 100,000 (100.0 %) | **.3" in gowalla
-    assert "| *published* |  |  | *.1408* | *.1149* | *.0856* | *.1546* | *.1376* | *.1251* | *.0958* |" in gowalla
+    assert "| *published* | | | *.1408* | *.1149* | *.0856* | *.1546* | *.1376* | *.1251* | *.0958* |" in gowalla
     assert gowalla.count("*difference*") == 3
     assert " ± .0" in gowalla
     gains = next(line for line in gowalla.splitlines() if line.startswith("| distilled against student alone"))
     assert gains.count("% \\*\\* |") == 7
-    assert "| *published gain* |  |  | *+9.4 %* |" in gowalla
+    assert "| *published gain* | | | *+9.4 %* |" in gowalla
     assert "| gowalla/caser: distilled against teacher | -1" in rest
 
 
@@ -101,6 +101,15 @@ def test_all_is_written_from_results_alone_and_again_the_same(results):
     assert [path.read_bytes() for path in written] == before
     lines = (results / "significance.csv").read_text().splitlines()
     assert len(lines) == 1 + 2 * 2 * 7
+
+
+def test_pictures_of_earlier_calls_are_removed(results):
+    old = results / "plots" / "sweep-gowalla-caser-k.png"
+    old.parent.mkdir(exist_ok=True)
+    old.write_bytes(b"")
+    write_output(results, CELLS)
+    assert not old.exists()
+    assert (results / "plots" / "map.png").is_file()
 
 
 def test_the_page_and_the_readme_show_the_summary(results):

@@ -50,6 +50,32 @@ def test_a_child_that_leaves_no_run_has_failed(make_chain, tmp_path):
     assert str(chain.log) in failure
 
 
+def test_evidence_that_cannot_be_copied_fails_its_chain_only(make_chain, make_run, tmp_path):
+    damaged, whole = (make_run(tmp_path / name, "teacher", 0) for name in ("damaged", "whole"))
+    (damaged / "per_user.parquet").write_text("no parquet")
+    bad, good = (make_chain(run.name, evidence={run: tmp_path / f"kept {run.name}"}) for run in (damaged, whole))
+    (failure,) = run_chains([bad, good], 1, lambda line: None)
+    assert failure.startswith("damaged ")
+    assert str(bad.log) in failure
+    assert good.is_done()
+
+
+def test_a_missing_file_of_a_run_fails_its_chain_only(make_chain, make_run, tmp_path):
+    run = make_run(tmp_path / "run", "teacher", 0)
+    (run / "history.csv").unlink()
+    (failure,) = run_chains([make_chain("one", evidence={run: tmp_path / "kept"})], 1, lambda line: None)
+    assert "history.csv" in failure
+
+
+def test_the_log_of_the_attempt_before_stays(make_chain):
+    chain = make_chain("one", module="no_such_module")
+    run_chains([chain], 1, lambda line: None)
+    run_chains([chain], 1, lambda line: None)
+    before, after = chain.log.read_text().split("=== again, ")
+    assert "No module named" in before
+    assert "No module named" in after
+
+
 def test_evidence_of_another_split_is_refused(make_chain, make_run, tmp_path):
     run = make_run(tmp_path / "run", "teacher", 0, split="validation")
     chain = make_chain("one", evidence={run: tmp_path / "kept"})

@@ -1,0 +1,46 @@
+"""When two runs had the same settings."""
+
+import pytest
+
+from pipelines.flag_difference import flag_difference
+from rd_tf.command_line import default_flags
+from rd_tf.train import train
+
+FLAGS = default_flags(train)
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "difference"),
+    [
+        ({}, {}, None),
+        ({"epochs": 9}, {}, ("epochs", 9, 50)),
+        # JSON and absl write numbers as they like, but true is no number.
+        ({"alpha": 1}, {"alpha": 1.0}, None),
+        ({"exact_rank": 1}, {"exact_rank": True}, ("exact_rank", 1, True)),
+        ({"cutoffs": ["3"]}, {"cutoffs": ["3", "5"]}, ("cutoffs", ["3"], ["3", "5"])),
+        # No part of the result, or compared by fingerprints.
+        ({"run_dir": "a", "teacher": "b", "dataset": "c", "block_size": 7, "steps_per_call": 1}, {}, None),
+        # Of Fossil, where the model is Caser, and the other way round.
+        ({"history_exponent": 0.9}, {}, None),
+        ({"history_exponent": 0.9, "model": "fossil"}, {"model": "fossil"}, ("history_exponent", 0.9, 0.2)),
+        ({"dropout": 0.9, "model": "fossil"}, {"model": "fossil"}, None),
+    ],
+)
+def test_only_what_makes_another_result_is_a_difference(found, expected, difference):
+    assert flag_difference({**FLAGS, **found}, {**FLAGS, **expected}) == difference
+
+
+def test_a_flag_may_be_left_out():
+    assert flag_difference({**FLAGS, "seed": 3}, FLAGS, but={"seed"}) is None
+
+
+def test_a_flag_of_no_older_run_was_its_default():
+    older = {name: value for name, value in FLAGS.items() if name != "exact_rank"}
+    assert flag_difference(older, FLAGS) is None
+    assert flag_difference(older, {**FLAGS, "exact_rank": True}) == ("exact_rank", False, True)
+
+
+def test_the_optimizer_of_an_older_run_was_adam():
+    older = {name: value for name, value in FLAGS.items() if name != "optimizer"}
+    assert flag_difference(older, {**FLAGS, "optimizer": "adam"}) is None
+    assert flag_difference(older, {**FLAGS, "optimizer": "lazy_adam"}) == ("optimizer", "adam", "lazy_adam")
