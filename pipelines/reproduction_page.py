@@ -1,4 +1,4 @@
-"""python -m pipelines.reproduction_page: writes the tables of docs/reproduction.md from results/paper."""
+"""python -m pipelines.reproduction_page: writes the tables of docs/reproduction.md from results/."""
 
 import os
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 from pipelines.generated_text import replace_between
 from pipelines.paper_markdown import markdown_tables
 from pipelines.paper_output import PLOTS, SUMMARY
+from pipelines.tuning_table import tuning_table
 from rd_tf import command_line, storage
 
 _ROOT = Path(__file__).parents[1]
@@ -24,7 +25,7 @@ def fill(page: str, results: Path) -> str:
 
     Args:
         page: its text.
-        results: what `pipelines.paper` has filled, or nothing yet.
+        results: what `pipelines.paper` has filled, or nothing yet; beside it lies `tuning`, if anything was tried.
 
     Raises:
         InputError: a marker is missing.
@@ -32,7 +33,8 @@ def fill(page: str, results: Path) -> str:
     summary = storage.read_json(results / SUMMARY) if (results / SUMMARY).is_file() else {"cells": {}}
     tables = markdown_tables(summary) if any(summary["cells"].values()) else f"{_NOTHING}\n"
     page = replace_between(page, "tables", f"\n{tables}", "docs/reproduction.md")
-    return replace_between(page, "plots", f"\n{_plots(results)}", "docs/reproduction.md")
+    page = replace_between(page, "plots", f"\n{_plots(results)}", "docs/reproduction.md")
+    return replace_between(page, "tuning", f"\n{tuning_table(results.parent / 'tuning')}", "docs/reproduction.md")
 
 
 def _plots(results: Path) -> str:

@@ -13,7 +13,7 @@ from pipelines.results_tables import tables
 from rd_tf import storage
 
 CELLS = [Cell("gowalla", "fossil"), Cell("gowalla", "caser"), Cell("foursquare", "caser")]
-MARKERS = "".join(f"<!-- {name}: begin -->\n<!-- {name}: end -->\n" for name in ("tables", "plots"))
+MARKERS = "".join(f"<!-- {name}: begin -->\n<!-- {name}: end -->\n" for name in ("tables", "plots", "tuning"))
 
 
 @pytest.fixture(scope="module")
