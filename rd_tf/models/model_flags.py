@@ -3,7 +3,7 @@
 # Beside sequence_length, dim and seed, which every ranker has.
 MODEL_FLAGS = {
     "caser": ("vertical_filters", "horizontal_filters", "conv_activation", "dense_activation", "dropout"),
-    "fossil": ("history", "history_exponent"),
+    "fossil": ("history", "history_exponent", "dropout"),
 }
 
 

@@ -63,6 +63,17 @@ def test_queries_without_a_history_have_no_long_term_part(histories):
     np.testing.assert_allclose(scores, slow_scores(model, 0.2, histories), rtol=1e-4, atol=1e-5)
 
 
+def test_dropout_is_on_in_training_only():
+    model = random_fossil(dropout=0.5)
+    history = flat(HISTORIES)
+    still = np.asarray(model.encode(USERS, SEQUENCES, history=history))
+    np.testing.assert_array_equal(still, model.encode(USERS, SEQUENCES, history=history))
+    moving = np.asarray(model.encode(USERS, SEQUENCES, training=True, history=history))
+    dropped = moving == 0
+    assert 0 < dropped[:3].sum() < 12
+    np.testing.assert_allclose(moving[~dropped], 2 * still[~dropped], rtol=1e-5)
+
+
 @pytest.mark.parametrize(("dim", "parameters"), [(50, 1_480_760), (20, 640_160)])
 def test_parameters_are_the_papers_on_gowalla(dim, parameters):
     assert Fossil(13_149, 14_009, 5, dim).count_params() == parameters
@@ -74,9 +85,9 @@ def test_the_tables_are_row_sparse_and_the_shared_weights_are_not():
 
 
 def test_same_seed_same_weights_and_config_makes_it_again():
-    model = Fossil(5, 12, 3, 4, history="all", history_exponent=0.5, seed=3)
+    model = Fossil(5, 12, 3, 4, history="all", history_exponent=0.5, dropout=0.3, seed=3)
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(model))
-    assert (again.looks_back, again.history_exponent) == ("all", 0.5)
+    assert (again.looks_back, again.history_exponent, again.dropout_rate) == ("all", 0.5, 0.3)
     for ours, theirs in zip(model.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     other = Fossil(5, 12, 3, 4, seed=4)
@@ -89,6 +100,7 @@ def test_same_seed_same_weights_and_config_makes_it_again():
         ({"dim": 0}, "dim must be at least 1; received 0"),
         ({"history": "none"}, "history must be before or all; received 'none'"),
         ({"history_exponent": 1.5}, r"history_exponent must be in \[0, 1\]; received 1.5"),
+        ({"dropout": 1.0}, r"dropout must be in \[0, 1\); received 1.0"),
         ({"sequence_length": 0}, "sequence_length must be at least 1; received 0"),
     ],
 )
