@@ -66,7 +66,8 @@ def test_training_and_the_cache_agree(tiny_run, tiny_dataset, tmp_path):
     )
     key = CacheKey(interactions.fingerprint(), "test", 5, 1, windows.fingerprint())
     cache = load_teacher_cache(path, key, 6)
-    history = items.window_histories(windows, np.arange(len(windows)), model.looks_back)
+    looks_back = model.looks_back != "none"
+    history = items.window_histories(windows, np.arange(len(windows)), model.looks_back) if looks_back else None
     scores = training_scores(model, windows.users, windows.sequences, history)
     # By score, since items that are equal to rounding may change places.
     best = -np.sort(-scores, 1)[:, :6]

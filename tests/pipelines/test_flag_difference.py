@@ -23,7 +23,7 @@ FLAGS = default_flags(train)
         # Of Fossil, where the model is Caser, and the other way round.
         ({"history_exponent": 0.9}, {}, None),
         ({"history_exponent": 0.9, "model": "fossil"}, {"model": "fossil"}, ("history_exponent", 0.9, 0.2)),
-        ({"dropout": 0.9, "model": "fossil"}, {"model": "fossil"}, None),
+        ({"vertical_filters": 9, "model": "fossil"}, {"model": "fossil"}, None),
     ],
 )
 def test_only_what_makes_another_result_is_a_difference(found, expected, difference):

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import authors_weights, getattr_path
+from authors_weights import authors_weights, getattr_path
 
 from rd_tf.training.adam_l2 import AdamL2
 from rd_tf.training.step import TrainStep
