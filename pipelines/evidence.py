@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from pipelines.published import COLUMNS
 from rd_tf import run_directory, storage
 from rd_tf.errors import InputError
 
@@ -16,15 +17,7 @@ FILES = (
     run_directory.MANIFEST,
 )
 # The paper's metrics as `per_user.parquet` names them: `ap`'s mean is the MAP.
-PER_USER_METRICS = (
-    "precision@3",
-    "precision@5",
-    "precision@10",
-    "ndcg_tang@3",
-    "ndcg_tang@5",
-    "ndcg_tang@10",
-    "ap",
-)
+PER_USER_METRICS = tuple("ap" if name == "map" else name for name in COLUMNS)
 _COMPRESSION_LEVEL = 19
 # Nearly every user's average precision is another: no dictionary is smaller, but all first bytes, then all second ones.
 _DICTIONARIES, _ENCODING = list(PER_USER_METRICS[:-1]), {"ap": "BYTE_STREAM_SPLIT"}

@@ -59,7 +59,7 @@ def _paper(summary: dict[str, Any]) -> str:
             f"**The paper's tables**: {summary['split']} split ([flags, logs and metrics](results/paper); "
             "[how to repeat them, tests, efficiency, plots](docs/reproduction.md))",
             "",
-            f"{LEGEND}",
+            LEGEND,
             "",
             *(effectiveness_table(dataset, cells) for dataset, cells in shown.items()),
         ]

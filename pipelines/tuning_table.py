@@ -6,7 +6,7 @@ from typing import Any
 
 from pipelines.number_text import short
 from rd_tf import run_directory
-from rd_tf.command_line import default_flags, parse
+from rd_tf.command_line import default_flags, flag_lines, parse
 from rd_tf.train import train
 
 # Where a run lies and how long it takes say nothing of its settings.
@@ -39,5 +39,5 @@ def _read(trial: Path) -> tuple[str, dict[int, float]]:
     with open(trial / run_directory.HISTORY, encoding="utf-8", newline="") as file:
         rows: list[dict[str, Any]] = list(csv.DictReader(file))
     maps = {int(row["epoch"]): float(row["validation/map"]) for row in rows if row.get("validation/map")}
-    settings = " ".join(f"--{name}={value}" for name, value in changed.items())
+    settings = " ".join(flag_lines(changed).splitlines())
     return f"`{settings}`" + (", distilled" if flags["teacher"] else ""), maps

@@ -1,6 +1,7 @@
 """Metrics of a ranker on the held-out items of a split."""
 
 import dataclasses
+import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -86,10 +87,15 @@ class Evaluator:
         self.cutoffs = parse_cutoffs(cutoffs, interactions.num_items)
         self.block_size = block_size
         self.held_out = make_held_out(interactions, split, sequence_length)
-        train = split.train
-        self._items = UserItems(interactions.users[train], interactions.items[train], interactions.num_users)
+        self._interactions, self._train = interactions, split.train
         self._model: SequenceRanker | None = None
         self._scores: FrozenScores | None = None
+
+    @functools.cached_property
+    def _items(self) -> UserItems:
+        # Only for rankers that look back: a copy of the training rows.
+        data, train = self._interactions, self._train
+        return UserItems(data.users[train], data.items[train], data.num_users)
 
     def evaluate(self, model: SequenceRanker) -> Evaluation:
         """Evaluates a ranker; call it again after training on, the same graph sees the new weights.

@@ -1,5 +1,6 @@
 """Items that queries look back on, any number a query, without padding."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import keras
@@ -18,6 +19,11 @@ class Histories(NamedTuple):
 
     items: Tensor
     rows: Tensor
+
+    @classmethod
+    def of(cls, inputs: Mapping[str, Tensor]) -> "Histories | None":
+        """Those of a batch, `history_items` and `history_rows`; None where it has none."""
+        return cls(inputs["history_items"], inputs["history_rows"]) if "history_items" in inputs else None
 
     def sum(self, values: Tensor, queries: int | Tensor) -> Tensor:
         """Sums values over every query's items.

@@ -190,8 +190,7 @@ class SequenceRanker(keras.Model, abc.ABC):
 
         A history is given as `inputs["history_items"]` and `inputs["history_rows"]`, see `Histories`.
         """
-        history = Histories(inputs["history_items"], inputs["history_rows"]) if "history_items" in inputs else None
-        query = self.encode(inputs["user"], inputs["sequence"], training=training, history=history)
+        query = self.encode(inputs["user"], inputs["sequence"], training=training, history=Histories.of(inputs))
         return self.score(query, inputs["items"]) if "items" in inputs else self.score_all(query)
 
     def get_config(self) -> dict[str, Any]:

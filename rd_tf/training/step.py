@@ -74,7 +74,7 @@ class TrainStep:
         per_row = 1.0 / tf.cast(batch["global_size"], tf.float32)
         variables = self.model.trainable_variables
         with tf.GradientTape() as tape:
-            history = Histories(batch["history_items"], batch["history_rows"]) if "history_items" in batch else None
+            history = Histories.of(batch)
             query = self.model.encode(batch["user"], batch["sequence"], training=True, history=history)
             num_ranked = batch["items"].shape[1]
             items, distillation = batch["items"], self.distillation
