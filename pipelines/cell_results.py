@@ -83,6 +83,6 @@ def _check_together(where: dict[str, dict[int, Path]], manifests: dict[str, dict
             check_alike(path, manifests[role][seed], paths[first], manifests[role][first], but={"seed"})
     for seed, path in where["distilled"].items():
         distilled = manifests["distilled"][seed]
-        # --distilled_epochs gives it epochs of its own.
-        check_alike(path, distilled, where["student"][seed], manifests["student"][seed], but={"epochs"})
+        # --distilled_epochs and --distilled_dropout give it its own.
+        check_alike(path, distilled, where["student"][seed], manifests["student"][seed], but={"epochs", "dropout"})
         check_teacher(path, distilled, where["teacher"][seed], manifests["teacher"][seed])

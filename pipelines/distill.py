@@ -15,7 +15,7 @@ from rd_tf.serving.export_name import check_export_name
 from rd_tf.train import train
 
 # Flags of the stages that the pipeline sets itself.
-_OWN = {"teacher_dim", "student_dim", "teacher_epochs", "distilled_epochs", "seeds", "results"}
+_OWN = {"teacher_dim", "student_dim", "teacher_epochs", "distilled_epochs", "distilled_dropout", "seeds", "results"}
 _SET_HERE = {"dim", "seed"}
 
 

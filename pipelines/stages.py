@@ -29,6 +29,7 @@ def stages(paths: dict[str, Path], seed: int, flags: dict[str, Any]) -> dict[str
             "dim": flags["student_dim"],
             "teacher": str(paths["teacher"]),
             "epochs": flags["distilled_epochs"] or flags["epochs"],
+            "dropout": flags["dropout"] if flags["distilled_dropout"] < 0 else flags["distilled_dropout"],
         },
     }
     return {role: choose(train, flags, **{"run_dir": str(paths[role]), "seed": seed, **own[role]}) for role in ROLES}

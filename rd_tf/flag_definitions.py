@@ -119,6 +119,7 @@ FLAGS: dict[str, Define] = dict(
         _whole("teacher_dim", 100, 1, "d of the teacher.", 65536),
         _whole("student_dim", 50, 1, "d of the students.", 65536),
         _whole("teacher_epochs", 0, 0, "Passes over all windows for the teacher. 0: as many as --epochs."),
+        _real("distilled_dropout", -1.0, -1.0, "--dropout of the distilled student, which the teacher's lists keep from overfitting, too. -1: that of --dropout.", 0.999),
         _whole("distilled_epochs", 0, 0, "Passes over all windows for the distilled student, which the teacher's lists keep from overfitting for longer than the student alone. 0: as many as --epochs."),
         _texts("seeds", ["0"], "Seeds to run, one after another (pipelines.paper: --jobs at a time); the tables show their mean."),
         _text("results", "", "Directory that gets a copy of every run's flags, metrics, history, log and manifest, and the report. Empty: no copy (pipelines.paper: results/paper)."),
