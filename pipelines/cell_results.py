@@ -84,5 +84,6 @@ def _check_together(where: dict[str, dict[int, Path]], manifests: dict[str, dict
     for seed, path in where["distilled"].items():
         distilled = manifests["distilled"][seed]
         # --distilled_epochs and --distilled_dropout give it its own.
-        check_alike(path, distilled, where["student"][seed], manifests["student"][seed], but={"epochs", "dropout"})
+        own = {"teacher", "epochs", "dropout"}
+        check_alike(path, distilled, where["student"][seed], manifests["student"][seed], but=own)
         check_teacher(path, distilled, where["teacher"][seed], manifests["teacher"][seed])

@@ -4,8 +4,7 @@ from collections.abc import Collection
 from typing import Any
 
 from rd_tf.command_line import default_flags
-from rd_tf.models.model_flags import flags_of_others
-from rd_tf.train import NO_PART_OF_THE_RESULT, train
+from rd_tf.train import flags_without_part, train
 
 # What a flag was before it existed, where that is not its default.
 _BEFORE_IT_EXISTED = {"optimizer": "adam"}
@@ -16,8 +15,9 @@ def flag_difference(
 ) -> tuple[str, Any, Any] | None:
     """The first flag that makes one result another than the other.
 
-    Flags without a part in the result are left out, and so are those of other models. A flag that an older manifest
-    lacks was what it is by default, except that the only optimizer was adam.
+    Flags without a part in the result are left out: those of other models and, where one of the two had no teacher,
+    those of distillation. Of a teacher it counts whether there was one; which, its fingerprint tells. A flag that an
+    older manifest lacks was what it is by default, except that the only optimizer was adam.
 
     Args:
         found: flags of `rd_tf.train`, as a manifest holds them.
@@ -28,7 +28,9 @@ def flag_difference(
         The flag's name, its value in `found` and in `expected`; None where all are the same.
     """
     before, now = _complete(found), _complete(expected)
-    left_out = {*NO_PART_OF_THE_RESULT, *flags_of_others(now["model"]), *but}
+    if bool(before["teacher"]) != bool(now["teacher"]) and "teacher" not in but:
+        return "teacher", before["teacher"], now["teacher"]
+    left_out = {*flags_without_part(before), *flags_without_part(now), *but}
     for name, value in now.items():
         if name not in left_out and not _is_same(before[name], value):
             return name, before[name], value

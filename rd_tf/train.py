@@ -18,6 +18,18 @@ NO_PART_OF_THE_RESULT = {
     "threads_per_operation",
     "block_size",
 }
+# What a training without a teacher does not look at.
+DISTILLATION_FLAGS = {
+    "k",
+    "mask",
+    "alpha",
+    "position_temperature",
+    "discrepancy_sharpness",
+    "discrepancy_start_epoch",
+    "rank_samples",
+    "exact_rank",
+    "renormalize_weights",
+}
 
 
 def train(
@@ -106,6 +118,16 @@ def train(
             return train_run(temporary, flags)
 
 
+def flags_without_part(flags: dict[str, Any]) -> set[str]:
+    """Names of the flags that have no part in what a training with these flags results in, or are compared otherwise.
+
+    Args:
+        flags: of a training; `model` and `teacher` decide.
+    """
+    unused = set() if flags["teacher"] else DISTILLATION_FLAGS
+    return NO_PART_OF_THE_RESULT | flags_of_others(flags["model"]) | unused
+
+
 def _teacher_fingerprint(teacher: str) -> str | None:
     """Fingerprint of the weights of a teacher, given as a run directory or a cache; None without one."""
     if not teacher:
@@ -123,7 +145,7 @@ def _check_same_run(
     directory: Path, manifest: dict[str, Any], flags: dict[str, Any], dataset: str, teacher: str | None
 ) -> None:
     before, now = dict(manifest.get("flags") or {}), dict(flags)
-    for name in NO_PART_OF_THE_RESULT | flags_of_others(now["model"]):
+    for name in flags_without_part(now):
         before.pop(name, None)
         now.pop(name, None)
     before |= {"dataset": manifest["dataset"]["fingerprint"], "teacher": (manifest.get("teacher") or {}).get("teacher")}

@@ -16,10 +16,15 @@ FLAGS = default_flags(train)
         ({"epochs": 9}, {}, ("epochs", 9, 50)),
         # JSON and absl write numbers as they like, but true is no number.
         ({"alpha": 1}, {"alpha": 1.0}, None),
-        ({"exact_rank": 1}, {"exact_rank": True}, ("exact_rank", 1, True)),
+        ({"exact_rank": 1, "teacher": "a"}, {"exact_rank": True, "teacher": "a"}, ("exact_rank", 1, True)),
         ({"cutoffs": ["3"]}, {"cutoffs": ["3", "5"]}, ("cutoffs", ["3"], ["3", "5"])),
         # No part of the result, or compared by fingerprints.
-        ({"run_dir": "a", "teacher": "b", "dataset": "c", "block_size": 7, "steps_per_call": 1}, {}, None),
+        ({"run_dir": "a", "dataset": "c", "block_size": 7, "steps_per_call": 1}, {}, None),
+        ({"teacher": "a"}, {"teacher": "b"}, None),
+        ({"teacher": "a"}, {}, ("teacher", "a", "")),
+        # Of distillation, without a teacher.
+        ({"alpha": 3.0, "k": 20}, {}, None),
+        ({"alpha": 3.0, "teacher": "a"}, {"teacher": "a"}, ("alpha", 3.0, 1.0)),
         # Of Fossil, where the model is Caser, and the other way round.
         ({"history_exponent": 0.9}, {}, None),
         ({"history_exponent": 0.9, "model": "fossil"}, {"model": "fossil"}, ("history_exponent", 0.9, 0.2)),
@@ -32,12 +37,14 @@ def test_only_what_makes_another_result_is_a_difference(found, expected, differe
 
 def test_a_flag_may_be_left_out():
     assert flag_difference({**FLAGS, "seed": 3}, FLAGS, but={"seed"}) is None
+    assert flag_difference({**FLAGS, "teacher": "a", "alpha": 3.0}, FLAGS, but={"teacher"}) is None
 
 
 def test_a_flag_of_no_older_run_was_its_default():
-    older = {name: value for name, value in FLAGS.items() if name != "exact_rank"}
-    assert flag_difference(older, FLAGS) is None
-    assert flag_difference(older, {**FLAGS, "exact_rank": True}) == ("exact_rank", False, True)
+    distilled = {**FLAGS, "teacher": "a"}
+    older = {name: value for name, value in distilled.items() if name != "exact_rank"}
+    assert flag_difference(older, distilled) is None
+    assert flag_difference(older, {**distilled, "exact_rank": True}) == ("exact_rank", False, True)
 
 
 def test_the_optimizer_of_an_older_run_was_adam():
