@@ -87,6 +87,9 @@ def test_a_finished_run_is_kept_and_other_flags_are_refused(tiny_teacher, tiny_d
     before = weights.stat().st_mtime_ns
     train(**train_flags(dataset=tiny_dataset, run_dir=tiny_teacher))
     assert "run kept" in capsys.readouterr().out
+    # Nothing is distilled, so no flag of distillation had a part in it.
+    train(**train_flags(dataset=tiny_dataset, run_dir=tiny_teacher, alpha=7.0, k=3))
+    assert "run kept" in capsys.readouterr().out
     with pytest.raises(InputError, match="holds a finished run with --dim=8, not 9; name another directory"):
         train(**train_flags(dataset=tiny_dataset, run_dir=tiny_teacher, dim=9))
     assert weights.stat().st_mtime_ns == before
