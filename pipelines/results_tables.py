@@ -19,6 +19,8 @@ _ROOT = Path(__file__).parents[1]
 # Folder below results/ -> heading, in the order of the README.
 _FOLDERS = {
     "gowalla/caser": "Gowalla, Caser, the paper's settings",
+    "unseen/gowalla_raw": "SNAP's raw Gowalla sample (tuned on by nobody), Caser, the paper's settings unchanged",
+    "unseen/world": "Built-in world, Caser, the paper's settings unchanged",
     "quickstart": "Built-in world, `make quickstart`",
 }
 
