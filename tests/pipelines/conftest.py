@@ -42,6 +42,7 @@ def make_run():
                 "seed": seed,
                 "run_dir": str(directory),
                 "split": split,
+                "teacher": "runs/teacher" if role == "distilled" else "",
                 **flags,
             },
             "split": split,
