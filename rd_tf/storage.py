@@ -9,17 +9,19 @@ import json
 import os
 import platform
 import shutil
+import time
 import uuid
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from rd_tf.errors import InputError
 
 _TEMPORARY = ".tmp-"
 # Constants of renameat2(2).
 _HERE, _EXCHANGE = -100, 2
+_POLL_SECONDS = 0.02
 
 
 def _fsync(path: Path) -> None:
@@ -56,6 +58,26 @@ def remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def remove_whole(path: str | os.PathLike[str]) -> None:
+    """Removes a directory in one step: it is renamed first, so that nobody finds a part of it under its name."""
+    path = Path(path)
+    aside = _temporary_sibling(path)
+    os.rename(path, aside)
+    # Else a power cut could keep the name and lose the files.
+    _fsync(path.parent)
+    remove(aside)
+
+
+def remove_all_leftovers(directory: str | os.PathLike[str]) -> None:
+    """Removes every temporary sibling in a directory whose `directory_lock` this process holds.
+
+    Everybody who writes there must hold the lock, so whatever is found belongs to nobody, whichever process or host
+    (a container's name changes with every start) left it.
+    """
+    for path in Path(directory).glob(f"{_TEMPORARY}*"):
+        remove(path)
 
 
 def _remove_leftovers(path: Path) -> None:
@@ -193,8 +215,12 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
 
 
 @contextlib.contextmanager
-def directory_lock(directory: str | os.PathLike[str]) -> Iterator[None]:
+def directory_lock(directory: str | os.PathLike[str], wait_seconds: float = 0.0) -> Iterator[None]:
     """Holds a directory for this process; the kernel lets go of it however the process ends.
+
+    Args:
+        directory: made where it is missing.
+        wait_seconds: how long to wait for another process that holds it.
 
     Raises:
         InputError: another process holds it.
@@ -205,16 +231,24 @@ def directory_lock(directory: str | os.PathLike[str]) -> Iterator[None]:
     except (FileExistsError, NotADirectoryError):
         raise InputError(f"{directory} is a file, not a directory; name a directory") from None
     with open(path, "a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.EACCES):
-                raise
-            file.seek(0)
-            raise InputError(
-                f"{directory} is in use by process {file.read().strip() or 'unknown'}; wait for it or name another one"
-            ) from None
+        latest = time.monotonic() + wait_seconds
+        while not _take(file):
+            if time.monotonic() >= latest:
+                file.seek(0)
+                holder = file.read().strip() or "unknown"
+                raise InputError(f"{directory} is in use by process {holder}; wait for it or name another one")
+            time.sleep(_POLL_SECONDS)
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
         yield
+
+
+def _take(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EAGAIN, errno.EACCES):
+            raise
+        return False
+    return True

@@ -128,6 +128,44 @@ def test_lock_refuses_a_second_process_and_names_the_holder(tmp_path):
     assert try_it() == "held"
 
 
+def test_lock_waits_as_long_as_it_is_told(tmp_path):
+    code = (
+        "import sys, time\nfrom rd_tf import storage\n"
+        "with storage.directory_lock(sys.argv[1]):\n    print('held', flush=True)\n    time.sleep(0.3)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with (
+            pytest.raises(InputError, match=f"in use by process {other.pid}"),
+            storage.directory_lock(tmp_path, wait_seconds=0.05),
+        ):
+            pass
+        with storage.directory_lock(tmp_path, wait_seconds=30):
+            assert (tmp_path / ".lock").read_text() == f"{os.getpid()}\n"
+
+
+def test_a_directory_has_lost_its_name_before_its_first_file_goes(tmp_path, monkeypatch):
+    (tmp_path / "d" / "inner").mkdir(parents=True)
+    seen = []
+    monkeypatch.setattr(storage, "remove", lambda path: seen.append((path, names(tmp_path), names(path))))
+    storage.remove_whole(tmp_path / "d")
+    ((aside, others, inside),) = seen
+    assert others == [aside.name]
+    assert aside.name.startswith(".tmp-d-")
+    assert inside == ["inner"]
+
+
+def test_who_holds_the_lock_removes_all_leftovers(tmp_path):
+    for name in (".tmp-7-00000000-1-0", f".tmp-d-{zlib.crc32(platform.node().encode()):08x}-{os.getpid()}-0"):
+        (tmp_path / name / "inner").mkdir(parents=True)
+    (tmp_path / ".tmp-file-00000000-1-0.txt").touch()
+    (tmp_path / "7").mkdir()
+    storage.remove_all_leftovers(tmp_path)
+    assert names(tmp_path) == ["7"]
+
+
 def test_lock_of_a_file_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="file is a file, not a directory"), storage.directory_lock(tmp_path / "file"):
