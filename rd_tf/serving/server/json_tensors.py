@@ -1,0 +1,206 @@
+"""Tensors from and to the JSON of the predict interface."""
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf import meta_graph_pb2
+
+from rd_tf.serving.server.serving_error import ServingError, invalid
+
+Inputs = Mapping[str, meta_graph_pb2.TensorInfo]
+_BYTES_SUFFIX = "_bytes"
+_MAX_RANK = 64
+
+
+def read_inputs(document: Mapping[str, Any], inputs: Inputs) -> tuple[dict[str, np.ndarray], bool]:
+    """Reads the tensors of a predict request.
+
+    Args:
+        document: the request; its `instances` are rows, its `inputs` columns.
+        inputs: the signature's.
+
+    Returns:
+        Input name -> array (strings are `bytes` objects), and whether the request is by rows.
+
+    Raises:
+        ServingError: neither or both forms, names that are not the signature's, ragged lists, a value of another type
+            or one that its type cannot hold.
+    """
+    if not inputs:
+        raise invalid("the signature has no inputs")
+    if ("instances" in document) == ("inputs" in document):
+        raise invalid("exactly one of 'instances' and 'inputs' is expected")
+    if "instances" in document:
+        columns = _columns_of_rows(document["instances"], list(inputs))
+        return {name: _tensor(name, column, inputs[name].dtype) for name, column in columns.items()}, True
+    values = document["inputs"]
+    if not isinstance(values, dict) or _is_base64(values):
+        values = {_only(list(inputs), "inputs"): values}
+    if missing := inputs.keys() - values.keys():
+        raise invalid(f"'inputs' lacks {', '.join(sorted(missing))}")
+    # Other names are let through, as tensorflow_model_server does.
+    return {name: _tensor(name, values[name], inputs[name].dtype) for name in inputs}, False
+
+
+def write_outputs(outputs: Mapping[str, np.ndarray], by_rows: bool) -> dict[str, Any]:
+    """The answer to a predict request: `predictions` for rows, `outputs` for columns; a single output has no name.
+
+    float32 gets 6 significant digits where they are enough to get the same float32 back, else 9. Strings of an output
+    whose name ends in `_bytes` become `{"b64": ...}`.
+
+    Raises:
+        ServingError: an answer by rows whose outputs do not have a row for each other, or a dtype JSON lacks.
+    """
+    if by_rows:
+        lengths = {len(array) if array.ndim else None for array in outputs.values()}
+        if len(lengths) != 1 or None in lengths:
+            raise invalid("outputs differ in their first dimension; ask with 'inputs' instead of 'instances'")
+    plain = {name: _plain(name, array) for name, array in outputs.items()}
+    if len(plain) == 1:
+        (only,) = plain.values()
+        return {"predictions" if by_rows else "outputs": only}
+    if not by_rows:
+        return {"outputs": plain}
+    return {"predictions": [dict(zip(plain, row, strict=True)) for row in zip(*plain.values(), strict=True)]}
+
+
+def decode_base64(value: Mapping[str, str]) -> bytes:
+    """The bytes of `{"b64": ...}`; padding may be left out."""
+    text = value["b64"]
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise invalid("'b64' is not base64") from error
+
+
+def encode_text(text: str) -> bytes:
+    """UTF-8 of a JSON string."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise invalid("a string holds half a surrogate pair") from error
+
+
+def shorten(array: np.ndarray) -> np.ndarray:
+    """float32 values as the float64 numbers that JSON shows: rounded to 6 significant digits, or to 9."""
+    values = array.astype(np.float32).ravel()
+    six = np.array([float(f"{value:.6g}") for value in values.tolist()], np.float64)
+    with np.errstate(over="ignore"):
+        inexact = np.flatnonzero((six.astype(np.float32) != values) & np.isfinite(values))
+    for place in inexact:
+        six[place] = float(f"{values[place]:.9g}")
+    return six.reshape(array.shape)
+
+
+def _is_base64(value: Any) -> bool:
+    return isinstance(value, dict) and len(value) == 1 and isinstance(value.get("b64"), str)
+
+
+def _only(names: list[str], key: str) -> str:
+    if len(names) > 1:
+        raise invalid(f"'{key}' must name its values: the signature's inputs are {', '.join(sorted(names))}")
+    return names[0]
+
+
+def _columns_of_rows(rows: Any, names: list[str]) -> dict[str, list[Any]]:
+    if not isinstance(rows, list) or not rows:
+        raise invalid("'instances' must be a list of at least one")
+    named = isinstance(rows[0], dict) and not _is_base64(rows[0])
+    if not named:
+        if any(isinstance(row, dict) and not _is_base64(row) for row in rows):
+            raise invalid("'instances' mixes objects and plain values")
+        return {_only(names, "instances"): rows}
+    for place, row in enumerate(rows):
+        if not isinstance(row, dict) or row.keys() != set(names):
+            raise invalid(f"instance {place} must be an object with exactly the keys {', '.join(sorted(names))}")
+    return {name: [row[name] for row in rows] for name in names}
+
+
+def _tensor(name: str, value: Any, dtype: int) -> np.ndarray:
+    shape, flat = _flatten(name, value)
+    try:
+        return _convert(flat, tf.as_dtype(dtype)).reshape(shape)
+    except ServingError as error:
+        raise invalid(f"input {name}: {error.message}") from error
+
+
+def _flatten(name: str, value: Any) -> tuple[list[int], list[Any]]:
+    shape: list[int] = []
+    first, flat = value, [value]
+    while isinstance(first, list):
+        size = len(first)
+        if len(shape) == _MAX_RANK or not all(isinstance(part, list) and len(part) == size for part in flat):
+            raise invalid(f"input {name}: lists at one level differ in length, or are nested too deeply")
+        shape.append(size)
+        flat = [cell for part in flat for cell in part]
+        if not flat:
+            break
+        first = flat[0]
+    return shape, flat
+
+
+def _convert(flat: Sequence[Any], dtype: tf.DType) -> np.ndarray:
+    kinds = set(map(type, flat))
+    if list in kinds:
+        raise invalid("a list stands beside values")
+    if dtype == tf.string:
+        return _strings(flat, kinds)
+    if dtype == tf.bool:
+        allowed: set[type] = {bool}
+    elif dtype.is_integer:
+        allowed = {int}
+    elif dtype.is_floating:
+        allowed = {int, float}
+    else:
+        raise invalid(f"{dtype.name} cannot be written in JSON")
+    if not kinds <= allowed:
+        raise invalid(f"a value is not of type {dtype.name}")
+    if dtype.is_floating:
+        return _floats(flat, dtype, int in kinds)
+    try:
+        return np.array(flat, dtype.as_numpy_dtype)
+    except OverflowError as error:
+        raise invalid(f"a value is beyond {dtype.name}") from error
+
+
+def _strings(flat: Sequence[Any], kinds: set[type]) -> np.ndarray:
+    array = np.empty(len(flat), object)
+    if kinds <= {str}:
+        array[:] = [encode_text(text) for text in flat]
+        return array
+    if not all(isinstance(cell, str) or _is_base64(cell) for cell in flat):
+        raise invalid("a value is neither a string nor {'b64': ...}")
+    array[:] = [encode_text(cell) if isinstance(cell, str) else decode_base64(cell) for cell in flat]
+    return array
+
+
+def _floats(flat: Sequence[Any], dtype: tf.DType, with_integers: bool) -> np.ndarray:
+    # 2^24 is the first integer of which float32 cannot tell the next; tensorflow_model_server draws the line there too.
+    exact = 2.0 ** {tf.float64: 53, tf.float32: 24, tf.float16: 11}.get(dtype, 8)
+    if with_integers and any(type(cell) is int and abs(cell) >= exact for cell in flat):
+        raise invalid(f"an integer cannot be written as {dtype.name} without loss")
+    wide = np.array(flat, np.float64)
+    with np.errstate(over="ignore"):
+        array = wide.astype(dtype.as_numpy_dtype)
+    if not np.array_equal(np.isfinite(wide), np.isfinite(array)):
+        raise invalid(f"a value is beyond {dtype.name}")
+    return array
+
+
+def _plain(name: str, array: np.ndarray) -> Any:
+    if array.dtype == object:
+        cells = np.empty(array.size, object)
+        if name.endswith(_BYTES_SUFFIX):
+            cells[:] = [{"b64": base64.b64encode(cell).decode()} for cell in array.ravel().tolist()]
+        else:
+            cells[:] = [cell.decode("utf-8", "surrogateescape") for cell in array.ravel().tolist()]
+        return cells.reshape(array.shape).tolist()
+    if array.dtype == np.float64 or array.dtype.kind in "iub":
+        return array.tolist()
+    if tf.as_dtype(array.dtype).is_floating:
+        return shorten(array).tolist()
+    raise invalid(f"output {name}: {array.dtype.name} cannot be written in JSON")

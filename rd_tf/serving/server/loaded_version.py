@@ -1,0 +1,166 @@
+"""One version of a model, loaded as tensorflow_model_server loads it: graph, session, restore and init operations."""
+
+import gc
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
+
+from rd_tf.serving.server.limits import Limits
+from rd_tf.serving.server.serving_error import ServingError, from_tensorflow, invalid
+from rd_tf.serving.server.tensor_protos import read_tensor
+
+DEFAULT_SIGNATURE = "serving_default"
+_PYTHON_OPERATIONS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
+_VARIABLES = {"VarHandleOp", "VariableV2"}
+
+
+class LoadedVersion:
+    """A SavedModel in a session of its own.
+
+    Attributes:
+        number: the version.
+        signatures: signature name -> SignatureDef.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], number: int, limits: Limits) -> None:
+        """Loads a SavedModel.
+
+        Args:
+            directory: the SavedModel's.
+            number: the version.
+            limits: of every request.
+
+        Raises:
+            ServingError: the SavedModel is not whole or cannot be run here.
+        """
+        self.number = number
+        self._limits = limits
+        self._lock = threading.Lock()
+        self._in_use = 0
+        self._graph = tf.Graph()
+        # A server for laptops: it would otherwise take the memory of every GPU.
+        config = tf.compat.v1.ConfigProto(device_count={"GPU": 0})
+        self._session = tf.compat.v1.Session(graph=self._graph, config=config)
+        self._callables: dict[str, Any] = {}
+        try:
+            meta_graph = self._load(Path(directory))
+        except Exception as error:
+            self.close()
+            if isinstance(error, tf.errors.OpError):
+                raise from_tensorflow(error) from error
+            raise ServingError(grpc.StatusCode.DATA_LOSS, f"{directory} cannot be loaded: {error}") from error
+        self.signatures: dict[str, meta_graph_pb2.SignatureDef] = dict(meta_graph.signature_def)
+        self._runs_python = not _PYTHON_OPERATIONS.isdisjoint(_operations(meta_graph))
+
+    def signature(self, name: str) -> meta_graph_pb2.SignatureDef:
+        """A signature by name; the default one for an empty name.
+
+        Raises:
+            ServingError: there is none of this name.
+        """
+        name = name or DEFAULT_SIGNATURE
+        if name not in self.signatures:
+            raise ServingError(grpc.StatusCode.FAILED_PRECONDITION, f"serving signature {name!r} not found")
+        return self.signatures[name]
+
+    def run(self, signature_name: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Answers a request.
+
+        Args:
+            signature_name: empty for the default.
+            inputs: input name -> array of exactly the signature's dtype; strings are `bytes` objects.
+
+        Returns:
+            Output name -> array.
+
+        Raises:
+            ServingError: names, dtypes or rows that do not fit, or the graph failed.
+        """
+        signature = self.signature(signature_name)
+        fed = self._fit(signature, inputs)
+        if self._runs_python:
+            raise invalid("no OpKernel was registered: the model calls back into the Python that made it")
+        try:
+            values = self._callable(signature_name or DEFAULT_SIGNATURE, signature)(*fed)
+        except tf.errors.OpError as error:
+            raise from_tensorflow(error) from error
+        return dict(zip(signature.outputs, map(np.asarray, values), strict=True))
+
+    def acquire(self) -> None:
+        """Begins a use; `release` ends it."""
+        with self._lock:
+            self._in_use += 1
+
+    def release(self) -> None:
+        """Ends a use."""
+        with self._lock:
+            self._in_use -= 1
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request uses the version."""
+        return self._in_use == 0
+
+    def close(self) -> None:
+        """Frees the session and the graph; the version must be idle."""
+        self._callables.clear()
+        self._session.close()
+        del self._session, self._graph
+        # A graph in Python is full of reference cycles, and what they hold is memory of C++, which the collector's
+        # counters do not see.
+        gc.collect()
+
+    def _load(self, directory: Path) -> meta_graph_pb2.MetaGraphDef:
+        with self._graph.as_default():
+            tags = [tf.saved_model.SERVING]
+            meta_graph = tf.compat.v1.saved_model.loader.load(self._session, tags, str(directory))
+        if not (directory / "variables" / "variables.index").exists() and not _VARIABLES.isdisjoint(
+            _operations(meta_graph)
+        ):
+            # The loader takes it for a model without variables, and every request would fail.
+            raise FileNotFoundError("its variables are missing")
+        return meta_graph
+
+    def _fit(self, signature: meta_graph_pb2.SignatureDef, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        if unknown := inputs.keys() - signature.inputs.keys():
+            raise invalid(f"unknown inputs: {', '.join(sorted(unknown))}")
+        fed = []
+        for name, wanted in signature.inputs.items():
+            array = inputs.get(name)
+            if array is None and name in signature.defaults:
+                array = read_tensor(signature.defaults[name], self._limits.max_body_bytes)
+            if array is None:
+                raise invalid(f"missing inputs: {', '.join(sorted(signature.inputs.keys() - inputs.keys()))}")
+            dtype = tf.as_dtype(array.dtype)
+            if dtype != wanted.dtype:
+                raise invalid(f"input {name} must be {tf.as_dtype(wanted.dtype).name}, not {dtype.name}")
+            if array.ndim and len(array) > self._limits.max_batch:
+                raise invalid(f"input {name} has {len(array)} rows; at most {self._limits.max_batch} are allowed")
+            fed.append(array)
+        return fed
+
+    def _callable(self, name: str, signature: meta_graph_pb2.SignatureDef) -> Any:
+        with self._lock:
+            if name not in self._callables:
+                options = config_pb2.CallableOptions(
+                    feed=[tensor.name for tensor in signature.inputs.values()],
+                    fetch=[tensor.name for tensor in signature.outputs.values()],
+                )
+                options.run_options.timeout_in_ms = int(1000 * self._limits.request_timeout_seconds)
+                # Session.run checks shapes against the placeholders', which tensorflow_model_server does not, and takes
+                # several times as long.
+                self._callables[name] = self._session._make_callable_from_options(options)
+            return self._callables[name]
+
+
+def _operations(meta_graph: meta_graph_pb2.MetaGraphDef) -> set[str]:
+    functions = meta_graph.graph_def.library.function
+    nodes = [*meta_graph.graph_def.node, *(node for function in functions for node in function.node_def)]
+    return {node.op for node in nodes}

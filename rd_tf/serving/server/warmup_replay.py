@@ -1,0 +1,51 @@
+"""Runs the requests that came with a version before anyone asks it."""
+
+from pathlib import Path
+
+import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
+
+from rd_tf.serving.server.inference import classify, multi_inference_task, predict, regress
+from rd_tf.serving.server.limits import Limits
+from rd_tf.serving.server.loaded_version import LoadedVersion
+from rd_tf.serving.server.serving_error import invalid
+
+WARMUP_FILE = Path("assets.extra") / "tf_serving_warmup_requests"
+# tensorflow_model_server refuses a file with more.
+MAX_RECORDS = 1000
+
+
+def replay_warmup(version: LoadedVersion, directory: Path, limits: Limits) -> int:
+    """Replays `assets.extra/tf_serving_warmup_requests`, a TFRecord of PredictionLog.
+
+    Returns:
+        How many requests there were; 0 without a file.
+
+    Raises:
+        ServingError: the version fails on one of them, or there are more than 1000.
+    """
+    file = directory / WARMUP_FILE
+    if not file.exists():
+        return 0
+    count = 0
+    for record in tf.compat.v1.io.tf_record_iterator(str(file)):
+        count += 1
+        if count > MAX_RECORDS:
+            raise invalid(f"{file} holds more than {MAX_RECORDS} requests")
+        _replay(version, prediction_log_pb2.PredictionLog.FromString(record), limits)
+    return count
+
+
+def _replay(version: LoadedVersion, log: prediction_log_pb2.PredictionLog, limits: Limits) -> None:
+    if log.HasField("predict_log"):
+        predict(version, log.predict_log.request, limits)
+    elif log.HasField("classify_log"):
+        classify(version, log.classify_log.request.model_spec.signature_name, log.classify_log.request.input)
+    elif log.HasField("regress_log"):
+        regress(version, log.regress_log.request.model_spec.signature_name, log.regress_log.request.input)
+    elif log.HasField("multi_inference_log"):
+        request = log.multi_inference_log.request
+        for task in request.tasks:
+            multi_inference_task(version, task, request.input)
+    else:
+        raise invalid(f"a warm-up request is of the unsupported kind {log.WhichOneof('log_type')}")

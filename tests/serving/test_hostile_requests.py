@@ -1,0 +1,200 @@
+"""Whatever is sent to a running server, it answers or hangs up, and goes on answering."""
+
+import contextlib
+import io
+import json
+import re
+import socket
+import threading
+
+import grpc
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tensorflow.core.framework import tensor_pb2
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+from tensorflow_serving.apis.model_pb2 import ModelSpec
+from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
+from tiny_models import publish, write_adding_model
+
+from rd_tf.serving.server.limits import Limits
+from rd_tf.serving.server.listening_socket import bind
+from rd_tf.serving.server.metrics import Metrics
+from rd_tf.serving.server.model_server import ModelServer
+from rd_tf.serving.server.rest import RestApplication
+
+MAX_BODY, MAX_BATCH = 10_000, 50
+PATHS = ["/v1/models/adding:predict", "/v1/models/adding:classify", "/v1/models/adding:regress"]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    root = tmp_path_factory.mktemp("hostile")
+    write_adding_model(root / "source", 1)
+    (root / "adding").mkdir()
+    publish(root / "source", root / "adding", 1)
+    rest_socket = bind("127.0.0.1", 0)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    running = ModelServer(
+        [ModelConfig(name="adding", base_path=str(root / "adding"))],
+        port=port,
+        rest_socket=rest_socket,
+        threads=2,
+        limits=Limits(max_body_bytes=MAX_BODY, max_batch=MAX_BATCH),
+    )
+    running.address = rest_socket.getsockname()
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as running.channel:
+        yield running
+    running.close()
+
+
+def post(body, path=PATHS[0], length=None):
+    size = len(body) if length is None else length
+    return f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {size}\r\n\r\n".encode() + body
+
+
+def send(server, data):
+    """What comes back until the server hangs up, without the version of HTTP."""
+    with socket.create_connection(server.address, timeout=10) as connection:
+        connection.sendall(data)
+        connection.shutdown(socket.SHUT_WR)
+        answer = b""
+        # A server that refuses a body unread resets the connection, and the answer may be lost with it.
+        with contextlib.suppress(ConnectionResetError):
+            while part := connection.recv(65536):
+                answer += part
+    return re.sub(rb"^HTTP/1.[01] ", b"", answer)
+
+
+def is_well(server):
+    return send(server, post(b'{"instances": [1.5]}')).endswith(b'{"predictions": [2.5]}')
+
+
+@pytest.mark.parametrize(
+    ("data", "answer"),
+    [
+        (post(b"[" * 9000), b"400 Bad Request"),
+        (post(b'{"instances": [1e999]}'), b"400 Bad Request"),
+        (post(b"\xff\xfe\x00"), b"400 Bad Request"),
+        (post(b""), b"400 Bad Request"),
+        (post(b'{"instances": [' + b"1," * MAX_BATCH + b"1]}"), b"400 Bad Request"),
+        (post(b" " * (MAX_BODY + 1)), b"413 Request Entity Too Large"),
+        (post(b"", length=10**15), b"413 Request Entity Too Large"),
+        (post(b"", length="ten"), b"400 Bad Request"),
+        (post(b"{}", "/v1/models/%ff%00:predict"), b"404 Not Found"),
+        (post(b"{}", "/v1/models/adding/versions/99999999999999999999:predict"), b"400 Bad Request"),
+        (post(b"{}", "/" + "a" * 5000), b"404 Not Found"),
+        (b"BREW /v1/models/adding HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", b"400 Bad Request"),
+        (b"no http at all\r\n\r\n", b"400 Bad Request"),
+        (post(b'{"instances": [1', length=500), b""),
+        (
+            b"POST " + PATHS[0].encode() + b" HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n\r\n",
+            b"400 Bad Request",
+        ),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b""),
+    ],
+)
+def test_a_malformed_request_is_answered_or_dropped(server, data, answer):
+    received = send(server, data)
+    if received or not answer.startswith(b"413"):
+        assert received.startswith(answer)
+        assert bool(received) == bool(answer), received
+    assert b"Traceback" not in received
+    assert is_well(server)
+
+
+def test_a_body_in_chunks_is_read(server):
+    head = f"POST {PATHS[0]} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    assert send(server, head + b'e\r\n{"instances": \r\n6\r\n[1.5]}\r\n0\r\n\r\n').endswith(b'{"predictions": [2.5]}')
+
+
+def test_silent_connections_do_not_keep_others_out(server):
+    silent = [socket.create_connection(server.address) for _ in range(20)]
+    for connection in silent:
+        connection.sendall(b"POST /v1/models/adding:predict HTTP/1.1\r\nContent-Le")
+    assert is_well(server)
+    for connection in silent:
+        connection.close()
+
+
+def call(server, method, path, body):
+    """Asks the application itself, below the HTTP server."""
+    said = []
+    environ = {"REQUEST_METHOD": method, "PATH_INFO": path, "wsgi.input": io.BytesIO(body)}
+    answer = b"".join(RestApplication(server.store, Metrics())(environ, lambda *given: said.append(given)))
+    return int(said[0][0].split()[0]), answer
+
+
+@given(st.sampled_from(PATHS), st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
+def test_any_body_is_an_error_of_the_client(server, path, body):
+    status, answer = call(server, "POST", path, body)
+    assert status == 400
+    assert json.loads(answer)["error"]
+
+
+@given(st.sampled_from(["GET", "POST", "PUT", "HEAD"]), st.text(st.characters(max_codepoint=255), max_size=40))
+def test_any_path_is_answered(server, method, path):
+    for prefix in ("/", "/v1/", "/v1/models/", "/v1/models/adding/"):
+        assert call(server, method, prefix + path, b"")[0] in {200, 400, 404}
+
+
+def test_bytes_come_back_as_base64_and_strings_as_they_are(server):
+    body = b'{"signature_name": "echo", "instances": [{"b64": "w6k="}]}'
+    assert json.loads(call(server, "POST", PATHS[0], body)[1]) == {
+        "predictions": [{"text": "é", "text_bytes": {"b64": "w6k="}}]
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"dtype": 1, "float_val": [1.0], "tensor_shape": {"dim": [{"size": 1 << 40}]}}, "takes more than 10000 bytes"),
+        ({"dtype": 1, "float_val": [1.0], "tensor_shape": {"dim": [{"size": -1}]}}, "must be fully known"),
+        ({"dtype": 1, "tensor_shape": {"unknown_rank": True}}, "must be fully known"),
+        ({"dtype": 1, "tensor_content": b"abc", "tensor_shape": {"dim": [{"size": 1}]}}, "cannot be read"),
+        ({"dtype": 1, "float_val": [1.0, 2.0], "tensor_shape": {"dim": [{"size": 1}]}}, "cannot be read"),
+        ({"dtype": 999}, "is unknown"),
+        ({"dtype": 1, "float_val": [1.0], "tensor_shape": {"dim": [{"size": 51}]}}, "51 rows; at most 50"),
+        ({"dtype": 2, "double_val": [1.0], "tensor_shape": {"dim": [{"size": 1}]}}, "must be float32, not float64"),
+    ],
+)
+def test_a_tensor_that_is_none_is_refused_by_message(server, given, message):
+    request = predict_pb2.PredictRequest(model_spec=ModelSpec(name="adding"))
+    request.inputs["x"].CopyFrom(tensor_pb2.TensorProto(**given))
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(server.channel)
+    with pytest.raises(grpc.RpcError, match=message) as caught:
+        stub.Predict(request)
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_a_message_beyond_the_limit_is_refused(server):
+    request = predict_pb2.PredictRequest(model_spec=ModelSpec(name="a" * MAX_BODY))
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(server.channel)
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.Predict(request)
+    assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_a_message_that_is_no_proto_is_refused_without_a_traceback_in_the_log(server, caplog):
+    with pytest.raises(grpc.RpcError) as caught:
+        server.channel.unary_unary("/tensorflow.serving.PredictionService/Predict")(b"\xff" * 50)
+    assert caught.value.code() == grpc.StatusCode.INTERNAL
+    assert not caplog.records
+
+
+def test_metrics_count_by_model_and_do_not_grow_with_names_asked_for(server):
+    def ask():
+        call_path = "/v1/models/adding:predict"
+        send(server, post(b'{"instances": [1]}', call_path))
+        send(server, post(b"{}", "/v1/models/someone-elses:predict"))
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    text = send(server, b"GET /monitoring/prometheus/metrics HTTP/1.1\r\nConnection: close\r\n\r\n").decode()
+    assert ':tensorflow:serving:request_count_total{model_name="adding",status="OK"}' in text
+    assert "someone-elses" not in text

@@ -1,0 +1,188 @@
+"""python -m rd_tf.serve, as a process that curl and PyPI's gRPC stubs talk to."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import grpc
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+from tensorflow_serving.apis.model_pb2 import ModelSpec
+from tiny_models import publish, write_adding_model
+
+from rd_tf import command_line
+from rd_tf.errors import InputError
+from rd_tf.serve import serve
+from rd_tf.serving.server.server_binary import find_binary
+
+ROOT = Path(__file__).parents[2]
+
+
+def free_ports(count):
+    probes = [socket.socket() for _ in range(count)]
+    for probe in probes:
+        probe.bind(("127.0.0.1", 0))
+    ports = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
+
+
+def start(*arguments, **options):
+    command = [sys.executable, "-m", "rd_tf.serve", *arguments]
+    return subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", **options
+    )
+
+
+def curl(url, *arguments):
+    return json.loads(subprocess.run(["curl", "-sS", url, *arguments], capture_output=True, check=True).stdout)
+
+
+def test_a_server_answers_curl_and_stubs_switches_versions_and_drains_on_sigterm(tmp_path):
+    write_adding_model(tmp_path / "source", 1)
+    models = tmp_path / "models"
+    models.mkdir()
+    publish(tmp_path / "source", models, 1)
+    port, rest_port = free_ports(2)
+    config = tmp_path / "models.config"
+    config.write_text(f'model_config_list {{ config {{ name: "adding" base_path: "{models}" }} }}')
+    ports = [f"--port={port}", f"--rest_api_port={rest_port}"]
+    server = start(f"--model_config_file={config}", "--binary=never", "--request_timeout_seconds=60", *ports)
+    ready = server.stdout.readline()
+    url = f"http://127.0.0.1:{rest_port}/v1/models/adding"
+    assert ready.startswith(f"ready: REST at {url} (try: curl {url}/metadata), gRPC at 127.0.0.1:{port}"), (
+        server.stderr.read()
+    )
+    assert curl(f"{url}:predict", "-d", '{"instances": [1.5]}') == {"predictions": [2.5]}
+    assert curl(f"{url}/metadata")["model_spec"]["version"] == "1"
+    request = predict_pb2.PredictRequest(model_spec=ModelSpec(name="adding"))
+    request.inputs["x"].CopyFrom(tf.make_tensor_proto([1.5]))
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        assert stub.Predict(request).outputs["y"].float_val == [2.5]
+    publish(tmp_path / "source", models, 2)
+    while curl(url)["model_version_status"][-1]["state"] != "END":
+        pass
+    under_way = []
+    counting = json.dumps({"signature_name": "count", "inputs": [200_000]})
+    asking = threading.Thread(target=lambda: under_way.append(curl(f"{url}:predict", "-d", counting)))
+    asking.start()
+    time.sleep(1)
+    server.send_signal(signal.SIGTERM)
+    asking.join()
+    assert under_way == [{"outputs": 200_000}]
+    _, errors = server.communicate(timeout=60)
+    assert server.returncode == 0
+    assert "adding: version 2 is served\nadding: version 1 is unloaded\n" in errors
+    assert "Traceback" not in errors
+
+
+@pytest.fixture
+def flags(tmp_path):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "program").touch()
+    return {
+        **command_line.default_flags(serve),
+        "binary": "never",
+        "model_base_path": str(tmp_path / "models"),
+        "port": 0,
+    }
+
+
+def config_file(directory, text):
+    (directory / "models.config").write_text(text)
+    return {"model_base_path": "", "model_config_file": str(directory / "models.config")}
+
+
+def test_bad_flags_are_one_sentence(flags, tmp_path):
+    taken = socket.create_server(("127.0.0.1", 0))
+    port = taken.getsockname()[1]
+    cases = [
+        ({"model_base_path": ""}, "give either --model_base_path"),
+        ({"model_config_file": "x"}, "give either --model_base_path"),
+        ({"model_base_path": "/nowhere"}, "--model_base_path=/nowhere is not a directory"),
+        ({"model_name": ""}, "--model_name is empty"),
+        ({"rest_api_port": 0}, "--port and --rest_api_port are both 0"),
+        ({"rest_api_port": port}, f"cannot listen on 127.0.0.1:{port}: address already in use"),
+        ({"port": port, "rest_api_port": 0}, f"cannot listen on 127.0.0.1:{port}: address already in use"),
+        ({"host": "no.such.host.invalid"}, "--host=no.such.host.invalid is not an address"),
+        ({"binary": str(tmp_path / "program")}, "program is not a program"),
+        (config_file(tmp_path, ""), "names no model"),
+    ]
+    for changed, message in cases:
+        with pytest.raises(InputError, match=message):
+            serve(**{**flags, **changed})
+    taken.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model_config_list {\n  config {\n    nmae: 'a'\n  }\n}", "line 3 is not a ModelServerConfig"),
+        ("model_config_list {", "line 1 is not a ModelServerConfig"),
+        ("model_config_list { config { base_path: '/' } }", "a model without a name"),
+        (
+            "model_config_list { config { name: 'a' base_path: '/nowhere' } }",
+            "'/nowhere' of model a is not a directory",
+        ),
+        ("model_config_list { config { name: 'a' base_path: '/' model_platform: 'caffe' } }", "platform caffe"),
+        (
+            "model_config_list { config { name: 'a' base_path: '/' } config { name: 'a' base_path: '/' } }",
+            "names a model twice",
+        ),
+    ],
+)
+def test_a_bad_configuration_is_one_sentence(flags, tmp_path, text, message):
+    with pytest.raises(InputError, match=message):
+        serve(**{**flags, **config_file(tmp_path, text)})
+
+
+@pytest.fixture
+def program(tmp_path):
+    """A tensorflow_model_server that only says what it was started with."""
+    file = tmp_path / "bin" / "tensorflow_model_server"
+    file.parent.mkdir()
+    file.write_text('#!/bin/sh\nfor argument in "$@"; do echo "$argument"; done\n')
+    file.chmod(0o755)
+    return file
+
+
+def test_the_program_on_path_is_started_with_the_same_flags(program, tmp_path):
+    environment = {**os.environ, "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}"}
+    given = [f"--model_base_path={tmp_path}", "--model_name=student", "--port=0", "--request_timeout_seconds=2.5"]
+    output, errors = start(*given, env=environment).communicate()
+    assert output.splitlines() == [
+        "--model_name=student",
+        f"--model_base_path={tmp_path}",
+        "--port=0",
+        "--rest_api_port=8501",
+        "--rest_api_num_threads=8",
+        "--rest_api_timeout_in_ms=2500",
+        "--file_system_poll_wait_seconds=1",
+    ]
+    assert errors.startswith(f"starting {program} --model_name=student")
+    assert "listens on every interface" in errors
+
+
+def test_a_program_elsewhere_gets_the_configuration(program, tmp_path):
+    output, _ = start("--model_config_file=models.config", f"--binary={program}").communicate()
+    assert output.splitlines()[:2] == [
+        f"--model_config_file={ROOT / 'models.config'}",
+        "--allow_version_labels_for_unavailable_models=true",
+    ]
+
+
+def test_never_means_never(program, monkeypatch):
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert find_binary("never") is None
+    assert find_binary("auto") == str(program)
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert find_binary("auto") is None
