@@ -1,5 +1,6 @@
 """python -m pipelines.distill: from check-ins to a distilled, exported student."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from rd_tf.errors import InputError
 from rd_tf.export import export
 from rd_tf.prepare import prepare
 from rd_tf.serving.export_name import check_export_name
+from rd_tf.serving.export_options import ExportOptions
 from rd_tf.train import train
 
 # Flags of the stages that the pipeline sets itself.
@@ -92,9 +94,10 @@ def _check_before_training(flags: dict[str, Any]) -> None:
     from rd_tf.data.dataset_directory import check_same_dataset, load_manifest
 
     items = load_manifest(flags["dataset"])["items"]
-    for name in ("export_k", "k"):
-        if flags[name] > items:
-            raise InputError(f"--{name}={flags[name]} is larger than the catalogue of {items} items; use a smaller one")
+    if flags["k"] > items:
+        raise InputError(f"--k={flags['k']} is larger than the catalogue of {items} items; use a smaller one")
+    options = {field.name: flags[field.name] for field in dataclasses.fields(ExportOptions)}
+    ExportOptions(**options).for_catalogue(items)
     if not flags["teacher"]:
         return
     manifest = run_directory.load_run_manifest(flags["teacher"], "teacher")
@@ -126,7 +129,8 @@ def _export_once(root: Path, distilled: Path, flags: dict[str, Any]) -> str:
     done = root / "export.json"
     wanted = {
         "weights": storage.read_json(distilled / "manifest.json")["model"]["fingerprint"],
-        **{name: flags[name] for name in ("export_dir", "export_name", "export_k", "exclude_recent")},
+        **{name: flags[name] for name in ("export_dir", "export_name")},
+        **{field.name: flags[field.name] for field in dataclasses.fields(ExportOptions)},
     }
     if done.is_file() and not flags["force"]:
         before = storage.read_manifest(done, {"path": str, "made_from": dict})

@@ -149,7 +149,9 @@ def _list_all(model: Any, interactions: Any) -> Callable[[], str]:
 
 def _savedmodel_bytes(model: Any, interactions: Any) -> int:
     from rd_tf.serving.export import export_ranker
+    from rd_tf.serving.export_options import ExportOptions
 
     with tempfile.TemporaryDirectory() as directory:
-        version = export_ranker(model, interactions.user_ids, interactions.item_ids, Path(directory) / "model", _K)
+        ids = (interactions.user_ids, interactions.item_ids)
+        version = export_ranker(model, *ids, Path(directory) / "model", ExportOptions(max_k=_K))
         return sum(file.stat().st_size for file in version.rglob("*") if file.is_file())

@@ -1,55 +1,119 @@
-"""Exports a trained ranker for tensorflow_model_server: python -m rd_tf.export --run_dir=... --dataset=..."""
+"""Exports a trained ranker for a server or for devices: python -m rd_tf.export --run_dir=... --dataset=..."""
 
 import json
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rd_tf import command_line, run_directory
 from rd_tf.errors import InputError
 from rd_tf.serving.export_name import check_export_name
+from rd_tf.serving.export_options import ExportOptions
+from rd_tf.serving.gate import parse_min_metric_ratio
+
+if TYPE_CHECKING:
+    from rd_tf.data.interactions import Interactions
+    from rd_tf.models.ranker import SequenceRanker
+
+_RECENT, _EXCLUDED = 20, 2
 
 
 def export(
-    *, run_dir: str, dataset: str, export_dir: str, export_name: str, export_k: int, exclude_recent: bool
+    *,
+    run_dir: str,
+    dataset: str,
+    export_dir: str,
+    export_name: str,
+    export_format: str,
+    max_k: int,
+    exclude_recent: bool,
+    id_type: str,
+    weights: str,
+    index: str,
+    clusters: int,
+    probes: int,
+    item_table: bool,
+    keep_versions: int,
+    min_metric_ratio: list[str],
+    gate_against: str,
+    server_config: bool,
+    serving_image: str,
 ) -> str:
     """Writes a finished run's model as <export_dir>/<export_name>/<next version>, which tensorflow_model_server serves.
+
+    Every signature is run by TensorFlow's C++ loader and compared with the model before the version appears; what was
+    measured is in its assets.extra/report.json. A model that ranks worse than --min_metric_ratio
+    allows is not published.
+    What a server needs beside the models is written into --export_dir. With --export_format=litert a .tflite file for
+    devices is written in place of the SavedModel.
 
     Returns:
         The version's directory.
 
     Raises:
-        InputError: no finished run, another dataset than the run's, an illegal name, a list longer than the catalogue,
-            or a directory that cannot be written.
+        InputError: no finished run, another dataset than the run's, an illegal name, ids that do not fit --id_type,
+            other flags that do not fit together, a model that ranks worse than it may, or a directory that cannot be
+            written.
     """
     from rd_tf.data import dataset_directory
 
-    trained_on = run_directory.load_run_manifest(run_dir)["dataset"]["fingerprint"]
-    dataset_directory.check_same_dataset(dataset, trained_on, "run_dir", run_dir)
+    manifest = run_directory.load_run_manifest(run_dir)
+    dataset_directory.check_same_dataset(dataset, manifest["dataset"]["fingerprint"], "run_dir", run_dir)
     if not export_dir:
         raise InputError("--export_dir is empty; name a directory")
     check_export_name(export_name)
+    ratios = parse_min_metric_ratio(min_metric_ratio)
+    options = ExportOptions(
+        max_k, exclude_recent, id_type, weights, index, clusters, probes, item_table, export_format
+    ).for_catalogue(dataset_directory.load_manifest(dataset)["items"])
 
     from rd_tf.quiet_tensorflow import import_quietly
 
     import_quietly()
     from rd_tf.models.storage import load_model
     from rd_tf.serving.export import export_ranker
+    from rd_tf.serving.held_out_quality import HeldOutQuality
 
     model = load_model(run_dir)
     data = dataset_directory.load_dataset(dataset)
     directory = Path(export_dir).absolute() / export_name
-    version = export_ranker(model, data.user_ids, data.item_ids, directory, export_k, exclude_recent)
-    user, recent = data.user_ids[data.users[-1]], data.items[data.users == data.users[-1]]
-    if model.looks_back == "none":
-        recent = recent[-model.sequence_length :]
-    request = {"instances": [{"user_id": user, "recent_items": [data.item_ids[item - 1] for item in recent]}]}
+    quality = HeldOutQuality(data, manifest["split"], model.sequence_length)
+    version = export_ranker(
+        model, data.user_ids, data.item_ids, directory, options, quality, keep_versions, ratios, gate_against
+    )
     size = sum(file.stat().st_size for file in version.rglob("*") if file.is_file())
-    print(f"exported {version} ({size:,} bytes); serve it and ask it with")
-    base = shlex.quote(str(directory))
-    print(f"tensorflow_model_server --model_name={export_name} --model_base_path={base} --rest_api_port=8501")
-    body = shlex.quote(json.dumps(request))
-    print(f"curl -d {body} http://localhost:8501/v1/models/{export_name}:predict")
+    print(f"exported {version} ({size:,} bytes)" + ("" if export_format == "litert" else "; serve it and ask it with"))
+    if export_format == "saved_model":
+        if server_config:
+            _write_server_config(directory.parent, serving_image)
+        base = shlex.quote(str(directory))
+        print(f"python -m rd_tf.serve --model_name={export_name} --model_base_path={base}")
+        body = shlex.quote(json.dumps({"instances": [_instance(model, data, options)]}))
+        print(f"curl -d {body} http://localhost:8501/v1/models/{export_name}:predict")
     return str(version)
+
+
+def _write_server_config(export_dir: Path, image: str) -> None:
+    from rd_tf.serving.kept_file import Outcome
+    from rd_tf.serving.server_config import ServerOptions, write_server_config
+
+    outcomes = write_server_config(export_dir, ServerOptions(image=image))
+    edited = [name for name, outcome in outcomes.items() if outcome is Outcome.EDITED]
+    if edited:
+        print(f"left alone in {export_dir}, since somebody edited them: {', '.join(edited)}")
+
+
+def _instance(model: "SequenceRanker", data: "Interactions", options: ExportOptions) -> dict[str, Any]:
+    """What the last user could ask for."""
+    visited = [data.item_ids[item - 1] for item in data.items[data.users == data.users[-1]]]
+    recent = visited[-(model.sequence_length if model.looks_back == "none" else _RECENT) :]
+    as_id: Any = int if options.id_type == "int64" else str
+    return {
+        "user_id": as_id(data.user_ids[data.users[-1]]),
+        "recent_items": [as_id(name) for name in recent],
+        "exclude_items": [as_id(name) for name in visited[:_EXCLUDED]],
+        "k": min(10, options.max_k),
+    }
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ def train(
     conv_activation: str,
     dense_activation: str,
     dropout: float,
+    user_dropout: float,
     history: str,
     history_exponent: float,
     epochs: int,
@@ -148,6 +149,8 @@ def _check_same_run(
     for name in flags_without_part(now):
         before.pop(name, None)
         now.pop(name, None)
+    # Runs of earlier versions know no such flag.
+    before.setdefault("user_dropout", 0.0)
     before |= {"dataset": manifest["dataset"]["fingerprint"], "teacher": (manifest.get("teacher") or {}).get("teacher")}
     now |= {"dataset": dataset, "teacher": teacher}
     for name, value in now.items():

@@ -1,5 +1,8 @@
 """Training, evaluation, the teacher cache and the export give the same scores for the same query, for every ranker."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -80,7 +83,7 @@ def test_training_and_the_cache_agree(tiny_run, tiny_dataset, tmp_path):
 def test_training_and_the_export_agree(tiny_run, tiny_dataset, tmp_path):
     model, interactions, train, _, items = trained(tiny_run, tiny_dataset)
     changed = {"run_dir": tiny_run, "dataset": tiny_dataset, "export_dir": str(tmp_path), "exclude_recent": False}
-    path = export(**choose(export, default_flags(export), export_name="agreement", export_k=6, **changed))
+    path = export(**choose(export, default_flags(export), export_name="agreement", max_k=6, **changed))
     users = np.array([0, 3, 11], "int32")
     # The whole history of each user, and here and there an item that nobody knows.
     raw = [[interactions.item_ids[item - 1] for item in row if item] for row in items.padded(users).tolist()]
@@ -90,9 +93,13 @@ def test_training_and_the_export_agree(tiny_run, tiny_dataset, tmp_path):
         "user_id": np.array([interactions.user_ids[user] for user in users], object),
         "recent_items": np.array([row + [""] * (width - len(row)) for row in raw], object),
     }
+    request |= {"exclude_items": np.zeros((3, 0), object), "k": np.array([6, 6, 6])}
     (served,) = run_saved_model(path, [request])
     sequences = last_sequences(interactions, train, 5)[users]
     scores = training_scores(model, users, sequences, items.histories(users))
     best = np.argsort(-scores, 1, kind="stable")[:, :6]
     np.testing.assert_allclose(served["scores"], np.take_along_axis(scores, best, 1), rtol=1e-5, atol=1e-6)
+    quality = json.loads((Path(path) / "assets.extra" / "report.json").read_text())["quality"]
+    measured = json.loads((Path(tiny_run) / "metrics.json").read_text())["metrics"]
+    assert quality["exported"]["map"] == quality["float32"]["map"] == pytest.approx(measured["map"], rel=1e-6)
     assert served["items"].tolist() == [[interactions.item_ids[i] for i in row] for row in best]

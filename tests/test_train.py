@@ -9,8 +9,10 @@ import pytest
 
 from rd_tf import command_line
 from rd_tf.errors import InputError
+from rd_tf.models.make_model import make_model
 from rd_tf.models.storage import load_model
 from rd_tf.prepare import prepare
+from rd_tf.serving.unknown_user import with_unknown_user
 from rd_tf.teach import teach
 from rd_tf.train import train
 
@@ -232,3 +234,15 @@ def test_a_learning_rate_that_diverges_stops_and_says_when(tiny_dataset, train_f
     with pytest.raises(InputError, match=r"the loss is not finite in epoch \d+, before step \d+ of \d+"):
         train(**train_flags(dataset=tiny_dataset, run_dir=str(tmp_path), learning_rate=1e38, epochs=5))
     assert not (tmp_path / "manifest.json").exists()
+
+
+def test_user_dropout_trains_a_row_for_unknown_users_which_the_export_uses(tmp_path, tiny_dataset, train_flags):
+    run_dir = str(tmp_path / "run")
+    made = train(**train_flags(dataset=tiny_dataset, run_dir=run_dir, user_dropout=0.5, dim=4))
+    model = load_model(run_dir)
+    assert model.unknown_user
+    untrained = make_model(made["flags"], model.num_users, model.num_items)
+    assert untrained.count_params() == made["model"]["parameters"]
+    row = np.array(model.user_table)[model.num_users]
+    assert not np.allclose(row, np.array(untrained.user_table)[model.num_users])
+    np.testing.assert_array_equal(np.array(with_unknown_user(model).user_table)[model.num_users], row)

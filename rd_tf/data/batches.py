@@ -24,7 +24,7 @@ class TrainingBatches:
     A batch is computed from (seed, step) alone, so that training can begin at any step and always sees the same data,
     and any number of replicas shares one global batch. It holds
 
-    - `user` `[b] int32`, `sequence` `[b, L] int32`
+    - `user` `[b] int32` (the number of users in place of some, with a user dropout), `sequence` `[b, L] int32`
     - `items` `[b, T + T * negatives] int32`: targets, then negatives; `labels` of the same shape, float32: 1, 0, and
       -1 for a target that is padding
     - `teacher_items` `[b, K] int32`, with a teacher
@@ -42,6 +42,8 @@ class TrainingBatches:
         teacher_items: `[windows, K] int32`, the teacher's lists, or None; a memory map stays one.
         rank_sampler: draws items to estimate the student's rank, or None.
         histories: the users' items, and which of them a window looks back on ("before" or "all"); or None.
+        user_dropout: share of rows whose user is replaced by the unknown one; negatives and samples are still his own.
+        num_users: the unknown user's number, with a user dropout.
     """
 
     windows: Windows
@@ -52,6 +54,8 @@ class TrainingBatches:
     teacher_items: np.ndarray | None = None
     rank_sampler: RankSampler | None = None
     histories: tuple[UserItems, str] | None = None
+    user_dropout: float = 0.0
+    num_users: int = 0
 
     @property
     def steps_per_epoch(self) -> int:
@@ -96,6 +100,9 @@ class TrainingBatches:
             if self.rank_sampler is not None:
                 seed = self._seed(_RANK_SAMPLES, step, replica)
                 joined["sampled_items"], joined["is_unseen"] = self.rank_sampler.sample(user, seed)
+            if self.user_dropout:
+                drawn = tf.random.stateless_uniform(tf.shape(user), self._dropout_seed(step, replica))
+                joined["user"] = tf.where(drawn < self.user_dropout, self.num_users, user)
             return joined
 
         return batch
@@ -129,6 +136,10 @@ class TrainingBatches:
         for tensor, shape in zip(taken, shapes.values(), strict=True):
             tensor.set_shape((None, *shape))
         return dict(zip(shapes, taken, strict=True))
+
+    def _dropout_seed(self, step: tf.Tensor, replica: tf.Tensor) -> tf.Tensor:
+        # Negative, which no other stream's seed is.
+        return tf.cast(tf.stack([step, -1 - replica - self.seed * 100_003]), tf.int32)
 
     def _seed(self, stream: int, step: tf.Tensor, replica: tf.Tensor) -> tf.Tensor:
         return tf.cast(tf.stack([step, replica * 3 + stream + self.seed * 100_003]), tf.int32)

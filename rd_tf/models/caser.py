@@ -31,6 +31,7 @@ class Caser(SequenceRanker):
         dense_activation: phi_a, after the dense layer.
         dropout: share of the dense layer's inputs dropped in training, in [0, 1).
         seed: of the initial weights and of dropout.
+        unknown_user: whether there is a row for users who were not seen.
 
     Raises:
         ValueError: a size out of range, no filters at all, or an unknown activation.
@@ -48,11 +49,12 @@ class Caser(SequenceRanker):
         dense_activation: str = "sigmoid",
         dropout: float = 0.5,
         seed: int = 0,
+        unknown_user: bool = False,
         **kwargs: Any,
     ) -> None:
         if dim < 1:
             raise ValueError(f"dim must be at least 1; received {dim}")
-        super().__init__(num_users, num_items, sequence_length, 2 * dim, seed, **kwargs)
+        super().__init__(num_users, num_items, sequence_length, 2 * dim, seed, unknown_user, **kwargs)
         if min(vertical_filters, horizontal_filters) < 0 or vertical_filters + horizontal_filters == 0:
             raise ValueError(
                 "Caser needs vertical or horizontal filters; "
@@ -73,7 +75,7 @@ class Caser(SequenceRanker):
 
     def build_weights(self) -> None:
         length, dim = self.sequence_length, self.dim
-        self.user_table = self.add_table("user_table", self.num_users, dim, 2)
+        self.user_table = self.add_table("user_table", self.user_rows, dim, 2)
         self.sequence_table = self.add_table("sequence_table", self.num_items + 1, dim, 3)
         if self.vertical_filters:
             self.vertical_kernel = self._add_uniform("vertical_kernel", (length, self.vertical_filters), length, 4)

@@ -36,12 +36,14 @@ class Fossil(SequenceRanker):
         dropout: share of the query's numbers dropped in training, in [0, 1). The original has none; without it Fossil
             overfits within a few epochs.
         seed: of the initial weights and of dropout.
+        unknown_user: whether there is a row for users who were not seen.
 
     Raises:
         ValueError: a size out of range, or an unknown kind of history.
     """
 
     looks_back = "before"
+    unknown_user_is = "the weights of all users alone"
 
     def __init__(
         self,
@@ -53,6 +55,7 @@ class Fossil(SequenceRanker):
         history_exponent: float = 0.2,
         dropout: float = 0.0,
         seed: int = 0,
+        unknown_user: bool = False,
         **kwargs: Any,
     ) -> None:
         if dim < 1:
@@ -63,7 +66,7 @@ class Fossil(SequenceRanker):
             raise ValueError(f"history_exponent must be in [0, 1]; received {history_exponent}")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be in [0, 1); received {dropout}")
-        super().__init__(num_users, num_items, sequence_length, dim, seed, **kwargs)
+        super().__init__(num_users, num_items, sequence_length, dim, seed, unknown_user, **kwargs)
         self.dim = dim
         self.looks_back = history
         self.history_exponent = history_exponent
@@ -76,7 +79,7 @@ class Fossil(SequenceRanker):
             shape=(sequence_length,), initializer=step, name="markov_weights", autocast=False
         )
         self.user_markov_weights = self.add_weight(
-            shape=(num_users, sequence_length), initializer="zeros", name="user_markov_weights", autocast=False
+            shape=(self.user_rows, sequence_length), initializer="zeros", name="user_markov_weights", autocast=False
         )
         self.user_markov_weights.row_sparse = True
         self.build_item_table()

@@ -28,4 +28,7 @@ def make_model(flags: dict[str, Any], num_users: int, num_items: int) -> Sequenc
         )
     names = ("sequence_length", "dim", "seed", *MODEL_FLAGS[flags["model"]])
     arguments = {name: flags[name] for name in names}
-    return MODELS[flags["model"]](num_users, num_items, **arguments, dtype=flags["dtype_policy"])
+    unknown_user = flags["user_dropout"] > 0
+    return MODELS[flags["model"]](
+        num_users, num_items, **arguments, unknown_user=unknown_user, dtype=flags["dtype_policy"]
+    )

@@ -9,6 +9,7 @@ from keras import ops
 
 from rd_tf.models.histories import Histories
 from rd_tf.models.partial_top_k import partial_top_k
+from rd_tf.models.query_products import query_products
 from rd_tf.models.take_rows import take_rows
 
 Tensor = Any
@@ -27,8 +28,11 @@ class SequenceRanker(keras.Model, abc.ABC):
         sequence_length: L, recent items of a query.
         query_dim: q, the length of a query.
         seed: of the initial weights and of dropout.
+        unknown_user: whether weights with a row a user have one more, number num_users, for users who were not seen.
 
     Attributes:
+        user_rows: rows of such weights.
+        unknown_user_is: what stands for a user who was not seen where no row was trained for him.
         looks_back: "none", or which items a training window looks back on beside its sequence: "before" or "all" (see
             `rd_tf.data.user_items`); then `encode` is given `Histories`. Not `history`, which Keras' `fit` overwrites.
 
@@ -37,9 +41,17 @@ class SequenceRanker(keras.Model, abc.ABC):
     """
 
     looks_back = "none"
+    unknown_user_is = "the mean of all users"
 
     def __init__(
-        self, num_users: int, num_items: int, sequence_length: int, query_dim: int, seed: int = 0, **kwargs: Any
+        self,
+        num_users: int,
+        num_items: int,
+        sequence_length: int,
+        query_dim: int,
+        seed: int = 0,
+        unknown_user: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         for name, value in (("num_users", num_users), ("num_items", num_items), ("sequence_length", sequence_length)):
@@ -50,6 +62,8 @@ class SequenceRanker(keras.Model, abc.ABC):
         self.sequence_length = sequence_length
         self.query_dim = query_dim
         self.seed = seed
+        self.unknown_user = unknown_user
+        self.user_rows = num_users + int(unknown_user)
 
     def add_table(self, name: str, rows: int, dim: int, seed_offset: int) -> keras.Variable:
         """Adds an embedding table `[rows, dim]`, normal with standard deviation 1 / dim (as the authors').
@@ -133,7 +147,22 @@ class SequenceRanker(keras.Model, abc.ABC):
         """
         if item_matrix is not None:
             return ops.matmul(ops.concatenate([query, ops.ones_like(query[:, :1])], axis=1), item_matrix)
-        return ops.matmul(query, ops.transpose(self.item_table)) + self._bias_without_padding()
+        return query_products(query, self.item_table) + self._bias_without_padding()
+
+    def score_block(self, query: Tensor, first: int | Tensor, size: int) -> Tensor:
+        """Scores neighbouring items for every query, for catalogues whose scores do not fit into memory at once.
+
+        Args:
+            query: `[batch, q] float32`.
+            first: the first item, `[] int32`; 0 is the padding.
+            size: how many items; there are `first + size` rows at least.
+
+        Returns:
+            `[batch, size] float32` logits; the padding's are -inf.
+        """
+        items = first + ops.arange(size)
+        bias = ops.where(ops.equal(items, 0), -float("inf"), take_rows(self.item_bias, items))
+        return query_products(query, self.item_table, first, size) + bias
 
     def item_matrix(self) -> Tensor:
         """The transposed item table over the items' biases: `[q + 1, num_items + 1] float32`.
@@ -194,7 +223,7 @@ class SequenceRanker(keras.Model, abc.ABC):
         return self.score(query, inputs["items"]) if "items" in inputs else self.score_all(query)
 
     def get_config(self) -> dict[str, Any]:
-        own = ("num_users", "num_items", "sequence_length", "seed")
+        own = ("num_users", "num_items", "sequence_length", "seed", "unknown_user")
         return {**super().get_config(), **{name: getattr(self, name) for name in own}}
 
 

@@ -2,22 +2,22 @@
 
 import contextlib
 import os
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import tensorflow as tf
-
-from rd_tf import storage
-from rd_tf.data.dataset_directory import write_lines
 from rd_tf.errors import InputError
 from rd_tf.models.ranker import SequenceRanker
-from rd_tf.serving.agreement import check_agreement, sample_request
 from rd_tf.serving.export_name import check_export_name
-from rd_tf.serving.signatures import SIGNATURE, serving_module
-from rd_tf.serving.warmup import write_warmup
+from rd_tf.serving.export_options import ExportOptions
+from rd_tf.serving.gate import check_gate, find_reference
+from rd_tf.serving.held_out_quality import HeldOutQuality
+from rd_tf.serving.litert import MODEL_FILE, write_litert
+from rd_tf.serving.measured import measured_version
+from rd_tf.serving.publishing import publishing, versions
+from rd_tf.serving.raw_ids import check_ids
+from rd_tf.serving.saved_model import write_saved_model
 
-USERS_FILE, ITEMS_FILE = "users.txt", "items.txt"
+_FILE_OF_FORMAT = {"saved_model": "saved_model.pb", "litert": MODEL_FILE}
 
 
 def export_ranker(
@@ -25,60 +25,61 @@ def export_ranker(
     user_ids: Sequence[str],
     item_ids: Sequence[str],
     directory: str | os.PathLike[str],
-    k: int,
-    exclude_recent: bool = True,
+    options: ExportOptions | None = None,
+    quality: HeldOutQuality | None = None,
+    keep_versions: int = 0,
+    min_metric_ratio: Mapping[str, float] | None = None,
+    gate_against: str = "",
 ) -> Path:
-    """Writes `<directory>/<next version>` for tensorflow_model_server, whole and checked or not at all.
+    """Writes `<directory>/<next version>`, for tensorflow_model_server or for devices, whole and checked or not at all.
 
-    The version is loaded and run by TensorFlow's C++ loader, as the server does, and compared with the model before it
-    appears under its number. Versions that exist are left as they are.
+    The version is loaded and run by TensorFlow's C++ loader, as the server does, or by LiteRT, and compared with the
+    model before it appears under its number. Other versions stay as they are, until there are more than are to be kept.
 
     Args:
         model: the trained ranker.
         user_ids: raw id of every user, `user_ids[user]`.
         item_ids: raw id of every item, `item_ids[item - 1]`.
         directory: the served model's directory; its last part is the model's name.
-        k: items in a list.
-        exclude_recent: whether a request's recent items are kept out of its list.
+        options: how to export; None takes the defaults.
+        quality: measures what the export ranks like, for the report; None leaves that out.
+        keep_versions: how many of the highest versions stay, the new one included; 0 keeps all.
+        min_metric_ratio: metric -> the least share of the reference's value that the export must reach.
+        gate_against: the reference, a run directory; "" or "last" for the highest version, where there is one.
 
     Returns:
         The version's directory.
 
     Raises:
-        InputError: k does not fit the catalogue, the ids do not fit the model, or the directory cannot be written.
+        InputError: an option does not fit the catalogue, the ids do not fit the model or the options, the directory
+            cannot be written or has versions of the other format, or the export ranks worse than it may.
         RuntimeError: the export does not answer as the model does.
     """
     directory = Path(directory)
     check_export_name(directory.name)
-    if not 1 <= k <= model.num_items:
-        raise InputError(f"--export_k={k} is not between 1 and the {model.num_items} items of the catalogue")
-    _check_ids("users", user_ids, model.num_users)
-    _check_ids("items", item_ids, model.num_items)
-    with _writing(directory), storage.directory_lock(directory):
-        version = directory / str(1 + max(_versions(directory), default=0))
-        with storage.atomic_directory(version) as temporary, tempfile.TemporaryDirectory() as assets:
-            users_file, items_file = Path(assets) / USERS_FILE, Path(assets) / ITEMS_FILE
-            write_lines(users_file, user_ids)
-            write_lines(items_file, item_ids)
-            module = serving_module(model, users_file, items_file, k, exclude_recent)
-            tf.saved_model.save(module, str(temporary), signatures={SIGNATURE: module.serving_default})
-            write_warmup(temporary, directory.name, [sample_request(model, user_ids, item_ids)])
-            check_agreement(temporary, model, user_ids, item_ids, k, exclude_recent)
-    return version
+    options = (options or ExportOptions()).for_catalogue(model.num_items)
+    check_ids("users", user_ids, model.num_users, options.id_type)
+    check_ids("items", item_ids, model.num_items, options.id_type)
+    with _writing(directory), publishing(directory, keep_versions) as new:
+        _check_format(directory, options.export_format)
+        reference = find_reference(gate_against, directory) if min_metric_ratio else None
+        arguments = (model, user_ids, item_ids, options, quality)
+        if options.export_format == "litert":
+            write_litert(new.directory, *arguments)
+        else:
+            write_saved_model(new.directory, directory.name, *arguments)
+        if reference and min_metric_ratio:
+            check_gate(measured_version(new.directory, "the export"), reference, min_metric_ratio)
+    return new.path
 
 
-def _check_ids(kind: str, ids: Sequence[str], expected: int) -> None:
-    if len(ids) != expected:
-        raise InputError(f"{len(ids)} ids of {kind} do not fit a model of {expected} {kind}; give its own dataset")
-    bad = next((name for name in ids if not name or "\n" in name or "\r" in name), None)
-    if bad is not None:
-        raise InputError(f"{bad!r} among the ids of {kind} is empty or holds a line break; prepare the data again")
-    if len(set(ids)) != len(ids):
-        raise InputError(f"an id stands twice among the ids of {kind}; prepare the data again")
-
-
-def _versions(directory: Path) -> list[int]:
-    return [int(entry.name) for entry in directory.iterdir() if entry.name.isascii() and entry.name.isdigit()]
+def _check_format(directory: Path, chosen: str) -> None:
+    for format_, file in _FILE_OF_FORMAT.items():
+        if format_ != chosen and any((version / file).exists() for version in versions(directory)):
+            raise InputError(
+                f"{directory} has versions of --export_format={format_}, and one directory holds one format; "
+                f"name another --export_name for --export_format={chosen}"
+            )
 
 
 @contextlib.contextmanager

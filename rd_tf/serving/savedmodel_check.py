@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 _STRING = 7
-_NUMBERS = {1: "float32", 3: "int32", 9: "int64"}
+_NUMBERS = {1: "float32", 2: "float64", 3: "int32", 4: "uint8", 6: "int8", 9: "int64", 10: "bool", 19: "float16"}
 _TSTRING_BYTES = 24
 _POINTER, _TEXT, _INT = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
 
@@ -44,20 +44,46 @@ def run_saved_model(
     Raises:
         SavedModelError: the model cannot be loaded, lacks the signature or fails on a request.
     """
+    return run_signatures(directory, [(signature, request) for request in requests])
+
+
+def run_signatures(
+    directory: str | os.PathLike[str], requests: Sequence[tuple[str, Mapping[str, np.ndarray]]]
+) -> list[dict[str, np.ndarray]]:
+    """Answers requests to several signatures with a SavedModel that is loaded once; else as `run_saved_model`.
+
+    Args:
+        directory: the SavedModel.
+        requests: which signature answers, and input name -> array; strings are `str` objects in an array of dtype
+            object.
+
+    Returns:
+        Output name -> array, for every request.
+
+    Raises:
+        SavedModelError: the model cannot be loaded, lacks a signature or fails on a request.
+    """
     import tensorflow as tf
     from tensorflow.core.protobuf import saved_model_pb2
 
     proto = saved_model_pb2.SavedModel.FromString((Path(directory) / "saved_model.pb").read_bytes())
     graph = next(graph for graph in proto.meta_graphs if "serve" in graph.meta_info_def.tags)
-    if signature not in graph.signature_def:
-        raise SavedModelError(f"{directory} has no signature {signature!r}")
-    described = graph.signature_def[signature]
+    signatures = {}
+    for signature in dict.fromkeys(signature for signature, _ in requests):
+        if signature not in graph.signature_def:
+            raise SavedModelError(f"{directory} has no signature {signature!r}")
+        described = graph.signature_def[signature]
+        signatures[signature] = {
+            "inputs": {name: (tensor.name, tensor.dtype) for name, tensor in described.inputs.items()},
+            "outputs": {name: tensor.name for name, tensor in described.outputs.items()},
+        }
     work = {
         "libraries": str(Path(tf.__file__).parent),
         "directory": os.fspath(directory),
-        "inputs": {name: (tensor.name, tensor.dtype) for name, tensor in described.inputs.items()},
-        "outputs": {name: tensor.name for name, tensor in described.outputs.items()},
-        "requests": [{name: _to_json(array) for name, array in request.items()} for request in requests],
+        "signatures": signatures,
+        "requests": [
+            (signature, {name: _to_json(array) for name, array in request.items()}) for signature, request in requests
+        ],
     }
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     # -P keeps this directory out of the child's sys.path.
@@ -167,17 +193,19 @@ def _answer(work: dict[str, Any]) -> list[dict[str, Any]]:
     directory = work["directory"].encode()
     session = library.load(library.options, None, directory, tags, 1, library.graph, None, library.status)
     library.check()
-    outputs = [library.output(name) for name in work["outputs"].values()]
     responses = []
-    for request in work["requests"]:
-        inputs = [library.output(work["inputs"][name][0]) for name in request]
-        fed = [library.write(value, work["inputs"][name][1]) for name, value in request.items()]
+    for name_of_signature, request in work["requests"]:
+        signature = work["signatures"][name_of_signature]
+        outputs = [library.output(name) for name in signature["outputs"].values()]
+        inputs = [library.output(signature["inputs"][name][0]) for name in request]
+        fed = [library.write(value, signature["inputs"][name][1]) for name, value in request.items()]
         fetched = (_POINTER * len(outputs))()
         given = ((_Output * len(inputs))(*inputs), (_POINTER * len(fed))(*fed), len(fed))
         wanted = ((_Output * len(outputs))(*outputs), fetched, len(outputs))
         library.run(session, None, *given, *wanted, None, 0, None, library.status)
         library.check()
-        responses.append({name: library.read(tensor) for name, tensor in zip(work["outputs"], fetched, strict=True)})
+        names = signature["outputs"]
+        responses.append({name: library.read(tensor) for name, tensor in zip(names, fetched, strict=True)})
         for tensor in (*fed, *fetched):
             library.delete(tensor)
     return responses

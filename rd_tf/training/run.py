@@ -140,6 +140,8 @@ def _load(flags: dict[str, Any]) -> _Data:
         None if cache is None else cache.items,
         rank_sampler,
         (seen, flags["history"]) if looks_back else None,
+        flags["user_dropout"],
+        interactions.num_users,
     )
     return _Data(interactions, windows, seen, cache, batches)
 

@@ -116,3 +116,14 @@ def test_negatives_are_new_in_every_epoch():
         for e in range(2)
     ]
     assert sum(by_window[0][w] != by_window[1][w] for w in by_window[0]) > ROWS / 2
+
+
+def test_user_dropout_replaces_users_and_nothing_else():
+    plain, dropped = read(make(), 0, 30), read(make(user_dropout=0.4, num_users=5), 0, 30)
+    users = [np.concatenate([batch["user"] for batch in batches]) for batches in (plain, dropped)]
+    replaced = users[1] == 5
+    assert 0.3 < replaced.mean() < 0.5
+    np.testing.assert_array_equal(users[0][~replaced], users[1][~replaced])
+    for one, other in zip(plain, dropped, strict=True):
+        for name in one.keys() - {"user"}:
+            np.testing.assert_array_equal(one[name], other[name])

@@ -22,7 +22,7 @@ def flags(tmp_path_factory):
         f"--run_dir={root / 'runs'}",
         f"--export_dir={root / 'exports'}",
         f"--results={root / 'results'}",
-        "--export_k=5",
+        "--max_k=5",
         "--seeds=0,1",
         "--epochs=2",
         "--teacher_dim=8",
@@ -94,7 +94,7 @@ def test_a_teacher_that_is_no_run_is_refused_before_anything_is_done(flags, tmp_
     ("changed", "message"),
     [
         ({"export_name": "my model"}, "--export_name=my model cannot be a served model's name"),
-        ({"export_k": 1000}, "--export_k=1000 is larger than the catalogue"),
+        ({"index": "clusters", "clusters": 1000}, "--clusters=1000 is more than the"),
         ({"teacher": "FIRST", "split": "validation"}, "was trained with --split=test, but this pipeline has"),
     ],
 )

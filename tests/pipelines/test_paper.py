@@ -19,7 +19,7 @@ from rd_tf.errors import InputError
 
 CONFIG = [
     "--export_name=tiny",
-    "--export_k=5",
+    "--max_k=5",
     "--epochs=2",
     "--teacher_dim=8",
     "--student_dim=4",

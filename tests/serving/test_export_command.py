@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,8 +42,20 @@ def flags(tmp_path_factory):
             "dataset": str(root / "dataset"),
             "export_dir": str(root / "saved models"),
             "export_name": "student",
-            "export_k": 4,
+            "export_format": "saved_model",
+            "max_k": 4,
             "exclude_recent": True,
+            "id_type": "string",
+            "weights": "float32",
+            "index": "exact",
+            "clusters": 0,
+            "probes": 16,
+            "item_table": False,
+            "keep_versions": 0,
+            "min_metric_ratio": [],
+            "gate_against": "",
+            "server_config": True,
+            "serving_image": "tensorflow/serving:2.20.0",
         },
     }
 
@@ -55,23 +68,31 @@ def test_the_command_exports_and_says_how_to_serve_and_ask(flags, capsys):
     assert version in where
     assert "bytes" in where
     assert shlex.split(serve) == [
-        "tensorflow_model_server",
+        "python",
+        "-m",
+        "rd_tf.serve",
         "--model_name=student",
         f"--model_base_path={directory}",
-        "--rest_api_port=8501",
     ]
+    assert "student" in (directory.parent / "models.config").read_text()
     curl, option, body, url = shlex.split(ask)
     assert (curl, option, url) == ("curl", "-d", "http://localhost:8501/v1/models/student:predict")
     (instance,) = json.loads(body)["instances"]
-    assert instance == {"user_id": "é", "recent_items": ["place 3", "place 4", "place 5"]}
-    (answer,) = run_saved_model(version, [{name: np.array([value], object) for name, value in instance.items()}])
+    recent = ["place 3", "place 4", "place 5"]
+    assert instance == {"user_id": "é", "recent_items": recent, "exclude_items": ["place 3", "place 4"], "k": 4}
+    inputs = {name: np.array([value], None if name == "k" else object) for name, value in instance.items()}
+    (answer,) = run_saved_model(version, [inputs])
     assert set(answer["items"][0]) == {"place 0", "place 1", "place 2", ""}
+    report = json.loads((Path(version) / "assets.extra" / "report.json").read_text())
+    # Nobody has a held-out item.
+    assert report["quality"] is None
 
 
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"export_k": 7}, "--export_k=7 is not between 1 and the 6 items of the catalogue"),
+        ({"id_type": "int64"}, '"it\'s me" among the ids of users is not an int64'),
+        ({"index": "clusters", "clusters": 7}, "--clusters=7 is more than the 6 items"),
         ({"export_name": ""}, "--export_name= cannot be a served model's name"),
         ({"export_name": "a/b"}, "--export_name=a/b cannot be a served model's name"),
         ({"export_name": ".."}, r"--export_name=\.\. cannot be a served model's name"),
@@ -88,6 +109,14 @@ def test_bad_input_is_one_sentence(flags, changed, message):
         export(**{**flags["given"], **formatted})
 
 
+def test_an_edited_file_of_the_server_is_left_alone_and_named(flags, tmp_path, capsys):
+    given = {**flags["given"], "export_dir": str(tmp_path), "weights": "float16"}
+    (tmp_path / "compose.yaml").write_text("mine\n")
+    export(**given)
+    assert f"left alone in {tmp_path}, since somebody edited them: compose.yaml" in capsys.readouterr().out
+    assert (tmp_path / "compose.yaml").read_text() == "mine\n"
+
+
 def test_another_dataset_is_refused_with_both_fingerprints(flags):
     given, trained_on = flags["fingerprints"]
     with pytest.raises(InputError, match=rf"was trained on the dataset {trained_on}, but .* is {given}"):
@@ -96,4 +125,4 @@ def test_another_dataset_is_refused_with_both_fingerprints(flags):
 
 def test_every_parameter_is_a_flag():
     defaults = command_line.default_flags(export)
-    assert (defaults["export_dir"], defaults["export_name"], defaults["export_k"]) == ("saved_models", "student", 20)
+    assert (defaults["export_dir"], defaults["export_name"], defaults["max_k"]) == ("saved_models", "student", 100)

@@ -1,0 +1,71 @@
+"""What an export may be told."""
+
+import dataclasses
+
+from rd_tf.errors import InputError
+
+WEIGHTS = ("float32", "float16", "int8")
+ID_TYPES = ("string", "int64")
+INDEXES = ("exact", "clusters")
+FORMATS = ("saved_model", "litert")
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportOptions:
+    """How a ranker is exported; every attribute is the flag of that name.
+
+    Attributes:
+        max_k: longest list that a request may ask for; the catalogue bounds it too.
+        exclude_recent: whether a request's recent items are kept out of its list.
+        id_type: "string" or "int64", how requests and answers write ids.
+        weights: "float32", "float16" or "int8", how the weights are stored.
+        index: "exact" or "clusters", how the best items are found.
+        clusters: cells of the clustered index; 0 chooses.
+        probes: cells that are searched for a query.
+        item_table: whether item vectors are written beside the model, for other indexes.
+        export_format: "saved_model" for tensorflow_model_server, or "litert" for devices.
+    """
+
+    max_k: int = 100
+    exclude_recent: bool = True
+    id_type: str = "string"
+    weights: str = "float32"
+    index: str = "exact"
+    clusters: int = 0
+    probes: int = 16
+    item_table: bool = False
+    export_format: str = "saved_model"
+
+    def for_catalogue(self, num_items: int) -> "ExportOptions":
+        """These options with everything chosen that they left open.
+
+        Raises:
+            InputError: they do not fit the catalogue or each other.
+        """
+        for name, allowed in (
+            ("weights", WEIGHTS),
+            ("id_type", ID_TYPES),
+            ("index", INDEXES),
+            ("export_format", FORMATS),
+        ):
+            if getattr(self, name) not in allowed:
+                raise InputError(f"--{name}={getattr(self, name)} is none of {', '.join(allowed)}")
+        if self.max_k < 1:
+            raise InputError(f"--max_k={self.max_k} is below 1; a request must be able to ask for an item")
+        if self.index == "exact":
+            return dataclasses.replace(self, max_k=min(self.max_k, num_items))
+        if self.export_format != "saved_model":
+            raise InputError(
+                f"--index=clusters does not go with --export_format={self.export_format}; use --index=exact"
+            )
+        if self.clusters > num_items:
+            raise InputError(f"--clusters={self.clusters} is more than the {num_items} items; use fewer")
+        # Scoring centroids and scoring the members of a few cells cost alike near the square root.
+        clusters = self.clusters or min(num_items, max(1, round(2 * num_items**0.5)))
+        if self.probes < 1:
+            raise InputError(f"--probes={self.probes} is below 1; search a cell at least")
+        if self.clusters and self.probes > self.clusters:
+            raise InputError(f"--probes={self.probes} is more than --clusters={self.clusters}; probe fewer cells")
+        return dataclasses.replace(
+            self, max_k=min(self.max_k, num_items), clusters=clusters, probes=min(self.probes, clusters)
+        )

@@ -1,0 +1,69 @@
+"""From the raw ids of a request to query vectors."""
+
+import tensorflow as tf
+
+from rd_tf.models.histories import Histories
+from rd_tf.serving.equal_rows import equal_rows
+from rd_tf.serving.lookups import Lookups
+from rd_tf.serving.stored_ranker import StoredRanker
+
+
+class QueryEncoder(tf.Module):
+    """Encodes requests; one function of the graph, which all signatures call.
+
+    Unknown items and none vanish from the history as if they had not been there; the last L of the rest are the
+    sequence, and all of them the history of a ranker that looks back on one.
+
+    Args:
+        stored: the ranker, with a row for the unknown user, the last one.
+        lookups: the ids' numbers.
+    """
+
+    def __init__(self, stored: StoredRanker, lookups: Lookups) -> None:
+        super().__init__()
+        signature = [tf.TensorSpec([None], lookups.id_dtype), tf.TensorSpec([None, None], lookups.id_dtype)]
+
+        @tf.function(autograph=False, input_signature=signature)
+        def encode(user_id: tf.Tensor, recent_items: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            recent = lookups.items(equal_rows(recent_items, user_id))
+            with stored.dense_weights_in_use() as ranker:
+                history = known_items(recent) if ranker.looks_back != "none" else None
+                sequence = last_known(recent, ranker.sequence_length)
+                query = ranker.encode(lookups.users(user_id), sequence, history=history)
+            return tf.cast(query, tf.float32), recent
+
+        self._encode = encode
+
+    def __call__(self, user_id: tf.Tensor, recent_items: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Encodes `user_id` `[b]` and `recent_items` `[b, n]`, ids, the items oldest first.
+
+        Returns:
+            queries `[b, q] float32`, and the items' numbers `[b, n] int32`, 0 = unknown or none.
+        """
+        return self._encode(user_id, recent_items)
+
+
+def last_known(items: tf.Tensor, length: int) -> tf.Tensor:
+    """The last known items of every row, in order.
+
+    Args:
+        items: `[batch, n] int32`, 0 = unknown or none, anywhere; any n.
+        length: L.
+
+    Returns:
+        `[batch, L] int32`, padded with 0 on the left.
+    """
+    padded = tf.pad(items, [[0, 0], [length, 0]])
+    place = tf.where(padded > 0, tf.range(tf.shape(padded)[1]), -1)
+    latest_first = tf.math.top_k(place, length).indices
+    return tf.gather(padded, tf.reverse(latest_first, [1]), batch_dims=1)
+
+
+def known_items(items: tf.Tensor) -> Histories:
+    """The known items of every row as histories of the rows' queries.
+
+    Args:
+        items: `[batch, n] int32`, 0 = unknown or none, anywhere; any n.
+    """
+    is_known = items > 0
+    return Histories(tf.boolean_mask(items, is_known), tf.cast(tf.where(is_known)[:, 0], tf.int32))

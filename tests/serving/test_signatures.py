@@ -1,0 +1,170 @@
+"""The signatures of an export, run by the C++ loader of tensorflow_model_server."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from serving.small_world import ITEMS, LOWEST, NUM_ITEMS, USERS, expected_list, query_of, request, small_caser
+from tensorflow_serving.apis import prediction_log_pb2
+
+from rd_tf.serving.export import export_ranker
+from rd_tf.serving.export_options import ExportOptions
+from rd_tf.serving.item_table import item_vectors
+from rd_tf.serving.savedmodel_check import SavedModelError, run_saved_model, run_signatures
+from rd_tf.serving.warmup import WARMUP_FILE
+
+# users, recent items, excluded items, k
+CASES = {
+    "one known user": (["0"], [["100", "101", "102"]], [[]], [5]),
+    "a batch with a k of its own for each": (["0", "4", "6"], [["100"], ["110"], ["105"]], [["101"]] * 3, [2, 7, 1]),
+    "unicode ids": (
+        ["ünï", "用户", "a\u2028b"],
+        [["☕ café", "x" * 300], ['it\'s "quoted"', "tab\there"], ["☕ café", ""]],
+        [["x" * 300]] * 3,
+        [4, 4, 4],
+    ),
+    "unknown user": (["nobody", "", "é" * 100_000], [["100", "101", "102"]] * 3, [[]] * 3, [5, 5, 5]),
+    "unknown items vanish": (
+        ["0", "4"],
+        [["nothing", "100", "", "101", "☃"], ["", "102", "no", "", ""]],
+        [["?", "103"], ["", ""]],
+        [5, 5],
+    ),
+    "only unknown items": (["0"], [["nothing", "\x00", "z" * 100_000]], [["?"]], [5]),
+    "no items": (["0", "nobody"], [[], []], [[], []], [5, 5]),
+    "more than L items": (["0"], [["100", "101", "102", "103", "104", "105"]], [[]], [30]),
+    "all items are excluded": (["4"], [[]], [ITEMS * 2], [5]),
+    "k of 0 and below": (["4", "4"], [[], []], [[], []], [0, -7]),
+    "k of 0 beside another": (["4", "4"], [[], []], [[], []], [0, 3]),
+    "k above the catalogue": (["4"], [["100"]], [[]], [2**31 - 1]),
+    "no rows": ([], [], [], []),
+}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return small_caser()
+
+
+@pytest.fixture(scope="module")
+def exports(model, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("saved_models")
+    return {
+        flag: export_ranker(model, USERS, ITEMS, directory / f"exclude_{flag}", ExportOptions(exclude_recent=flag))
+        for flag in (True, False)
+    }
+
+
+@pytest.fixture(scope="module")
+def answers(exports):
+    requests = [request(*case) for case in CASES.values()]
+    return {flag: dict(zip(CASES, run_saved_model(exports[flag], requests), strict=True)) for flag in exports}
+
+
+@pytest.mark.parametrize("exclude_recent", [True, False])
+@pytest.mark.parametrize("case", CASES)
+def test_a_list_is_what_the_model_ranks_highest(model, answers, case, exclude_recent):
+    users, recents, excludes, k = CASES[case]
+    answer = answers[exclude_recent][case]
+    width = max([min(max(0, wanted), NUM_ITEMS) for wanted in k], default=0)
+    assert answer["items"].shape == answer["scores"].shape == (len(users), width)
+    assert answer["scores"].dtype == np.float32
+    for row, (user, recent, exclude, wanted) in enumerate(zip(users, recents, excludes, k, strict=True)):
+        excluded = [*exclude, *recent] if exclude_recent else exclude
+        items, scores = expected_list(model, user, recent, excluded, wanted)
+        missing = width - len(items)
+        assert answer["items"][row].tolist() == items + [""] * missing
+        np.testing.assert_allclose(answer["scores"][row], [*scores, *[LOWEST] * missing], rtol=0, atol=1e-5)
+
+
+def test_max_k_bounds_a_list(model, tmp_path):
+    path = export_ranker(model, USERS, ITEMS, tmp_path / "short", ExportOptions(max_k=3))
+    (answer,) = run_saved_model(path, [request(["0", "4"], [[], []], [[], []], [10, 2])])
+    assert answer["items"].shape == (2, 3)
+    assert answer["items"][1, 2] == ""
+
+
+def test_named_items_are_scored(model, exports):
+    candidates = [["100", "?", "", "x" * 300], ["102", "100", "100", "\x00"]]
+    asked = ("score", request(["0", "nobody"], [["101"], ["101"]], candidates=candidates))
+    nothing = ("score", request(["0"], [["101"]], candidates=[[]]))
+    answer, empty = run_signatures(exports[True], [asked, nothing])
+    assert answer["known"].dtype == bool
+    assert answer["known"].tolist() == [[True, False, False, True], [True, True, True, False]]
+    for row, user in enumerate(["0", "nobody"]):
+        scores = np.array(model.score_all(query_of(model, user, ["101"])))[0]
+        wanted = [scores[ITEMS.index(name) + 1] if name in ITEMS else LOWEST for name in candidates[row]]
+        np.testing.assert_allclose(answer["scores"][row], wanted, rtol=0, atol=1e-5)
+    assert empty["scores"].shape == empty["known"].shape == (1, 0)
+
+
+def test_a_query_times_the_item_table_is_the_score(model, exports):
+    asked = request(["0", "nobody"], [["101", "102"], ["103", "?"]])
+    (answer,) = run_signatures(exports[True], [("query", asked)])
+    assert answer["query"].shape == (2, model.query_dim + 1)
+    for row, (user, recent) in enumerate([("0", ["101", "102"]), ("nobody", ["103"])]):
+        scores = np.array(model.score_all(query_of(model, user, recent)))[0, 1:]
+        np.testing.assert_allclose(item_vectors(model) @ answer["query"][row], scores, rtol=0, atol=1e-5)
+
+
+def test_recommend_is_the_default(exports):
+    inputs = request(*CASES["a batch with a k of its own for each"])
+    default, named = run_signatures(exports[True], [("serving_default", inputs), ("recommend", inputs)])
+    assert default["items"].tolist() == named["items"].tolist()
+
+
+def test_ids_may_be_integers(model, tmp_path):
+    users, items = [str(-3 + i) for i in range(len(USERS))], [str(10**i * (-1) ** i) for i in range(1, 19)]
+    items += [str(2**63 - 1), str(-(2**63))]
+    options = ExportOptions(id_type="int64")
+    path = export_ranker(model, users, items, tmp_path / "integers", options)
+    inputs = request([-3, 77], [[-10, 0, 100], [5]], [[2**63 - 1], [0]], [30, 2], none=0)
+    score = request([-3], [[-10]], candidates=[[100, 0, 5]], none=0)
+    answer, scored = run_signatures(path, [("recommend", inputs), ("score", score)])
+    assert answer["items"].dtype == np.int64
+    listed = [str(item) for item in answer["items"][0] if item]
+    assert set(listed) == set(items) - {"-10", "100", str(2**63 - 1)}
+    assert np.count_nonzero(answer["items"][1]) == 2
+    assert (answer["scores"][answer["items"] == 0] == LOWEST).all()
+    assert scored["known"].tolist() == [[True, False, False]]
+
+
+def test_every_signature_is_warmed_up_with_known_ids(exports):
+    records = tf.data.TFRecordDataset(str(exports[True] / WARMUP_FILE))
+    logs = [prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request for record in records]
+    assert {log.model_spec.signature_name for log in logs} == {"serving_default", "recommend", "score", "query"}
+    for log in logs:
+        assert log.model_spec.name == "exclude_True"
+        assert {text.decode() for text in log.inputs["user_id"].string_val} <= set(USERS)
+        assert {text.decode() for text in log.inputs["recent_items"].string_val} <= set(ITEMS)
+
+
+@pytest.mark.parametrize("signature", ["serving_default", "score", "query"])
+def test_inputs_of_unequal_rows_are_refused(exports, signature):
+    rows = (["0", "4"], [["100"], ["101"]])
+    whole = {
+        "serving_default": request(*rows, [["102"], ["103"]], [2, 3]),
+        "score": request(*rows, candidates=[["102"], ["103"]]),
+        "query": request(*rows),
+    }[signature]
+    for name, array in whole.items():
+        # With --exclude_recent the excluded items would meet the recent ones, and their rows be compared anyway.
+        with pytest.raises(SavedModelError, match="reshape"):
+            run_signatures(exports[False], [(signature, {**whole, name: array[:1]})])
+
+
+def test_a_signature_that_is_not_there_is_named(exports):
+    with pytest.raises(SavedModelError, match="has no signature 'nothing'"):
+        run_signatures(exports[True], [("nothing", {})])
+
+
+def test_a_model_whose_variables_are_not_found_is_refused(tmp_path):
+    weight = tf.Variable(2.0)
+    module = tf.Module()
+    module.f = tf.function(lambda x: {"y": x * weight}, input_signature=[tf.TensorSpec([None], tf.float32, "x")])
+    module.weight = weight
+    tf.saved_model.save(module, str(tmp_path), signatures=module.f)
+    assert run_saved_model(tmp_path, [{"x": np.array([1.5])}])[0]["y"].tolist() == [3.0]
+    for file in (tmp_path / "variables").iterdir():
+        file.unlink()
+    with pytest.raises(SavedModelError):
+        run_saved_model(tmp_path, [{"x": np.array([1.5])}])
