@@ -32,6 +32,11 @@ def dim_flag(default: int) -> tuple[str, Define]:
     return _whole("dim", default, 1, "d: embedding dimension.")
 
 
+def repeats_flag(default: int) -> tuple[str, Define]:
+    """--repeats with a benchmark's own default."""
+    return _whole("repeats", default, 1, "Timed repeats of each case, after a warm-up.")
+
+
 BENCHMARK_FLAGS: dict[str, Define] = dict(
     [
         _text("dataset", "Dataset directory, as rd_tf.prepare writes it. Empty: a random world of Gowalla's size."),
@@ -49,6 +54,17 @@ BENCHMARK_FLAGS: dict[str, Define] = dict(
         _real("epoch_seconds", 0.0, 0.0, "Seconds of a training epoch; an evaluation is shown as a share of it."),
         _texts("sizes", ["14000", "100000", "1000000"], "Items of each world; it has as many users."),
         _whole("windows_per_user", 20, 1, "Mean training windows of a user."),
+        _whole("publishes", 1000, 1, "Publishers that are killed, in each case."),
+        _whole("items", 14_009, 200, "Items of the served catalogue."),
+        _whole("users", 13_149, 1, "Users that the exports know."),
+        _texts("run_dirs", [], "Finished runs on --dataset to serve in place of random weights."),
+        _texts("clients", ["1", "8", "64"], "Clients that ask at a time."),
+        _texts("rows", ["1", "32"], "Rows of a request."),
+        _real("seconds", 5.0, 0.1, "Seconds of a measurement, after a warm-up of a fifth of it."),
+        _whole("requests", 200_000, 100, "Requests, a hundredth of them malformed."),
+        _whole("soak_clients", 6, 1, "Clients that ask at a time."),
+        _real("switch_seconds", 5.0, 0.1, "Seconds between two published versions."),
+        _real("most_growth", 5.0, 0.0, "Percent by which the server's memory may grow."),
         _whole("cache_windows", 0, 0, "Windows whose top 100 are streamed into a teacher cache on disk. 0: no cache."),
     ]
 )

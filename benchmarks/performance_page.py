@@ -1,6 +1,7 @@
-"""python -m benchmarks.performance_page: writes the tables of docs/performance.md from results/."""
+"""python -m benchmarks.performance_page: writes the tables of docs/performance.md and serving_load.md from results/."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,28 +12,41 @@ from rd_tf import command_line, storage
 
 _ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = _ROOT / "results", _ROOT / "docs" / "performance.md"
-# Between these markers of the page stand the tables of the files of the same names below results/benchmarks/.
+SERVING_PAGE = _ROOT / "docs" / "serving_load.md"
+# Between these markers of the pages stand the tables of the files of the same names below results/benchmarks/.
 NAMES = ("train_step", "train_step_adam", "top_k", "evaluate", "scale", "cache")
+SERVING_NAMES = ("serving", "serving_million", "soak")
 
 
 def performance_page() -> None:
-    """Replaces the tables between the page's markers by what results/ holds."""
-    storage.write_text(PAGE, fill(PAGE.read_text(encoding="utf-8"), RESULTS))
-    print(f"wrote {PAGE}")
+    """Replaces the tables between the pages' markers by what results/ holds."""
+    for page, fill_page in ((PAGE, fill), (SERVING_PAGE, fill_serving)):
+        storage.write_text(page, fill_page(page.read_text(encoding="utf-8"), RESULTS))
+        print(f"wrote {page}")
 
 
 def fill(page: str, results: Path) -> str:
-    """Puts every file of results into the page.
+    """Puts every file of results into docs/performance.md.
 
     Raises:
         InputError: a marker is missing.
     """
-    for name in NAMES:
+    page = _fill(page, NAMES, results, "docs/performance.md")
+    return replace_between(page, "optimizers", optimizers_table(results / "gowalla"), "docs/performance.md")
+
+
+def fill_serving(page: str, results: Path) -> str:
+    """The same for docs/serving_load.md."""
+    return _fill(page, SERVING_NAMES, results, "docs/serving_load.md")
+
+
+def _fill(page: str, names: Sequence[str], results: Path, title: str) -> str:
+    for name in names:
         path = results / "benchmarks" / f"{name}.jsonl"
         if path.is_file():
             records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-            page = replace_between(page, name, _markdown(records), "docs/performance.md")
-    return replace_between(page, "optimizers", optimizers_table(results / "gowalla"), "docs/performance.md")
+            page = replace_between(page, name, _markdown(records), title)
+    return page
 
 
 def _markdown(records: list[dict[str, Any]]) -> str:

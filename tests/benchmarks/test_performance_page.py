@@ -1,11 +1,11 @@
-"""docs/performance.md shows what results/ holds."""
+"""docs/performance.md and docs/serving_load.md show what results/ holds."""
 
 import json
 
 import pytest
 
 from benchmarks.optimizers_table import optimizers_table
-from benchmarks.performance_page import NAMES, PAGE, RESULTS, fill
+from benchmarks.performance_page import NAMES, PAGE, RESULTS, SERVING_PAGE, fill, fill_serving
 from rd_tf.errors import InputError
 
 MACHINE = {
@@ -25,6 +25,11 @@ def test_the_page_shows_what_results_hold():
     page = PAGE.read_text(encoding="utf-8")
     assert fill(page, RESULTS) == page, "run python -m benchmarks.performance_page"
     assert all((RESULTS / "benchmarks" / f"{name}.jsonl").is_file() for name in NAMES)
+
+
+def test_the_page_on_serving_shows_what_results_hold():
+    page = SERVING_PAGE.read_text(encoding="utf-8")
+    assert fill_serving(page, RESULTS) == page, "run python -m benchmarks.performance_page"
 
 
 def test_a_file_becomes_a_table_with_its_machine(tmp_path):
