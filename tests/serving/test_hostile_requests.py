@@ -1,6 +1,6 @@
 """Whatever is sent to a running server, it answers or hangs up, and goes on answering."""
 
-import contextlib
+import errno
 import io
 import json
 import re
@@ -57,14 +57,17 @@ def post(body, path=PATHS[0], length=None):
 
 def send(server, data):
     """What comes back until the server hangs up, without the version of HTTP."""
+    answer = b""
     with socket.create_connection(server.address, timeout=10) as connection:
-        connection.sendall(data)
-        connection.shutdown(socket.SHUT_WR)
-        answer = b""
         # A server that refuses a body unread resets the connection, and the answer may be lost with it.
-        with contextlib.suppress(ConnectionResetError):
+        try:
+            connection.sendall(data)
+            connection.shutdown(socket.SHUT_WR)
             while part := connection.recv(65536):
                 answer += part
+        except OSError as error:
+            if error.errno not in (errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN):
+                raise
     return re.sub(rb"^HTTP/1.[01] ", b"", answer)
 
 
