@@ -8,7 +8,8 @@ with 20 random items. Exports take turns within a repeat, so that they meet the 
     teacher          d = 100, 13,149 users and 14,009 items, float32
     student          d = 50
     student_int8     the same, --weights=int8
-    d64              d = 64, float32; these three with --items above 200,000
+    d128             d = 128, float32, a teacher's size; these four with --items above 200,000
+    d64              d = 64
     d64_int8         --weights=int8
     d64_clusters     --index=clusters
 
@@ -55,6 +56,7 @@ CASES: dict[str, tuple[int, dict[str, Any]]] = {
     "student_int8": (50, {"weights": "int8"}),
 }
 LARGE_CASES: dict[str, tuple[int, dict[str, Any]]] = {
+    "d128": (128, {}),
     "d64": (64, {}),
     "d64_int8": (64, {"weights": "int8"}),
     "d64_clusters": (64, {"index": "clusters"}),
@@ -83,8 +85,8 @@ def serving(
 ) -> None:
     """Measures a model server with exports of random weights, by REST and gRPC, beside the same graph without a server.
 
-    Cases: teacher, student, student_int8; with --items above 200,000: d64, d64_int8, d64_clusters. A measurement takes
-    --seconds and a warm-up of a fifth of it; --repeats of them are taken in turn with those of the other exports.
+    Cases: teacher, student, student_int8; with --items above 200,000: d128, d64, d64_int8, d64_clusters. A measurement
+    takes --seconds and a warm-up of a fifth of it; --repeats of them are taken in turn with those of the other exports.
     """
     known = LARGE_CASES if items > _LARGE else CASES
     chosen = check_cases(cases, list(known))
