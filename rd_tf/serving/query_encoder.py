@@ -17,13 +17,19 @@ class QueryEncoder(tf.Module):
     Args:
         stored: the ranker, with a row for the unknown user, the last one.
         lookups: the ids' numbers.
+
+    Attributes:
+        inputs: specs of `user_id` `[b]` and `recent_items` `[b, n]`, with which every signature begins.
     """
 
     def __init__(self, stored: StoredRanker, lookups: Lookups) -> None:
         super().__init__()
-        signature = [tf.TensorSpec([None], lookups.id_dtype), tf.TensorSpec([None, None], lookups.id_dtype)]
+        self.inputs = (
+            tf.TensorSpec([None], lookups.id_dtype, name="user_id"),
+            tf.TensorSpec([None, None], lookups.id_dtype, name="recent_items"),
+        )
 
-        @tf.function(autograph=False, input_signature=signature)
+        @tf.function(autograph=False, input_signature=self.inputs)
         def encode(user_id: tf.Tensor, recent_items: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             recent = lookups.items(equal_rows(recent_items, user_id))
             with stored.dense_weights_in_use() as ranker:

@@ -4,11 +4,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from rd_tf.serving.lookups import Lookups
 from rd_tf.serving.query_encoder import QueryEncoder
 
 
-def query_signature(encode: QueryEncoder, lookups: Lookups) -> Any:
+def query_signature(encode: QueryEncoder) -> Any:
     """Makes the signature.
 
     It takes `user_id` `[b]` and `recent_items` `[b, n]` (oldest first), ids, and returns `query` `[b, q + 1] float32`
@@ -17,20 +16,11 @@ def query_signature(encode: QueryEncoder, lookups: Lookups) -> Any:
 
     Args:
         encode: gives queries.
-        lookups: the ids' numbers.
 
     Returns:
         A `tf.function` with that input signature.
     """
-    ids = lookups.id_dtype
-
-    @tf.function(
-        autograph=False,
-        input_signature=[
-            tf.TensorSpec([None], ids, name="user_id"),
-            tf.TensorSpec([None, None], ids, name="recent_items"),
-        ],
-    )
+    @tf.function(autograph=False, input_signature=encode.inputs)
     def query(user_id: tf.Tensor, recent_items: tf.Tensor) -> dict[str, tf.Tensor]:
         encoded, _ = encode(user_id, recent_items)
         return {"query": tf.concat([encoded, tf.ones_like(encoded[:, :1])], 1)}

@@ -38,14 +38,11 @@ def recommend_signature(
     Returns:
         A `tf.function` with that input signature.
     """
-    ids = lookups.id_dtype
-
     @tf.function(
         autograph=False,
         input_signature=[
-            tf.TensorSpec([None], ids, name="user_id"),
-            tf.TensorSpec([None, None], ids, name="recent_items"),
-            tf.TensorSpec([None, None], ids, name="exclude_items"),
+            *encode.inputs,
+            tf.TensorSpec([None, None], lookups.id_dtype, name="exclude_items"),
             tf.TensorSpec([None], tf.int32, name="k"),
         ],
     )

@@ -25,16 +25,9 @@ def score_signature(encode: QueryEncoder, stored: StoredRanker, lookups: Lookups
     Returns:
         A `tf.function` with that input signature.
     """
-    ids = lookups.id_dtype
+    candidates_spec = tf.TensorSpec([None, None], lookups.id_dtype, name="candidates")
 
-    @tf.function(
-        autograph=False,
-        input_signature=[
-            tf.TensorSpec([None], ids, name="user_id"),
-            tf.TensorSpec([None, None], ids, name="recent_items"),
-            tf.TensorSpec([None, None], ids, name="candidates"),
-        ],
-    )
+    @tf.function(autograph=False, input_signature=[*encode.inputs, candidates_spec])
     def score(user_id: tf.Tensor, recent_items: tf.Tensor, candidates: tf.Tensor) -> dict[str, tf.Tensor]:
         items = lookups.items(equal_rows(candidates, user_id))
         query, _ = encode(user_id, recent_items)

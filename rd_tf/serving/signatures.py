@@ -34,7 +34,7 @@ class ServingModule(tf.Module):
         self.encode = QueryEncoder(stored, lookups)
         self.recommend = recommend_signature(self.encode, stored, lookups, search, max_k, exclude_recent)
         self.score = score_signature(self.encode, stored, lookups)
-        self.query = query_signature(self.encode, lookups)
+        self.query = query_signature(self.encode)
 
     def functions(self) -> dict[str, tf.types.experimental.PolymorphicFunction]:
         """Signature name -> function; what lists items has a name of its own and is the default."""
