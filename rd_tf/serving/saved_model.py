@@ -74,7 +74,7 @@ def write_saved_model(
     request = known_request(model, user_ids, item_ids, options.max_k, options.id_type)
     write_warmup(directory, name, [(name, request.of_signature(name)) for name in module.functions()])
     agreement = check_agreement(directory, exported, user_ids, item_ids, options)
-    changed = None if options.weights == "float32" else rounded_copy(model, options.weights)
+    changed = None if options.weights == "float32" else exported
     measured = {
         "index": index,
         "bytes": bytes_by_kind(directory),
