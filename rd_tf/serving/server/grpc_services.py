@@ -76,20 +76,12 @@ class PredictionService(_Service, prediction_service_pb2_grpc.PredictionServiceS
     @_answers
     def Classify(self, request: classification_pb2.ClassificationRequest) -> classification_pb2.ClassificationResponse:
         """Labels and scores for serialized examples."""
-        spec = request.model_spec
-        with self._store.use(spec) as version:
-            result = inference.classify(version, spec.signature_name, request.input)
-            answered = metadata.model_spec(spec.name, version, spec.signature_name or DEFAULT_SIGNATURE)
-        return classification_pb2.ClassificationResponse(result=result, model_spec=answered)
+        return self._on_examples(request, inference.classify, classification_pb2.ClassificationResponse)
 
     @_answers
     def Regress(self, request: regression_pb2.RegressionRequest) -> regression_pb2.RegressionResponse:
         """A value for every serialized example."""
-        spec = request.model_spec
-        with self._store.use(spec) as version:
-            result = inference.regress(version, spec.signature_name, request.input)
-            answered = metadata.model_spec(spec.name, version, spec.signature_name or DEFAULT_SIGNATURE)
-        return regression_pb2.RegressionResponse(result=result, model_spec=answered)
+        return self._on_examples(request, inference.regress, regression_pb2.RegressionResponse)
 
     @_answers
     def MultiInference(self, request: inference_pb2.MultiInferenceRequest) -> inference_pb2.MultiInferenceResponse:
@@ -119,6 +111,13 @@ class PredictionService(_Service, prediction_service_pb2_grpc.PredictionServiceS
             raise invalid(f"metadata_field must be {metadata.FIELD!r}")
         with self._store.use(request.model_spec) as version:
             return metadata.metadata_response(request.model_spec.name, version)
+
+    def _on_examples(self, request: Any, infer: Callable[..., Any], response: Callable[..., Any]) -> Any:
+        spec = request.model_spec
+        with self._store.use(spec) as version:
+            result = infer(version, spec.signature_name, request.input)
+            answered = metadata.model_spec(spec.name, version, spec.signature_name or DEFAULT_SIGNATURE)
+        return response(result=result, model_spec=answered)
 
 
 class ModelService(_Service, model_service_pb2_grpc.ModelServiceServicer):
