@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rd_tf import command_line
 from rd_tf.errors import InputError
+from rd_tf.serving.server.listening_socket import address_of, bind
 from rd_tf.serving.server.server_binary import NAME, binary_arguments, find_binary
 
 
@@ -42,7 +43,6 @@ def serve(
     program = find_binary(binary)
     if program:
         _become(program, flags)
-    from rd_tf.serving.server.listening_socket import bind
     from rd_tf.serving.server.model_config import read_model_config, single_model
 
     if model_config_file:
@@ -129,13 +129,12 @@ def _check_available(unavailable: dict[str, list[str]]) -> None:
 
 
 def _ready(name: str, host: str, port: int, rest_api_port: int) -> str:
-    authority = f"[{host}]" if ":" in host else host
     served = []
     if rest_api_port:
-        url = f"http://{authority}:{rest_api_port}/v1/models/{name}"
+        url = f"http://{address_of(host, rest_api_port)}/v1/models/{name}"
         served.append(f"REST at {url} (try: curl {shlex.quote(url + '/metadata')})")
     if port:
-        served.append(f"gRPC at {authority}:{port}")
+        served.append(f"gRPC at {address_of(host, port)}")
     return f"ready: {', '.join(served)}"
 
 

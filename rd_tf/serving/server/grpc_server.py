@@ -8,6 +8,7 @@ from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_p
 
 from rd_tf.errors import InputError
 from rd_tf.serving.server.grpc_services import ModelService, PredictionService
+from rd_tf.serving.server.listening_socket import address_of
 
 # Requests waiting for a thread; more are refused with RESOURCE_EXHAUSTED.
 _WAITING_A_THREAD = 128
@@ -41,7 +42,7 @@ def start_grpc_server(
     server = grpc.server(pool, options=options, maximum_concurrent_rpcs=threads * _WAITING_A_THREAD)
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(prediction, server)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(model, server)
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    address = address_of(host, port)
     try:
         server.add_insecure_port(address)
     except RuntimeError:

@@ -5,6 +5,11 @@ import socket
 from rd_tf.errors import InputError
 
 
+def address_of(host: str, port: int) -> str:
+    """A host and a port as URLs and gRPC write them, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def bind(host: str, port: int) -> socket.socket:
     """A socket bound to a port.
 
