@@ -10,13 +10,13 @@ import tensorflow as tf
 from rd_tf.models.ranker import SequenceRanker, exclude_items
 from rd_tf.serving.export_options import ExportOptions
 from rd_tf.serving.real_queries import Queries, pad
+from rd_tf.serving.recommend_signature import NO_SCORE
 from rd_tf.serving.requests import Request, known_request, strange_requests, typed
 from rd_tf.serving.savedmodel_check import SavedModelError, run_signatures
 from rd_tf.serving.signatures import QUERY, RECOMMEND, SCORE
 
 # Sums taken in another order, or fused with what follows, differ by a few units in the last place of the arithmetic.
 TOLERANCE = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 1e-2}
-LOWEST = tf.float32.min
 
 
 class Disagreement(RuntimeError):
@@ -82,7 +82,7 @@ class _Comparison:
             self._compare(signature, answer["query"], np.concatenate([query, np.ones_like(query[:, :1])], 1))
         elif signature == SCORE:
             items = self._table(request.candidates)
-            expected = np.where(items > 0, np.take_along_axis(scores, items, 1), LOWEST)
+            expected = np.where(items > 0, np.take_along_axis(scores, items, 1), NO_SCORE)
             self._compare(signature, answer["scores"], expected)
             if not np.array_equal(answer["known"], items > 0):
                 raise self._error(signature, answer["known"], items > 0)
@@ -102,10 +102,10 @@ class _Comparison:
         if listed.shape != inside.shape or listed.shape != answer["scores"].shape:
             raise self._error(RECOMMEND, answer["scores"], inside)
         own = np.take_along_axis(scores, listed.astype(np.int64), axis=1)
-        self._compare(RECOMMEND, answer["scores"], np.where(inside & ~np.isneginf(own), own, LOWEST))
+        self._compare(RECOMMEND, answer["scores"], np.where(inside & ~np.isneginf(own), own, NO_SCORE))
         if self._options.index == "exact":
             best = -np.sort(-scores, axis=1)[:, : inside.shape[1]]
-            self._compare(RECOMMEND, answer["scores"], np.where(inside & ~np.isneginf(best), best, LOWEST))
+            self._compare(RECOMMEND, answer["scores"], np.where(inside & ~np.isneginf(best), best, NO_SCORE))
         if any(len(set(row[row > 0])) != np.count_nonzero(row) for row in listed):
             raise self._error(RECOMMEND, answer["items"], "no item twice")
 

@@ -8,7 +8,9 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-WARMUP_FILE = Path("assets.extra") / "tf_serving_warmup_requests"
+from rd_tf.serving.measured import EXTRA
+
+WARMUP_FILE = Path(EXTRA) / "tf_serving_warmup_requests"
 
 
 def write_warmup(

@@ -9,8 +9,8 @@ from rd_tf.serving.server.inference import classify, multi_inference_task, predi
 from rd_tf.serving.server.limits import Limits
 from rd_tf.serving.server.loaded_version import LoadedVersion
 from rd_tf.serving.server.serving_error import invalid
+from rd_tf.serving.warmup import WARMUP_FILE
 
-WARMUP_FILE = Path("assets.extra") / "tf_serving_warmup_requests"
 # tensorflow_model_server refuses a file with more.
 MAX_RECORDS = 1000
 
