@@ -65,7 +65,7 @@ def write_litert(
     ask = make_interpreter(directory / MODEL_FILE)
     largest = max(_compare(ask, exported, asked, options) for asked in (queries, nobody))
     changed = None if options.weights == "float32" else rounded_copy(model, options.weights)
-    first = _inputs(exported, Queries(queries.users[:1], queries.recents[:1]))
+    first = _inputs(exported, queries.rows(slice(1)))
     if options.item_table:
         write_item_table(directory, exported, item_ids)
     measured = {
@@ -158,7 +158,7 @@ def _compare(ask: Any, exported: SequenceRanker, queries: Queries, options: Expo
     largest, tolerance = 0.0, TOLERANCE["float16" if options.weights == "float16" else exported.compute_dtype]
     looks_back = exported.looks_back != "none"
     for row in range(len(queries.users)):
-        query = Queries(queries.users[row : row + 1], queries.recents[row : row + 1])
+        query = queries.rows(slice(row, row + 1))
         found = ask(**_inputs(exported, query))
         scores = np.array(exported.score_all(query.encode(exported)))[0]
         recent = query.recents[0] if looks_back else query.recents[0][-exported.sequence_length :]

@@ -20,6 +20,7 @@ def query_signature(encode: QueryEncoder) -> Any:
     Returns:
         A `tf.function` with that input signature.
     """
+
     @tf.function(autograph=False, input_signature=encode.inputs)
     def query(user_id: tf.Tensor, recent_items: tf.Tensor) -> dict[str, tf.Tensor]:
         encoded, _ = encode(user_id, recent_items)

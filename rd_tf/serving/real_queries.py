@@ -22,6 +22,10 @@ class Queries(NamedTuple):
     users: np.ndarray
     recents: Sequence[np.ndarray]
 
+    def rows(self, chosen: slice) -> "Queries":
+        """Some of them."""
+        return Queries(self.users[chosen], self.recents[chosen])
+
     def encode(self, ranker: SequenceRanker) -> np.ndarray:
         """Their vectors, `[queries, q] float32`."""
         if not len(self.users):

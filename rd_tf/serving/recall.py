@@ -37,7 +37,7 @@ def recall(ranker: SequenceRanker, search: Search, queries: Queries, max_k: int)
     found: dict[int, list[float]] = {k: [] for k in cutoffs}
     for begin in range(0, len(vectors), _BLOCK):
         rows = slice(begin, begin + _BLOCK)
-        exclude = Queries(queries.users[rows], queries.recents[rows]).exclude()
+        exclude = queries.rows(rows).exclude()
         for wanted, listed in zip(*map(np.asarray, both(vectors[rows], exclude)), strict=True):
             for k in cutoffs:
                 best = wanted[:k][wanted[:k] > 0]

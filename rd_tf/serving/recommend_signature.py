@@ -38,6 +38,7 @@ def recommend_signature(
     Returns:
         A `tf.function` with that input signature.
     """
+
     @tf.function(
         autograph=False,
         input_signature=[

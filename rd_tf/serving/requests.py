@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from rd_tf.models.ranker import SequenceRanker
-from rd_tf.serving.signatures import QUERY, RECOMMEND, SCORE
+from rd_tf.serving.signatures import QUERY, SCORE
 
 _QUERIES = 4
 _STRANGE: dict[str, list[Any]] = {
@@ -45,10 +45,6 @@ class Request:
             inputs["exclude_items"] = self._table(self.excludes)
             inputs["k"] = np.array(self.k, np.int32)
         return inputs
-
-    def by_signature(self) -> dict[str, dict[str, np.ndarray]]:
-        """The same for every signature that differs from the others."""
-        return {signature: self.of_signature(signature) for signature in (RECOMMEND, SCORE, QUERY)}
 
     def _ids(self, ids: Sequence[str | int]) -> np.ndarray:
         return np.array(ids, object if self.id_type == "string" else np.int64)
