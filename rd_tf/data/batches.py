@@ -7,13 +7,14 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from rd_tf.data.rank_sampler import RankSampler
+from rd_tf.data.rank_sampler import GROUP, RankSampler
+from rd_tf.data.row_random import uniform_rows
 from rd_tf.data.unseen_item_sampler import UnseenItemSampler
 from rd_tf.data.user_items import UserItems
 from rd_tf.data.windows import Windows
 
 # Streams of random numbers that must not repeat each other.
-_SHUFFLE, _NEGATIVES, _RANK_SAMPLES = range(3)
+_SHUFFLE, _NEGATIVES, _RANK_SAMPLES, _UNKNOWN_USERS, _NOISE = range(5)
 _SHUFFLE_ROUNDS = 12
 
 
@@ -22,7 +23,7 @@ class TrainingBatches:
     """Batches of training windows, shuffled anew and joined with new negatives in every epoch.
 
     A batch is computed from (seed, step) alone, so that training can begin at any step and always sees the same data,
-    and any number of replicas shares one global batch. It holds
+    and any number of replicas shares one global batch, draws and all. A replica joins its own rows only. It holds
 
     - `user` `[b] int32` (the number of users in place of some, with a user dropout), `sequence` `[b, L] int32`
     - `items` `[b, T + T * negatives] int32`: targets, then negatives; `labels` of the same shape, float32: 1, 0, and
@@ -31,6 +32,7 @@ class TrainingBatches:
     - `sampled_items` `[groups, samples] int32` and `is_unseen` `[b, samples] bool` as `RankSampler.sample` gives them,
       with a rank sampler
     - `history_items` and `history_rows` `[n] int32` as `UserItems.window_histories` gives them, with histories
+    - `noise` `[b, noise_width] float32`, uniform in [0, 1), for dropout, with a noise width
     - `global_size` `[] int32`: rows of the batch over all replicas.
 
     Attributes:
@@ -44,6 +46,7 @@ class TrainingBatches:
         histories: the users' items, and which of them a window looks back on ("before" or "all"); or None.
         user_dropout: share of rows whose user is replaced by the unknown one; negatives and samples are still his own.
         num_users: the unknown user's number, with a user dropout.
+        noise_width: numbers a row that the model's dropout asks for; see `SequenceRanker.noise_width`.
     """
 
     windows: Windows
@@ -56,6 +59,7 @@ class TrainingBatches:
     histories: tuple[UserItems, str] | None = None
     user_dropout: float = 0.0
     num_users: int = 0
+    noise_width: int = 0
 
     @property
     def steps_per_epoch(self) -> int:
@@ -88,21 +92,27 @@ class TrainingBatches:
             epoch, number = step // self.steps_per_epoch, step % self.steps_per_epoch
             begin = number * self.batch_size
             size = tf.minimum(begin + self.batch_size, rows) - begin
-            places = tf.range(begin + size * replica // replicas, begin + size * (replica + 1) // replicas)
+            # Rows that share rank samples stay together.
+            groups = -(-size // GROUP)
+            first = groups * replica // replicas * GROUP
+            last = tf.minimum(groups * (replica + 1) // replicas * GROUP, size)
+            places = tf.range(begin + first, begin + last)
             indices = _shuffle(places, tf.cast(tf.stack([epoch, self.seed, _SHUFFLE]), tf.int32), rows)
             joined = self._rows(indices)
             user, target = joined["user"], joined.pop("target")
-            negative = self.sampler.sample(user, num_targets * self.negatives, self._seed(_NEGATIVES, step, replica))
+            negative = self.sampler.sample(user, num_targets * self.negatives, self._seed(_NEGATIVES, step), first)
             positive_labels = tf.where(target > 0, 1.0, -1.0)
             joined["items"] = tf.concat([target, negative], 1)
             joined["labels"] = tf.concat([positive_labels, tf.zeros_like(negative, tf.float32)], 1)
             joined["global_size"] = tf.cast(size, tf.int32)
             if self.rank_sampler is not None:
-                seed = self._seed(_RANK_SAMPLES, step, replica)
-                joined["sampled_items"], joined["is_unseen"] = self.rank_sampler.sample(user, seed)
+                seed = self._seed(_RANK_SAMPLES, step)
+                joined["sampled_items"], joined["is_unseen"] = self.rank_sampler.sample(user, seed, first)
             if self.user_dropout:
-                drawn = tf.random.stateless_uniform(tf.shape(user), self._dropout_seed(step, replica))
+                drawn = uniform_rows(self._seed(_UNKNOWN_USERS, step), first, tf.size(user), 1)[:, 0]
                 joined["user"] = tf.where(drawn < self.user_dropout, self.num_users, user)
+            if self.noise_width:
+                joined["noise"] = uniform_rows(self._seed(_NOISE, step), first, tf.size(user), self.noise_width)
             return joined
 
         return batch
@@ -137,12 +147,8 @@ class TrainingBatches:
             tensor.set_shape((None, *shape))
         return dict(zip(shapes, taken, strict=True))
 
-    def _dropout_seed(self, step: tf.Tensor, replica: tf.Tensor) -> tf.Tensor:
-        # Negative, which no other stream's seed is.
-        return tf.cast(tf.stack([step, -1 - replica - self.seed * 100_003]), tf.int32)
-
-    def _seed(self, stream: int, step: tf.Tensor, replica: tf.Tensor) -> tf.Tensor:
-        return tf.cast(tf.stack([step, replica * 3 + stream + self.seed * 100_003]), tf.int32)
+    def _seed(self, stream: int, step: tf.Tensor) -> tf.Tensor:
+        return tf.cast(tf.stack([step, stream + self.seed * 100_003]), tf.int32)
 
 
 def _shuffle(places: tf.Tensor, seed: tf.Tensor, rows: int) -> tf.Tensor:
@@ -150,4 +156,6 @@ def _shuffle(places: tf.Tensor, seed: tf.Tensor, rows: int) -> tf.Tensor:
     # tf.random.experimental.index_shuffle fixes 4 rounds, which leaves neighbours and whole batches correlated (0.03 a
     # place apart, 0.12 at 512 of 367,611); with 12 no correlation is left to see.
     max_index = tf.constant(rows - 1, tf.int64)
-    return tf.raw_ops.RandomIndexShuffle(index=places, seed=seed, max_index=max_index, rounds=_SHUFFLE_ROUNDS)
+    # It takes no empty index, which a replica has where a batch is smaller than the replicas are many.
+    index = tf.concat([places, [0]], 0)
+    return tf.raw_ops.RandomIndexShuffle(index=index, seed=seed, max_index=max_index, rounds=_SHUFFLE_ROUNDS)[:-1]

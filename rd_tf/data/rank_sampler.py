@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from rd_tf.data.interactions import user_offsets
+from rd_tf.data.row_random import uniform_rows
 
 # Rows that share one draw. The draw's rows of the item table are gathered once for all of them, and its scores are one
 # small matrix product, where a draw for every row is bound by memory: 51,200 rows a step of 512.
@@ -41,12 +42,14 @@ class RankSampler:
         self._stratum = tf.constant(stratum, tf.int32)
         self._first, self._sizes = tf.constant(first, tf.int32), tf.constant(sizes, tf.float32)
 
-    def sample(self, users: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def sample(self, users: tf.Tensor, seed: tf.Tensor, first: int | tf.Tensor = 0) -> tuple[tf.Tensor, tf.Tensor]:
         """Draws for a batch.
 
         Args:
             users: `[batch] int32`.
             seed: `[2] int32`; the same seed gives the same draws.
+            first: number of the first user's row, a multiple of `GROUP`, where the users are a part of a batch: parts
+                draw what the whole batch would.
 
         Returns:
             items `[groups, samples] int32`, groups = batch / `GROUP` rounded up: the first draw belongs to the first
@@ -54,11 +57,13 @@ class RankSampler:
             seen the item.
         """
         groups = (tf.size(users) + GROUP - 1) // GROUP
-        uniform = tf.random.stateless_uniform([groups * self.samples + 1], seed)
+        uniform = uniform_rows(seed, first // GROUP, groups, self.samples)
+        # The same for all parts of a batch, from another seed than the samples'.
+        turn = uniform_rows(tf.bitwise.invert(seed), 0, 1, 1)[0, 0]
         # Below 1, but the product may round up to the size.
-        within = tf.reshape(uniform[1:], [groups, self.samples]) * self._sizes
+        within = uniform * self._sizes
         places = self._first + tf.cast(tf.minimum(within, self._sizes - 1.0), tf.int32)
-        rotation = tf.minimum(tf.cast(uniform[0] * float(self._num_items), tf.int32), self._num_items - 1)
+        rotation = tf.minimum(tf.cast(turn * float(self._num_items), tf.int32), self._num_items - 1)
         rotated = places + rotation
         items = tf.where(rotated < self._num_items, rotated, rotated - self._num_items) + 1
         return items, self._is_unseen(users, places, rotation)

@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from rd_tf.data.distinct_keys import distinct_keys
+from rd_tf.data.row_random import bit_rows
 from rd_tf.data.user_blocks import user_blocks
 from rd_tf.errors import InputError
 
@@ -55,19 +56,20 @@ class UnseenItemSampler:
         self._ends = tf.constant(np.concatenate([[0], np.cumsum(counts)]))
         self._longest = int(counts.max(initial=0))
 
-    def sample(self, users: tf.Tensor, count: int, seed: tf.Tensor) -> tf.Tensor:
+    def sample(self, users: tf.Tensor, count: int, seed: tf.Tensor, first: int | tf.Tensor = 0) -> tf.Tensor:
         """Draws items with replacement.
 
         Args:
             users: `[batch] int32`.
             count: draws a user.
             seed: `[2] int32`; the same seed gives the same draws.
+            first: number of the first user's row, where the users are a part of a batch: parts draw what the whole
+                batch would.
 
         Returns:
             `[batch, count] int32`.
         """
-        shape = tf.stack([tf.shape(users)[0], count])
-        bits = tf.random.stateless_uniform(shape, seed, None, None, tf.int32)
+        bits = bit_rows(seed, first, tf.size(users), count)
         fraction = tf.bitwise.bitwise_and(tf.cast(bits, tf.int64), 0xFFFFFFFF)
         before, end = tf.gather(self._ends, users)[:, None], tf.gather(self._ends, users + 1)[:, None]
         # floor(fraction * n / 2^32): whole-number arithmetic, so no item of a large catalogue is out of reach.

@@ -88,6 +88,7 @@ class Caser(SequenceRanker):
             self.horizontal_kernels.append(kernel)
             self.horizontal_biases.append(bias)
         dense_inputs = self.vertical_filters * dim + self.horizontal_filters * length
+        self.noise_width = dense_inputs
         self.dense_kernel = self._add_uniform("dense_kernel", (dense_inputs, dim), dense_inputs, 6)
         self.dense_bias = self._add_uniform("dense_bias", (dim,), dense_inputs, 7)
         self.build_item_table()
@@ -102,7 +103,12 @@ class Caser(SequenceRanker):
         return self.add_weight(shape=shape, initializer=initializer, name=name, autocast=False)
 
     def encode(
-        self, user: Tensor, sequence: Tensor, training: bool = False, history: Histories | None = None
+        self,
+        user: Tensor,
+        sequence: Tensor,
+        training: bool = False,
+        history: Histories | None = None,
+        noise: Tensor | None = None,
     ) -> Tensor:
         image = ops.cast(take_rows(self.sequence_table, sequence), self.compute_dtype)
         parts = []
@@ -112,8 +118,7 @@ class Caser(SequenceRanker):
             parts.append(self._horizontal(image))
         features = ops.concatenate(parts, axis=-1)
         if training:
-            # The layer on ones makes the mask: the gradient is one product then, where the layer's own selects twice.
-            features = features * self.dropout(ops.ones_like(features), training=True)
+            features = self.drop(features, noise)
         dense = ops.matmul(features, self._weight(self.dense_kernel)) + self._weight(self.dense_bias)
         dense = ops.cast(self.dense_activation(dense), "float32")
         return ops.concatenate([dense, take_rows(self.user_table, user)], axis=-1)

@@ -70,7 +70,7 @@ class Fossil(SequenceRanker):
         self.dim = dim
         self.looks_back = history
         self.history_exponent = history_exponent
-        self.dropout_rate = dropout
+        self.dropout_rate, self.noise_width = dropout, dim
         self.dropout = keras.layers.Dropout(dropout, seed=seed * 1000, dtype="float32")
         self.visited_table = self.add_table("visited_table", num_items + 1, dim, 3)
         # The average of the last steps to begin with, the same for everybody.
@@ -86,7 +86,12 @@ class Fossil(SequenceRanker):
         self.built = True
 
     def encode(
-        self, user: Tensor, sequence: Tensor, training: bool = False, history: Histories | None = None
+        self,
+        user: Tensor,
+        sequence: Tensor,
+        training: bool = False,
+        history: Histories | None = None,
+        noise: Tensor | None = None,
     ) -> Tensor:
         visited = take_rows(self.visited_table, sequence)
         is_item = ops.cast(ops.not_equal(sequence, 0), "float32")
@@ -100,7 +105,7 @@ class Fossil(SequenceRanker):
             length = history.lengths(queries)
         # A user without a history has no long-term part; 1 keeps it a number.
         query = long_term * ops.maximum(length, 1.0) ** -self.history_exponent + short_term
-        return self.dropout(query, training=training) if self.dropout_rate else query
+        return self.drop(query, noise) if training else query
 
     def unknown_user_row(self, table: np.ndarray) -> np.ndarray:
         # The weights of all users alone.

@@ -33,6 +33,8 @@ class SequenceRanker(keras.Model, abc.ABC):
     Attributes:
         user_rows: rows of such weights.
         unknown_user_is: what stands for a user who was not seen where no row was trained for him.
+        dropout_rate: share of some numbers of a query that are dropped in training, 0 for none.
+        noise_width: how many such numbers a query has.
         looks_back: "none", or which items a training window looks back on beside its sequence: "before" or "all" (see
             `rd_tf.data.user_items`); then `encode` is given `Histories`. Not `history`, which Keras' `fit` overwrites.
 
@@ -41,6 +43,8 @@ class SequenceRanker(keras.Model, abc.ABC):
     """
 
     looks_back = "none"
+    dropout_rate = 0.0
+    noise_width = 0
     unknown_user_is = "the mean of all users"
 
     def __init__(
@@ -84,9 +88,31 @@ class SequenceRanker(keras.Model, abc.ABC):
         )
         self.item_bias.row_sparse = True
 
+    def drop(self, values: Tensor, noise: Tensor | None) -> Tensor:
+        """Dropout in training.
+
+        Args:
+            values: `[batch, noise_width]`.
+            noise: as for `encode`.
+
+        Returns:
+            `[batch, noise_width]`: what stays is scaled up, so that the mean stays.
+        """
+        if not self.dropout_rate:
+            return values
+        if noise is None:
+            # The layer on ones makes the mask: the gradient is one product then, where the layer's own selects twice.
+            return values * self.dropout(ops.ones_like(values), training=True)
+        return values * ops.cast(noise >= self.dropout_rate, values.dtype) * (1.0 / (1.0 - self.dropout_rate))
+
     @abc.abstractmethod
     def encode(
-        self, user: Tensor, sequence: Tensor, training: bool = False, history: Histories | None = None
+        self,
+        user: Tensor,
+        sequence: Tensor,
+        training: bool = False,
+        history: Histories | None = None,
+        noise: Tensor | None = None,
     ) -> Tensor:
         """Encodes queries.
 
@@ -96,6 +122,9 @@ class SequenceRanker(keras.Model, abc.ABC):
             training: whether dropout is on.
             history: of the batch's queries, for a ranker that looks back on one; without it the sequence's items are
                 the history. Others ignore it.
+            noise: `[batch, noise_width] float32`, uniform in [0, 1), decides in training what is dropped: numbers drawn
+                by rows of the global batch keep replicas and resumed runs on the way of an undisturbed one. Without it
+                the model draws its own.
 
         Returns:
             `[batch, q] float32`.

@@ -75,7 +75,9 @@ class TrainStep:
         variables = self.model.trainable_variables
         with tf.GradientTape() as tape:
             history = Histories.of(batch)
-            query = self.model.encode(batch["user"], batch["sequence"], training=True, history=history)
+            query = self.model.encode(
+                batch["user"], batch["sequence"], training=True, history=history, noise=batch.get("noise")
+            )
             num_ranked = batch["items"].shape[1]
             items, distillation = batch["items"], self.distillation
             if distillation is not None:

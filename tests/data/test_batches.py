@@ -5,6 +5,7 @@ import gc
 import weakref
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from rd_tf.data.batches import TrainingBatches
@@ -97,12 +98,17 @@ def test_beginning_at_a_later_step_gives_the_same_batches():
             np.testing.assert_array_equal(early[name], late[name])
 
 
-def test_replicas_share_the_global_batch_of_one_device():
-    alone, shared = read(make(), 0, 3), read(make(), 0, 3, replicas=2)
-    assert len(shared) == 6
-    for step in range(3):
-        parts = shared[2 * step : 2 * step + 2]
-        for name in ("user", "sequence", "teacher_items"):
+@pytest.mark.parametrize("replicas", [2, 3])
+def test_replicas_share_the_global_batch_of_one_device_and_its_draws(replicas):
+    batches = make(batch_size=20, user_dropout=0.4, num_users=5, noise_width=7)
+    alone, shared = read(batches, 0, 4), read(batches, 0, 4, replicas=replicas)
+    assert len(shared) == 4 * replicas
+    for step in range(4):
+        parts = shared[replicas * step : replicas * (step + 1)]
+        # 20 rows are 3 groups that share rank samples, the last batch of 3 rows is one.
+        assert min(len(part["user"]) for part in parts) == (0 if step % 2 else 4 if replicas == 3 else 8)
+        assert all(part["global_size"] == alone[step]["global_size"] for part in parts)
+        for name in alone[step].keys() - {"global_size"}:
             np.testing.assert_array_equal(np.concatenate([p[name] for p in parts]), alone[step][name])
 
 
