@@ -20,6 +20,7 @@ from rd_tf.evaluation.frozen_scores import FrozenScores
 from rd_tf.evaluation.held_out import make_held_out
 from rd_tf.evaluation.metrics import AT_CUTOFF, average_precision
 from rd_tf.evaluation.ranks import NOT_FINITE, Score, rank_targets
+from rd_tf.evaluation.spread import Alone, Spread
 from rd_tf.models.ranker import SequenceRanker
 from rd_tf.threads import blocks_at_once
 
@@ -70,6 +71,7 @@ class Evaluator:
         sequence_length: L of the models.
         cutoffs: n, list lengths of the metrics.
         block_size: users scored in one matrix product.
+        spread: the processes that share the work, each ranking some of the users; all get the whole evaluation.
 
     Raises:
         InputError: a cutoff that is no list length of this catalogue, or nobody has a held-out item.
@@ -82,11 +84,13 @@ class Evaluator:
         sequence_length: int,
         cutoffs: Sequence[str | int] = (3, 5, 10, 20),
         block_size: int = 1024,
+        spread: Spread | None = None,
     ) -> None:
         self.sizes = (interactions.num_users, interactions.num_items, sequence_length)
         self.cutoffs = parse_cutoffs(cutoffs, interactions.num_items)
         self.block_size = block_size
         self.held_out = make_held_out(interactions, split, sequence_length)
+        self._spread = spread or Alone()
         self._interactions, self._train = interactions, split.train
         self._model: SequenceRanker | None = None
         self._scores: FrozenScores | None = None
@@ -140,8 +144,12 @@ class Evaluator:
         return self._evaluate(checked, 1)
 
     def _evaluate(self, score: Score, threads: int) -> Evaluation:
-        ranks = rank_targets(score, self.held_out, self.block_size, threads)
-        offsets = self.held_out.target_offsets
+        offsets, share = self.held_out.target_offsets, self._spread.share(len(self.held_out.users))
+        ranks = np.zeros(len(self.held_out.targets))
+        ranks[offsets[share.start] : offsets[share.stop]] = rank_targets(
+            score, self.held_out.part(share.start, share.stop), self.block_size, threads
+        )
+        ranks = self._spread.sum(ranks)
         columns = {f"{name}@{n}": metric(ranks, offsets, n) for name, metric in AT_CUTOFF.items() for n in self.cutoffs}
         columns["ap"] = average_precision(ranks, offsets)
         means = {"map" if name == "ap" else name: float(values.mean()) for name, values in columns.items()}

@@ -40,6 +40,21 @@ class HeldOut:
     is_candidate: np.ndarray
     counts: dict[str, int]
 
+    def part(self, first: int, last: int) -> "HeldOut":
+        """What belongs to the users of places first .. last - 1; the counts stay those of all."""
+        if (first, last) == (0, len(self.users)):
+            return self
+        rows, seen_rows = self.target_offsets[first : last + 1], self.seen_offsets[first : last + 1]
+        return dataclasses.replace(
+            self,
+            users=self.users[first:last],
+            sequences=self.sequences[first:last],
+            targets=self.targets[rows[0] : rows[-1]],
+            target_offsets=rows - rows[0],
+            seen=self.seen[seen_rows[0] : seen_rows[-1]],
+            seen_offsets=seen_rows - seen_rows[0],
+        )
+
 
 def make_held_out(interactions: Interactions, split: Split, sequence_length: int) -> HeldOut:
     """Lays out what is to be ranked.
