@@ -94,7 +94,9 @@ FLAGS: dict[str, Define] = dict(
         _whole("validate_every", 5, 0, "Epochs between validations; the best epoch's weights are kept (--split=validation only). 0: after the last epoch only."),
         _whole("steps_per_call", 50, 1, "Training steps that run in one call of the graph."),
         _whole("threads_per_operation", 0, 0, "Threads that one TensorFlow operation may use. 0: 1 on a machine of up to 4 cores, where the operations of a step fill the cores beside each other, else TensorFlow's own choice.", 1024),
-        _choice("strategy", "one", ["one", "mirrored"], "tf.distribute strategy. one: one device. mirrored: every device of this machine."),
+        _choice("strategy", "auto", ["auto", "one", "mirrored", "multi_worker"], "tf.distribute strategy. one: one device. mirrored: several devices of this machine. multi_worker: several machines, named by TF_CONFIG. auto: multi_worker where TF_CONFIG names several workers, else mirrored where there are several GPUs or --replicas, else one. Every choice takes the same steps, up to rounding."),
+        _whole("replicas", 0, 0, "Devices of this machine that share a batch. 0: all GPUs, or the CPU. More than 1 on a machine without GPUs splits its CPU, for trials.", 1024),
+        _real("checkpoint_minutes", 1.0, 0.0, "Minutes between two checkpoints, from which a killed run goes on. 0: none but where a run is stopped by SIGTERM or Ctrl-C."),
         _choice("dtype_policy", "float32", ["float32", "mixed_bfloat16", "mixed_float16"], "Arithmetic of the model's layers; logits and losses are float32 always."),
         # Distillation.
         _text("teacher", "", "A teacher's run directory, or a teacher cache that rd_tf.teach wrote. Empty: no distillation."),

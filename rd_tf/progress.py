@@ -48,18 +48,23 @@ def progress_bar(description: str, total: int, unit: str) -> Iterator[Advance]:
     yield advance
 
 
+def print_line(line: str) -> None:
+    """Prints a line at once."""
+    print(line, flush=True)
+
+
 class RunLog:
     """Prints lines and keeps them in a run's log file.
 
     Args:
-        path: the file, begun anew.
+        path: the file; lines are added to what is there.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(path)
-        self._path.write_text("")
 
     def __call__(self, line: str) -> None:
-        print(line, flush=True)
+        print_line(line)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         with open(self._path, "a", encoding="utf-8") as file:
             file.write(f"{line}\n")

@@ -17,6 +17,7 @@ HISTORY = "history.csv"
 WEIGHTS = "model.weights.h5"
 TENSORBOARD = "tensorboard"
 LOG = "log.txt"
+CHECKPOINT = "checkpoint"
 PER_USER = "per_user.parquet"
 MANIFEST = "manifest.json"
 _REQUIRED = {

@@ -140,6 +140,16 @@ def atomic_directory(path: str | os.PathLike[str], replace: bool = False) -> Ite
         raise
 
 
+def replace_directory(new: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
+    """Puts a finished directory in the place of one that is there, in one step, and removes the old one."""
+    new, path = Path(new), Path(path)
+    for file in (*new.rglob("*"), new):
+        _fsync(file)
+    _exchange(new, path)
+    _fsync(path.parent)
+    remove(new)
+
+
 def _exchange(one: Path, other: Path) -> None:
     """Swaps two paths, in one step where the file system can, so that `other` is never missing."""
     libc = ctypes.CDLL(None, use_errno=True)

@@ -1,11 +1,14 @@
 """python -m rd_tf.train: trains a ranker, alone or distilled from a teacher."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 from rd_tf import command_line, run_directory, storage
 from rd_tf.errors import InputError
 from rd_tf.models.model_flags import flags_of_others
+from rd_tf.training.checkpoint import checkpointed_run
+from rd_tf.training.cluster import cluster
 
 # Flags that say where or how fast, not what: a finished run is the same run whatever they were.
 # The dataset and the teacher are compared by their fingerprints.
@@ -17,6 +20,10 @@ NO_PART_OF_THE_RESULT = {
     "steps_per_call",
     "threads_per_operation",
     "block_size",
+    "checkpoint_minutes",
+    # Replicas take the steps that one device would take, up to rounding.
+    "strategy",
+    "replicas",
 }
 # What a training without a teacher does not look at.
 DISTILLATION_FLAGS = {
@@ -69,10 +76,12 @@ def train(
     cutoffs: list[str],
     seed: int,
     strategy: str,
+    replicas: int,
     dtype_policy: str,
     steps_per_call: int,
     threads_per_operation: int,
     block_size: int,
+    checkpoint_minutes: float,
     force: bool,
 ) -> dict[str, Any]:
     """Trains a ranker on a dataset directory and evaluates it on the held-out part.
@@ -80,7 +89,11 @@ def train(
     Without --teacher it learns from the ranking loss alone; with --teacher also from the teacher's top-K lists. With
     --split=validation the epoch with the best validation MAP is kept; with --split=test the last one, and the test part
     is read once, at the end. A finished run with the same flags is kept as it is; --force replaces it once the new one
-    is finished.
+    is finished. A run that was stopped or killed goes on from its last checkpoint when the same command is given again,
+    and ends with the same weights as one that was not.
+
+    On several machines, give each the same command, a TF_CONFIG of its own in the environment and a --run_dir on a disk
+    that all of them share.
     """
     flags = dict(locals())
     if not dataset:
@@ -96,27 +109,38 @@ def train(
             raise InputError(f"--run_dir={run_dir} is the --{name} too, which it would replace; name another directory")
     teacher_fingerprint = _teacher_fingerprint(teacher)
     directory = Path(run_dir)
-    with storage.directory_lock(directory):
+    identity = {"flags": flags, "dataset": dataset_fingerprint, "teacher": teacher_fingerprint}
+    index, _ = cluster()
+    with storage.directory_lock(directory) if index == 0 else contextlib.nullcontext():
         finished = run_directory.is_finished_run(directory)
-        if finished:
+        if finished and not force:
             manifest = run_directory.load_run_manifest(directory)
-            if not force:
-                _check_same_run(directory, manifest, flags, dataset_fingerprint, teacher_fingerprint)
-                print(f"run kept: {run_dir}", flush=True)
-                return manifest
+            described = (manifest.get("teacher") or {}).get("teacher")
+            before = {
+                "flags": manifest.get("flags"),
+                "dataset": manifest["dataset"]["fingerprint"],
+                "teacher": described,
+            }
+            _check_same_run(directory, "a finished run", before, identity)
+            print(f"run kept: {run_dir}", flush=True)
+            return manifest
+        # Beside a finished run, which stays until the new one is whole.
+        place = directory.absolute().with_name(f".new-{directory.name}") if finished else directory
+        if index == 0 or not force:
+            _check_unfinished(place, identity, force)
         from rd_tf.quiet_tensorflow import import_quietly
 
         import_quietly()
         from rd_tf.threads import share_cores
         from rd_tf.training.run import train_run
+        from rd_tf.training.strategies import make_workers, prepare_devices
 
         share_cores(threads_per_operation)
-
-        if not finished:
-            return train_run(directory, flags)
-        # Trained beside the old run, which stays until the new one is whole.
-        with storage.atomic_directory(directory, replace=True) as temporary:
-            return train_run(temporary, flags)
+        prepare_devices(strategy, replicas)
+        manifest = train_run(place, flags, identity, make_workers(strategy, replicas))
+        if finished and index == 0:
+            storage.replace_directory(place, directory)
+        return manifest
 
 
 def flags_without_part(flags: dict[str, Any]) -> set[str]:
@@ -142,21 +166,34 @@ def _teacher_fingerprint(teacher: str) -> str | None:
     return str(run_directory.load_run_manifest(teacher, "teacher")["model"]["fingerprint"])
 
 
-def _check_same_run(
-    directory: Path, manifest: dict[str, Any], flags: dict[str, Any], dataset: str, teacher: str | None
-) -> None:
-    before, now = dict(manifest.get("flags") or {}), dict(flags)
+def _check_unfinished(directory: Path, identity: dict[str, Any], force: bool) -> None:
+    """Checks that the checkpoints in a directory are of this run; with `force`, those of another are removed."""
+    checkpoints = directory / run_directory.CHECKPOINT
+    run = checkpointed_run(checkpoints)
+    if run is None:
+        return
+    try:
+        _check_same_run(directory, "an unfinished run", run, identity)
+    except InputError:
+        if not force:
+            raise
+        storage.remove(checkpoints)
+
+
+def _check_same_run(directory: Path, what: str, run: dict[str, Any], identity: dict[str, Any]) -> None:
+    """Checks that a run in a directory is the one that is asked for; both as `identity` in `train`."""
+    before, now = dict(run["flags"] or {}), dict(identity["flags"])
     for name in flags_without_part(now):
         before.pop(name, None)
         now.pop(name, None)
     # Runs of earlier versions know no such flag.
     before.setdefault("user_dropout", 0.0)
-    before |= {"dataset": manifest["dataset"]["fingerprint"], "teacher": (manifest.get("teacher") or {}).get("teacher")}
-    now |= {"dataset": dataset, "teacher": teacher}
+    before |= {"dataset": run["dataset"], "teacher": run["teacher"]}
+    now |= {"dataset": identity["dataset"], "teacher": identity["teacher"]}
     for name, value in now.items():
         if before.get(name) != value:
             raise InputError(
-                f"--run_dir={directory} holds a finished run with --{name}={_short(before.get(name))}, not "
+                f"--run_dir={directory} holds {what} with --{name}={_short(before.get(name))}, not "
                 f"{_short(value)}; name another directory, or --force replaces it"
             )
 

@@ -1,13 +1,9 @@
 """A whole training run: from flags to a finished run directory."""
 
-import contextlib
 import dataclasses
 import time
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import tensorflow as tf
 
 from rd_tf import command_line, run_directory, storage
 from rd_tf.data.batches import TrainingBatches
@@ -19,23 +15,24 @@ from rd_tf.data.teacher_cache import TeacherCache
 from rd_tf.data.unseen_item_sampler import UnseenItemSampler
 from rd_tf.data.user_items import UserItems
 from rd_tf.data.windows import Windows, make_windows
-from rd_tf.errors import InputError
 from rd_tf.evaluation.evaluator import Evaluator, save_evaluation
 from rd_tf.models.make_model import MODELS, make_model
-from rd_tf.models.ranker import SequenceRanker
 from rd_tf.models.storage import save_model
-from rd_tf.progress import RunLog
+from rd_tf.progress import RunLog, print_line
 from rd_tf.teacher.top_k import TopK
+from rd_tf.training.best_epoch import BestEpoch
+from rd_tf.training.checkpoint import list_checkpoints
+from rd_tf.training.checkpointer import Checkpointer, RunState
 from rd_tf.training.find_teacher import find_teacher
+from rd_tf.training.fit import Fit, metrics_line
 from rd_tf.training.history import History
 from rd_tf.training.loss_scale import SparseLossScaleOptimizer
 from rd_tf.training.optimizers import make_optimizer
 from rd_tf.training.overlap import ListOverlap
 from rd_tf.training.step import Distillation, TrainStep
+from rd_tf.training.strategies import Workers
 from rd_tf.training.tensorboard import TensorBoardWriter
-from rd_tf.training.trainer import Trainer
-
-_HISTOGRAMS = 10
+from rd_tf.training.trainer import Position, Trainer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,31 +44,29 @@ class _Data:
     batches: TrainingBatches
 
 
-def train_run(directory: Path, flags: dict[str, Any]) -> dict[str, Any]:
+def train_run(directory: Path, flags: dict[str, Any], identity: dict[str, Any], workers: Workers) -> dict[str, Any]:
     """Trains, evaluates and fills a run directory, the manifest last.
 
     Args:
-        directory: the run directory, held by this process.
+        directory: the run directory, held by worker 0. A checkpoint there is gone on from.
         flags: every flag of `rd_tf.train`.
+        identity: JSON values that a checkpoint keeps to say which run it belongs to.
+        workers: who trains together.
 
     Returns:
-        The run's manifest.
+        The run's manifest; of a worker that is not the first, nothing.
 
     Raises:
-        InputError: anything the user gave cannot be used.
+        InputError: anything the user gave cannot be used, the loss is not finite, or another worker is gone.
+        SystemExit: SIGTERM or SIGINT came; a checkpoint is written.
     """
     begin = time.monotonic()
-    data = _load(flags)
-    storage.remove(directory / run_directory.TENSORBOARD)
-    storage.write_text(directory / run_directory.FLAGS, command_line.flag_lines(flags))
-    log = RunLog(directory / run_directory.LOG)
-    strategy = tf.distribute.MirroredStrategy() if flags["strategy"] == "mirrored" else tf.distribute.get_strategy()
-    if flags["dtype_policy"] == "mixed_float16" and strategy.num_replicas_in_sync > 1:
-        # Keras 3.15 looks for an overflow on the first replica only.
-        raise InputError(
-            f"--dtype_policy=mixed_float16 does not go with --strategy={flags['strategy']} on "
-            f"{strategy.num_replicas_in_sync} devices; use mixed_bfloat16"
-        )
+    checkpoints = directory / run_directory.CHECKPOINT
+    if workers.is_chief and not list_checkpoints(checkpoints):
+        storage.remove(directory / run_directory.LOG)
+    log = RunLog(directory / run_directory.LOG) if workers.is_chief else print_line
+    data = _load(flags, workers)
+    strategy = workers.strategy
     distillation = _distillation(flags) if data.cache is not None else None
     with strategy.scope():
         model = make_model(flags, data.interactions.num_users, data.interactions.num_items)
@@ -79,29 +74,50 @@ def train_run(directory: Path, flags: dict[str, Any]) -> dict[str, Any]:
         if flags["dtype_policy"] == "mixed_float16":
             optimizer = SparseLossScaleOptimizer(optimizer)
         optimizer.build(model.trainable_variables)
+    batches = dataclasses.replace(data.batches, noise_width=model.noise_width if model.dropout_rate else 0)
     log(
         f"{flags['model']}, d = {flags['dim']}: {model.count_params():,} parameters, {len(data.windows):,} windows, "
-        f"{data.batches.steps_per_epoch:,} steps an epoch"
+        f"{batches.steps_per_epoch:,} steps an epoch"
         + (f", distilled from {flags['teacher']}" if distillation else "")
+        + (f", {strategy.num_replicas_in_sync} replicas" if strategy.num_replicas_in_sync > 1 else "")
     )
+    history = History(directory / run_directory.HISTORY if workers.is_chief else None)
+    state = RunState(model, optimizer, history, BestEpoch())
+    checkpointer = Checkpointer(
+        checkpoints, flags["checkpoint_minutes"], identity, state, batches.steps_per_epoch, workers, log
+    )
+    start = checkpointer.restore()
+    board = None
+    if workers.is_chief:
+        if start == Position():
+            storage.remove(directory / run_directory.TENSORBOARD)
+        storage.write_text(directory / run_directory.FLAGS, command_line.flag_lines(flags))
+        board = TensorBoardWriter(directory / run_directory.TENSORBOARD, flags)
+    overlap = None
+    if data.cache is not None:
+        lists = TopK(model, data.windows, data.seen, flags["k"], flags["mask"], flags["block_size"])
+        overlap = ListOverlap(lists, data.cache.items, flags["seed"])
     evaluator = Evaluator(
         data.interactions,
         split_interactions(data.interactions, flags["split"]),
         flags["sequence_length"],
         flags["cutoffs"],
         flags["block_size"],
+        workers,
     )
-    trainer = Trainer(TrainStep(model, optimizer, distillation), data.batches, strategy, flags["steps_per_call"])
-    board = TensorBoardWriter(directory / run_directory.TENSORBOARD, flags)
-    history = History(directory / run_directory.HISTORY)
-    best_epoch = _fit(trainer, model, evaluator, data, flags, history, board, log)
-    evaluation = evaluator.evaluate(model)
+    trainer = Trainer(TrainStep(model, optimizer, distillation), batches, strategy, flags["steps_per_call"])
+    fit = Fit(trainer, state, evaluator, overlap, checkpointer, workers, board, flags, log)
+    best_epoch = fit.run(start)
+    evaluation = fit.evaluate()
+    log(f"{flags['split']} split, epoch {best_epoch}: " + metrics_line(evaluation.metrics))
+    if not workers.is_chief:
+        return {}
+    assert board is not None
     if flags["split"] == "test":
         board.scalars(best_epoch, {f"test/{name}": value for name, value in evaluation.metrics.items()})
     board.close()
     described = save_model(model, directory)
     save_evaluation(evaluation, flags["split"], directory, epoch=best_epoch)
-    log(f"{flags['split']} split, epoch {best_epoch}: " + _metrics_line(evaluation.metrics))
     manifest = {
         "flags": flags,
         "split": flags["split"],
@@ -116,15 +132,25 @@ def train_run(directory: Path, flags: dict[str, Any]) -> dict[str, Any]:
         **run_directory.environment(),
     }
     storage.write_json(directory / run_directory.MANIFEST, manifest)
+    # After the manifest: a run that has one is not resumed.
+    storage.remove(checkpoints)
     return manifest
 
 
-def _load(flags: dict[str, Any]) -> _Data:
+def _load(flags: dict[str, Any], workers: Workers) -> _Data:
     interactions = load_dataset(flags["dataset"])
     train = split_interactions(interactions, flags["split"]).train
     windows = make_windows(interactions, train, flags["sequence_length"], flags["target_length"])
     users, items = interactions.users[train], interactions.items[train]
-    cache = find_teacher(interactions, windows, flags) if flags["teacher"] else None
+    cache = None
+    if flags["teacher"]:
+        with workers.explain_loss(lambda: "before the first epoch"):
+            # Worker 0 makes the lists where there are none yet.
+            if not workers.is_chief:
+                workers.wait()
+            cache = find_teacher(interactions, windows, flags)
+            if workers.is_chief:
+                workers.wait()
     rank_sampler = None
     if cache is not None and not flags["exact_rank"]:
         sizes = (interactions.num_users, interactions.num_items)
@@ -155,55 +181,3 @@ def _distillation(flags: dict[str, Any]) -> Distillation:
         flags["exact_rank"],
         flags["renormalize_weights"],
     )
-
-
-def _fit(
-    trainer: Trainer,
-    model: SequenceRanker,
-    evaluator: Evaluator,
-    data: _Data,
-    flags: dict[str, Any],
-    history: History,
-    board: TensorBoardWriter,
-    log: RunLog,
-) -> int:
-    """Trains all epochs; returns the epoch whose weights the model now has."""
-    overlap = None
-    if data.cache is not None:
-        lists = TopK(model, data.windows, data.seen, flags["k"], flags["mask"], flags["block_size"])
-        overlap = ListOverlap(lists, data.cache.items, flags["seed"])
-    epochs, every = flags["epochs"], flags["validate_every"] or flags["epochs"]
-    best_map, best_epoch, best_weights = -np.inf, epochs, None
-    with contextlib.closing(trainer.epochs(epochs)) as reports:
-        for report in reports:
-            epoch, last = report.epoch, report.epoch == epochs
-            looks = last or epoch % every == 0
-            values = {f"train/{name}": value for name, value in report.means.items()}
-            if data.cache is None:
-                values = {"train/loss": report.means["loss"], "train/ranking_loss": report.means["ranking_loss"]}
-            line = f"epoch {epoch:3d}  {report.seconds:6.1f} s  loss {report.means['loss']:.4f}"
-            if looks and overlap is not None:
-                values[f"distillation/overlap@{flags['k']}"] = overlap.measure()
-            # The test part is read for the final number only, so no epoch is looked at with it.
-            if looks and flags["split"] == "validation":
-                begin = time.monotonic()
-                found = evaluator.evaluate(model).metrics
-                values.update({f"validation/{name}": value for name, value in found.items()})
-                values["seconds/validation"] = time.monotonic() - begin
-                line += "  validation " + _metrics_line(found)
-                if found["map"] > best_map:
-                    best_map, best_epoch, best_weights = found["map"], epoch, model.get_weights()
-            if last or epoch % max(1, epochs // _HISTOGRAMS) == 0:
-                board.histograms(epoch, model)
-            values["seconds/epoch"] = report.seconds
-            board.scalars(epoch, values)
-            history.add({"epoch": epoch, **values})
-            log(line)
-    if best_weights is not None and best_epoch != epochs:
-        model.set_weights(best_weights)
-    return best_epoch
-
-
-def _metrics_line(metrics: dict[str, float]) -> str:
-    first = [name for name in metrics if name.startswith(("precision@", "ndcg_tang@"))]
-    return "  ".join(f"{name} {metrics[name]:.4f}" for name in ("map", *first))

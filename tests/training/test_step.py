@@ -1,10 +1,4 @@
-"""The training step: its losses by an oracle, and the same step on any number of replicas."""
-
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
+"""The training step: its losses by an oracle."""
 
 import keras
 import numpy as np
@@ -126,23 +120,3 @@ def test_an_overflow_in_one_of_two_gradients_of_a_row_skips_the_step():
     optimizer.apply([tf.IndexedSlices(values, tf.constant([1, 1]), tf.constant([3, 2]))], [table])
     np.testing.assert_array_equal(table, np.ones((3, 2)))
     assert float(optimizer.dynamic_scale) == optimizer.initial_scale / 2
-
-
-@pytest.mark.parametrize("optimizer", ["adam", "lazy_adam"])
-def test_two_replicas_take_the_steps_of_one_device(optimizer):
-    # Logical devices must be made before TensorFlow starts, so each world has a process of its own.
-    script = Path(__file__).parent / "replicas.py"
-    environment = {**os.environ, "PYTHONPATH": str(script.parents[2])}
-    outputs = [
-        json.loads(
-            subprocess.run(
-                [sys.executable, script, n, optimizer], env=environment, capture_output=True, check=True
-            ).stdout
-        )
-        for n in ("1", "2")
-    ]
-    alone, shared = outputs
-    assert (alone["replicas"], shared["replicas"]) == (1, 2)
-    np.testing.assert_allclose(alone["losses"], shared["losses"], rtol=1e-5)
-    for a, b in zip(alone["weights"], shared["weights"], strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,229 @@
+"""A run that is stopped anywhere ends where an undisturbed one ends, bit for bit."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+
+from rd_tf import command_line, storage
+from rd_tf.errors import InputError
+from rd_tf.train import train
+from rd_tf.training.checkpoint import list_checkpoints, manifest_digest
+from rd_tf.training.checkpointer import Checkpointer, RunState
+from rd_tf.training.step import TrainStep
+
+
+class KilledError(Exception):
+    """Stands for SIGKILL: nothing after it runs."""
+
+
+def fingerprint(run):
+    return json.loads((Path(run) / "manifest.json").read_text())["model"]["fingerprint"]
+
+
+def without_times(run):
+    rows = (Path(run) / "history.csv").read_text().splitlines()
+    names = rows[0].split(",")
+    timed = [place for place, name in enumerate(names) if name.startswith("seconds/")]
+    return [[cell for place, cell in enumerate(row.split(",")) if place not in timed] for row in rows]
+
+
+def check_same(run, undisturbed):
+    assert fingerprint(run) == fingerprint(undisturbed)
+    assert without_times(run) == without_times(undisturbed)
+    for name in ("metrics.json", "per_user.parquet"):
+        assert (Path(run) / name).read_bytes() == (Path(undisturbed) / name).read_bytes()
+    assert not (Path(run) / "checkpoint").exists()
+
+
+@pytest.fixture
+def die(monkeypatch):
+    """Makes training save after every call of its graph, and die after so many calls; 0: never."""
+
+    save = Checkpointer.save
+
+    def after(calls=0):
+        count = 0
+
+        def save_and_die(self, position):
+            nonlocal count
+            count += 1
+            # Killed before the checkpoint of this call: what was done since the one before is done again.
+            if count == calls:
+                raise KilledError
+            save(self, position)
+
+        monkeypatch.setattr(Checkpointer, "save_if_due", save_and_die)
+
+    return after
+
+
+RUNS = {
+    "distilled": {"epochs": 4, "discrepancy_start_epoch": 2},
+    "fossil with Adam": {"model": "fossil", "optimizer": "adam", "epochs": 3, "dropout": 0.3, "user_dropout": 0.1},
+    "best of validation": {"split": "validation", "validate_every": 1, "epochs": 4, "learning_rate": 0.1},
+    "half precision": {"dtype_policy": "mixed_float16", "epochs": 3},
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_killed_run_ends_as_an_undisturbed_one(name, die, tiny_dataset, tiny_teacher, train_flags, tmp_path):
+    teacher = tiny_teacher if name == "distilled" else ""
+    flags = train_flags(dataset=tiny_dataset, teacher=teacher, steps_per_call=4, batch_size=64, **RUNS[name])
+    train(**{**flags, "run_dir": str(tmp_path / "undisturbed")})
+    killed = {**flags, "run_dir": str(tmp_path / "killed")}
+    # An epoch is 9 steps, so 3 calls: within an epoch, and right after a restart.
+    for calls in (5, 2) if name == "distilled" else (4,):
+        die(calls)
+        with pytest.raises(KilledError):
+            train(**killed)
+    die()
+    train(**killed)
+    check_same(tmp_path / "killed", tmp_path / "undisturbed")
+    log = (tmp_path / "killed/log.txt").read_text()
+    assert log.count("resumed from") == (2 if name == "distilled" else 1)
+
+
+def test_a_process_that_is_killed_or_stopped_goes_on(tiny_dataset, train_flags, tmp_path):
+    flags = train_flags(dataset=tiny_dataset, epochs=20, steps_per_call=1, checkpoint_minutes=0.001)
+    train(**{**flags, "run_dir": str(tmp_path / "undisturbed")})
+    run = tmp_path / "run"
+    lines = command_line.flag_lines({**flags, "run_dir": str(run)}).splitlines()
+    root = Path(__file__).parents[2]
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "rd_tf.train", *lines],
+            env={**os.environ, "PYTHONPATH": str(root)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        seen = len(list_checkpoints(run / "checkpoint")) and int(list_checkpoints(run / "checkpoint")[0].name)
+        while process.poll() is None:
+            found = list_checkpoints(run / "checkpoint")
+            if found and int(found[0].name) > seen + 2:
+                break
+            time.sleep(0.01)
+        process.send_signal(number)
+        written, _ = process.communicate(timeout=60)
+        assert process.returncode == (-number if number == signal.SIGKILL else 128 + number), written
+    assert "the same command goes on from there" in written
+    train(**{**flags, "run_dir": str(run)})
+    check_same(run, tmp_path / "undisturbed")
+
+
+@pytest.fixture
+def unfinished(die, tiny_dataset, train_flags, tmp_path):
+    """Flags of a run that died after its second checkpoint."""
+    flags = train_flags(dataset=tiny_dataset, run_dir=str(tmp_path / "run"), steps_per_call=4, batch_size=64, epochs=2)
+    die(3)
+    with pytest.raises(KilledError):
+        train(**flags)
+    die()
+    return flags
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(unfinished, tmp_path, capsys):
+    train(**{**unfinished, "run_dir": str(tmp_path / "undisturbed")})
+    newest, before = list_checkpoints(tmp_path / "run/checkpoint")
+    array = sorted(newest.glob("*.npy"))[2]
+    content = bytearray(array.read_bytes())
+    content[-1] ^= 1
+    array.write_bytes(content)
+    capsys.readouterr()
+    train(**unfinished)
+    said = capsys.readouterr().out
+    assert f"checkpoint {newest} is damaged" in said
+    assert f"resumed from {before}" in said
+    check_same(tmp_path / "run", tmp_path / "undisturbed")
+
+
+@pytest.mark.parametrize("damage", ["no manifest", "other numbers", "another version's arrays"])
+def test_where_no_checkpoint_can_be_read_the_run_begins_anew(damage, unfinished, tmp_path, capsys):
+    train(**{**unfinished, "run_dir": str(tmp_path / "undisturbed")})
+    for path in list_checkpoints(tmp_path / "run/checkpoint"):
+        manifest = path / "manifest.json"
+        described = json.loads(manifest.read_text())
+        if damage == "no manifest":
+            manifest.unlink()
+            continue
+        if damage == "other numbers":
+            described["progress"]["position"]["step"] += 1
+        else:
+            described["arrays"].pop(next(iter(described["arrays"])))
+            described.pop("sha256")
+            described["sha256"] = manifest_digest(described)
+        storage.write_json(manifest, described)
+    train(**unfinished)
+    assert capsys.readouterr().out.count("is damaged") == 2
+    check_same(tmp_path / "run", tmp_path / "undisturbed")
+
+
+def test_an_unfinished_run_with_other_flags_is_refused_until_forced(unfinished, tmp_path):
+    other = {**unfinished, "learning_rate": 0.5}
+    with pytest.raises(InputError, match=r"holds an unfinished run with --learning_rate=0\.01, not 0\.5"):
+        train(**other)
+    assert list_checkpoints(tmp_path / "run/checkpoint")
+    train(**{**other, "force": True})
+    assert not (tmp_path / "run/checkpoint").exists()
+
+
+def test_a_forced_run_goes_on_too_and_the_old_one_stays_until_then(die, unfinished, tmp_path):
+    train(**unfinished)
+    before = fingerprint(tmp_path / "run")
+    forced = {**unfinished, "force": True, "learning_rate": 0.5}
+    die(3)
+    with pytest.raises(KilledError):
+        train(**forced)
+    assert fingerprint(tmp_path / "run") == before
+    die()
+    train(**forced)
+    assert "resumed from" in (tmp_path / "run/log.txt").read_text()
+    assert fingerprint(tmp_path / "run") != before
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_loss_that_is_not_finite_names_the_step_and_keeps_the_last_good_checkpoint(
+    unfinished, tmp_path, monkeypatch, die
+):
+    before = [path.name for path in list_checkpoints(tmp_path / "run/checkpoint")]
+    call = TrainStep.__call__
+
+    def breaks_in_step_13(self, batch, with_discrepancy):
+        is_13 = tf.equal(tf.cast(self.optimizer.iterations, tf.int32), 12)
+        return call(self, batch, with_discrepancy) + tf.where(is_13, float("nan"), 0.0)
+
+    monkeypatch.setattr(TrainStep, "__call__", breaks_in_step_13)
+    die()
+    with pytest.raises(InputError, match=r"the loss is not finite in epoch 2, step 4 of 9; use a smaller --learn"):
+        train(**unfinished)
+    after = [path.name for path in list_checkpoints(tmp_path / "run/checkpoint")]
+    assert after == ["000000000009", "000000000008"]
+    assert before == ["000000000008", "000000000004"]
+
+
+def test_weights_that_are_not_finite_are_no_checkpoint(unfinished, tmp_path, monkeypatch):
+    newest = list_checkpoints(tmp_path / "run/checkpoint")[0]
+    arrays = RunState.arrays
+
+    def one_is_nan(self):
+        for name, array in arrays(self):
+            yield name, array * float("nan") if array.dtype.kind == "f" else array
+
+    monkeypatch.setattr(RunState, "arrays", one_is_nan)
+    with pytest.raises(InputError, match=r"is not finite in epoch 2, after step 0 of 9; use a smaller --learning_rate"):
+        train(**unfinished)
+    assert list_checkpoints(tmp_path / "run/checkpoint")[0] == newest
+
+
+def test_a_run_directory_in_use_is_refused(tiny_dataset, train_flags, tmp_path):
+    with storage.directory_lock(tmp_path), pytest.raises(InputError, match=f"in use by process {os.getpid()}"):
+        train(**train_flags(dataset=tiny_dataset, run_dir=str(tmp_path)))
+    shutil.rmtree(tmp_path)
