@@ -64,29 +64,8 @@ distill.flag_names = list(  # type: ignore[attr-defined]
 
 
 def _prepare_if_asked(flags: dict[str, Any]) -> None:
-    from rd_tf.data.dataset_directory import load_manifest
-    from rd_tf.data.readers.input_sha256 import input_sha256
-
-    asked = flags["input"] or flags["format"] == "synthetic"
-    if not asked:
-        return
-    wanted = choose(prepare, flags, seed=0)
-    if not (Path(flags["dataset"]) / "manifest.json").is_file() or flags["force"]:
-        prepare(**wanted)
-        return
-    source = load_manifest(flags["dataset"])["source"]
-    for name, value in wanted.items():
-        if source.get(name, value) != value:
-            raise InputError(
-                f"--dataset={flags['dataset']} was made with --{name}={source[name]}, not {value}; "
-                "name another directory, or --force makes it again"
-            )
-    if source.get("input_sha256", []) != input_sha256(**choose(input_sha256, flags)):
-        raise InputError(
-            f"--dataset={flags['dataset']} was made when the files of --input={','.join(flags['input'])} held "
-            "something else; name another directory, or --force makes it again"
-        )
-    print(f"dataset kept: {flags['dataset']}", flush=True)
+    if flags["input"] or flags["format"] == "synthetic":
+        prepare(**choose(prepare, flags, seed=0))
 
 
 def _check_before_training(flags: dict[str, Any]) -> None:

@@ -32,14 +32,23 @@ def prepare(
 ) -> dict[str, Any]:
     """Reads check-ins, drops repeated visits, takes the k-core, writes a dataset directory and prints a summary.
 
+    A dataset that was made by the same flags from the same input is kept as it is; --force makes it again.
+
     Returns:
         The dataset's manifest.
 
     Raises:
         InputError: a flag, a file or a row cannot be used.
     """
+    flags = dict(locals())
     columns = {"user_column": user_column, "item_column": item_column, "time_column": time_column}
     _check(input, format, columns, dataset, force)
+    if not force and Path(dataset).exists():
+        from rd_tf.data.kept_dataset import kept_dataset
+
+        manifest = kept_dataset(flags)
+        print(f"dataset kept: {dataset}", flush=True)
+        return manifest
     # Reading takes pandas and pyarrow, which would make --help slow.
     from rd_tf.data.dataset_directory import save_dataset
     from rd_tf.data.filters import drop_duplicates, k_core, to_interactions
@@ -110,6 +119,8 @@ def _check(input: list[str], format: str, columns: dict[str, str], dataset: str,
             raise InputError(f"--dataset={dataset}: {above} is a file, not a directory; name another directory")
         return
     if not force:
+        if (directory / "manifest.json").is_file():
+            return
         raise InputError(f"--dataset={dataset} exists already; name another directory or pass --force to replace it")
     # --force replaces a dataset; it must not wipe out a directory that somebody named by mistake.
     if not directory.is_dir() or (any(directory.iterdir()) and not (directory / "interactions.parquet").is_file()):

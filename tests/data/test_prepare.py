@@ -132,11 +132,42 @@ def test_no_usable_row(tmp_path, dataset):
         run(input=[str(tmp_path / "in.csv")], dataset=dataset, skip_bad_rows=True)
 
 
-def test_an_existing_dataset_is_replaced_by_force_only(check_ins, dataset):
+def test_a_dataset_of_the_same_flags_and_input_is_kept(check_ins, dataset, capsys):
+    made = run(input=[check_ins], dataset=dataset, skip_bad_rows=True)
+    before = [path.stat().st_ino for path in sorted(Path(dataset).iterdir())]
+    capsys.readouterr()
+    # The input is a file, so no flag of the built-in world had a part in it.
+    assert run(input=[check_ins], dataset=dataset, skip_bad_rows=True, seed=5, synthetic_users=77) == made
+    assert capsys.readouterr().out == f"dataset kept: {dataset}\n"
+    assert [path.stat().st_ino for path in sorted(Path(dataset).iterdir())] == before
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"min_user_items": 2}, "--min_user_items=1, not 2"),
+        ({"duplicates": "keep_all"}, "--duplicates=keep_last, not keep_all"),
+        ({"format": "csv"}, "--format=auto, not csv"),
+        ({"input": [], "format": "synthetic"}, r"--input=\S*in.csv, not ;"),
+    ],
+)
+def test_another_dataset_is_refused_by_the_flag_that_differs(changed, named, check_ins, dataset):
     run(input=[check_ins], dataset=dataset)
-    with pytest.raises(InputError, match="exists already; name another directory or pass --force"):
+    with pytest.raises(InputError, match=f"was made with {named}.* name another directory, or --force makes it again"):
+        run(**{"input": [check_ins], "dataset": dataset} | changed)
+
+
+def test_a_dataset_of_other_input_is_replaced_by_force_only(check_ins, dataset):
+    run(input=[check_ins], dataset=dataset)
+    Path(check_ins).write_text(CHECK_INS + "eve,park,2\n")
+    with pytest.raises(InputError, match="held something else; name another directory, or --force makes it again"):
         run(input=[check_ins], dataset=dataset)
-    assert run(input=[check_ins], dataset=dataset, min_user_items=2, force=True)["users"] == 2
+    assert run(input=[check_ins], dataset=dataset, min_user_items=2, force=True)["users"] == 3
+
+
+def test_a_directory_without_a_dataset_is_refused(check_ins, tmp_path):
+    with pytest.raises(InputError, match="exists already; name another directory or pass --force"):
+        run(input=[check_ins], dataset=str(tmp_path))
 
 
 def test_force_spares_what_is_no_dataset(check_ins, tmp_path):
@@ -196,10 +227,11 @@ def test_from_the_command_line_one_sentence_and_exit_code_1(tmp_path, check_ins)
     good = subprocess.run(command, capture_output=True, text=True, cwd=root)
     assert (good.returncode, good.stderr) == (0, "")
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["interactions"] == 5
-    again = subprocess.run(command, capture_output=True, text=True, cwd=root)
+    again = subprocess.run([*command, "--seed=7", "--skip_bad_rows"], capture_output=True, text=True, cwd=root)
     assert again.returncode == 1
     assert again.stderr == (
-        f"error: --dataset={tmp_path / 'out'} exists already; name another directory or pass --force to replace it\n"
+        f"error: --dataset={tmp_path / 'out'} was made with --skip_bad_rows=False, not True; name another directory, "
+        "or --force makes it again\n"
     )
 
 
