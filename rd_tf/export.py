@@ -43,12 +43,12 @@ def export(
 
     Every signature is run by TensorFlow's C++ loader and compared with the model before the version appears; what was
     measured is in its assets.extra/report.json. A model that ranks worse than --min_metric_ratio
-    allows is not published.
+    allows is not published. Where the highest version has the same files already, it is kept and no other appears.
     What a server needs beside the models is written into --export_dir. With --export_format=litert a .tflite file for
     devices is written in place of the SavedModel.
 
     Returns:
-        The version's directory.
+        The directory of the version that appeared or was kept.
 
     Raises:
         InputError: no finished run, another dataset than the run's, an illegal name, ids that do not fit --id_type,
@@ -73,16 +73,19 @@ def export(
     from rd_tf.models.storage import load_model
     from rd_tf.serving.export import export_ranker
     from rd_tf.serving.held_out_quality import HeldOutQuality
+    from rd_tf.serving.publishing import versions
 
     model = load_model(run_dir)
     data = dataset_directory.load_dataset(dataset)
     directory = Path(export_dir).absolute() / export_name
     quality = HeldOutQuality(data, manifest["split"], model.sequence_length)
+    before = versions(directory) if directory.is_dir() else []
     version = export_ranker(
         model, data.user_ids, data.item_ids, directory, options, quality, keep_versions, ratios, gate_against
     )
     size = sum(file.stat().st_size for file in version.rglob("*") if file.is_file())
-    print(f"exported {version} ({size:,} bytes)" + ("" if export_format == "litert" else "; serve it and ask it with"))
+    did = "export kept:" if version in before else "exported"
+    print(f"{did} {version} ({size:,} bytes)" + ("" if export_format == "litert" else "; serve it and ask it with"))
     if export_format == "saved_model":
         if server_config:
             _write_server_config(directory.parent, serving_image)

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from rd_tf.errors import InputError
 from rd_tf.models.ranker import SequenceRanker
+from rd_tf.serving.equal_versions import are_equal_versions
 from rd_tf.serving.export_name import check_export_name
 from rd_tf.serving.export_options import ExportOptions
-from rd_tf.serving.gate import check_gate, find_reference
+from rd_tf.serving.gate import LAST, check_gate, find_reference
 from rd_tf.serving.held_out_quality import HeldOutQuality
 from rd_tf.serving.litert import MODEL_FILE, write_litert
 from rd_tf.serving.measured import measured_version
-from rd_tf.serving.publishing import publishing, versions
+from rd_tf.serving.publishing import NothingNew, publishing, versions
 from rd_tf.serving.raw_ids import check_ids
 from rd_tf.serving.saved_model import write_saved_model
 
@@ -35,6 +36,8 @@ def export_ranker(
 
     The version is loaded and run by TensorFlow's C++ loader, as the server does, or by LiteRT, and compared with the
     model before it appears under its number. Other versions stay as they are, until there are more than are to be kept.
+    Where the highest version is equal to the new one, it is kept and none appears, so that an export that was killed
+    after its version had appeared can be run again.
 
     Args:
         model: the trained ranker.
@@ -48,7 +51,7 @@ def export_ranker(
         gate_against: the reference, a run directory; "" or "last" for the highest version, where there is one.
 
     Returns:
-        The version's directory.
+        The directory of the version that appeared or was kept.
 
     Raises:
         InputError: an option does not fit the catalogue, the ids do not fit the model or the options, the directory
@@ -68,9 +71,13 @@ def export_ranker(
             write_litert(new.directory, *arguments)
         else:
             write_saved_model(new.directory, directory.name, *arguments)
-        if reference and min_metric_ratio:
+        kept = next((last for last in versions(directory)[-1:] if are_equal_versions(new.directory, last)), None)
+        # A version that is there has passed the gate against the one before it.
+        if reference and min_metric_ratio and not (kept and gate_against in ("", LAST)):
             check_gate(measured_version(new.directory, "the export"), reference, min_metric_ratio)
-    return new.path
+        if kept:
+            raise NothingNew
+    return kept or new.path
 
 
 def _check_format(directory: Path, chosen: str) -> None:

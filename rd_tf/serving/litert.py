@@ -56,7 +56,7 @@ def write_litert(
     # LiteRT multiplies no half-precision matrices of its own accord.
     wider = copy_ranker(with_unknown_user(model), "float32")
     exported = rounded_copy(wider, options.weights)
-    flatbuffer = _convert(wider, exported, options)
+    flatbuffer = _convert(directory, wider, exported, options)
     (directory / MODEL_FILE).write_bytes(flatbuffer)
     write_lines(directory / USERS_FILE, user_ids)
     write_lines(directory / ITEMS_FILE, item_ids)
@@ -90,7 +90,7 @@ def make_interpreter(path: str | Path) -> Any:
     return Interpreter(str(path)).get_signature_runner()
 
 
-def _convert(wider: SequenceRanker, exported: SequenceRanker, options: ExportOptions) -> bytes:
+def _convert(directory: Path, wider: SequenceRanker, exported: SequenceRanker, options: ExportOptions) -> bytes:
     int8 = options.weights == "int8"
     # LiteRT gathers no float16 rows, but the converter stores float16 by itself, weights like these without loss.
     stored = (
@@ -125,7 +125,8 @@ def _convert(wider: SequenceRanker, exported: SequenceRanker, options: ExportOpt
 
     module = tf.Module()
     module.stored, module.recommend = stored, recommend
-    with tempfile.TemporaryDirectory() as temporary:
+    # In the version, whose leftovers the next export removes after a kill.
+    with tempfile.TemporaryDirectory(dir=directory) as temporary:
         tf.saved_model.save(module, temporary, signatures={"serving_default": recommend})
         converter = tf.lite.TFLiteConverter.from_saved_model(temporary, signature_keys=["serving_default"])
         if options.weights == "float16":

@@ -1,9 +1,12 @@
 """Raw ids to numbers and back, inside a graph."""
 
+import hashlib
 import os
 from typing import Any
 
 import tensorflow as tf
+
+from rd_tf import storage
 
 
 class Lookups(tf.Module):
@@ -49,6 +52,7 @@ class _Lines(tf.lookup.TextFileInitializer):
         super().__init__(os.fspath(file), tf.string, whole_line, tf.int64, line_number)
         self._key_dtype, self._value_dtype = (tf.int64, id_dtype) if by_number else (id_dtype, tf.int64)
         self._id_dtype, self._first, self._by_number = id_dtype, first, by_number
+        self._sha256 = storage.file_sha256(file)
 
     def initialize(self, table: tf.lookup.StaticHashTable) -> tf.Operation:
         text = tf.io.decode_compressed(tf.io.read_file(tf.convert_to_tensor(self._filename, tf.string)), "GZIP")
@@ -62,6 +66,7 @@ class _Lines(tf.lookup.TextFileInitializer):
 
     @property
     def _shared_name(self) -> str:
-        # The base class names a table after its file and its kind of columns, which two tables here have in common;
-        # without a name each gets one of its own.
-        return ""
+        # Without a name a table gets a random one, and two exports of a model differ. In one process tables of one name
+        # are one, as those of several versions in Python: so the name has to tell what is in the table.
+        kind = f"{self._key_dtype.name} {self._value_dtype.name} {self._first}"
+        return f"table_{hashlib.sha256(f'{kind} {self._sha256}'.encode()).hexdigest()}"

@@ -15,6 +15,10 @@ LAST_VERSION_FILE = ".last_version"
 _HIGHEST = 2**63 - 1
 
 
+class NothingNew(Exception):
+    """Raised in the block of `publishing` by one who finds that the highest version is the one in the making."""
+
+
 @dataclasses.dataclass(frozen=True)
 class NewVersion:
     """A version that is being made.
@@ -40,7 +44,8 @@ def publishing(directory: str | os.PathLike[str], keep_versions: int = 0) -> Ite
     """Yields a directory to fill; it appears as the next version, fsynced, when the block ends without an error.
 
     After an error, or when the process is killed, the served model has the versions it had before. What a killed
-    process left behind is removed by the next one. A number is never used twice, though its version is removed.
+    process left behind is removed by the next one. A number is never used twice, though its version is removed. After
+    `NothingNew`, which goes no further, no version appears, and old ones are removed as if one had.
 
     Args:
         directory: the served model's directory, made where it is missing.
@@ -58,7 +63,7 @@ def publishing(directory: str | os.PathLike[str], keep_versions: int = 0) -> Ite
         storage.remove_all_leftovers(directory)
         number = 1 + max(_read_mark(directory), _highest(directory))
         path = directory / str(number)
-        with storage.atomic_directory(path) as temporary:
+        with contextlib.suppress(NothingNew), storage.atomic_directory(path) as temporary:
             yield NewVersion(number, temporary, path)
             if _highest(directory) >= number:
                 raise InputError(
@@ -67,16 +72,16 @@ def publishing(directory: str | os.PathLike[str], keep_versions: int = 0) -> Ite
             # Before the version appears: a number that is marked and not used is harmless.
             storage.write_text(directory / LAST_VERSION_FILE, f"{number}\n")
         if keep_versions:
-            _remove(versions(directory)[:-keep_versions], path)
+            _remove_all_but(versions(directory), keep_versions)
 
 
-def _remove(old: list[Path], new: Path) -> None:
-    for path in old:
+def _remove_all_but(found: list[Path], kept: int) -> None:
+    for path in found[:-kept]:
         try:
             storage.remove_whole(path)
         except OSError as error:
             raise InputError(
-                f"{new} is published, but the old {path} cannot be removed ({error.strerror}); remove it yourself"
+                f"{found[-1]} is published, but the old {path} cannot be removed ({error.strerror}); remove it yourself"
             ) from error
 
 

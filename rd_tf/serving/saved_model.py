@@ -62,7 +62,8 @@ def write_saved_model(
     exported = rounded_copy(wider, options.weights)
     queries = quality.queries(_QUERIES) if quality else made_up_queries(model, _QUERIES)
     search, index = _search(exported, queries, options)
-    with tempfile.TemporaryDirectory() as assets:
+    # In the version, whose leftovers the next export removes after a kill.
+    with tempfile.TemporaryDirectory(dir=directory) as assets:
         users_file, items_file = Path(assets) / USERS_FILE, Path(assets) / ITEMS_FILE
         write_ids(users_file, user_ids)
         write_ids(items_file, item_ids)

@@ -36,4 +36,4 @@ def write_warmup(
                 dtype = tf.string if array.dtype == object else array.dtype
                 predict.inputs[name].CopyFrom(tf.make_tensor_proto(array, dtype=dtype, shape=array.shape))
             log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=predict))
-            writer.write(log.SerializeToString())
+            writer.write(log.SerializeToString(deterministic=True))
