@@ -55,6 +55,7 @@ BENCHMARK_FLAGS: dict[str, Define] = dict(
         _texts("sizes", ["14000", "100000", "1000000"], "Items of each world; it has as many users."),
         _whole("windows_per_user", 20, 1, "Mean training windows of a user."),
         _whole("publishes", 1000, 1, "Publishers that are killed, in each case."),
+        _whole("kills", 60, 1, "Commands that are killed, over all cases together."),
         _whole("items", 14_009, 200, "Items of the served catalogue."),
         _whole("users", 13_149, 1, "Users that the exports know."),
         _texts("run_dirs", [], "Finished runs on --dataset to serve in place of random weights."),

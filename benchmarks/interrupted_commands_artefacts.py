@@ -1,0 +1,174 @@
+"""What commands leave on disk: whether it is whole, and whether two of a kind are the same."""
+
+import csv
+import dataclasses
+import filecmp
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from rd_tf import run_directory, storage
+from rd_tf.data.dataset_directory import load_dataset
+
+# Of a run: the seconds and the memory it took, and what it printed and drew on the way.
+_MANIFEST_MAY_DIFFER = {"seconds", "peak_memory_bytes"}
+_HISTORY_MAY_DIFFER = "seconds/"
+_NOT_COMPARED = {run_directory.LOG, ".lock", run_directory.TENSORBOARD, run_directory.MANIFEST, run_directory.HISTORY}
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A kind of artefact.
+
+    Attributes:
+        is_whole: takes the path of one that exists; false where nothing finished stands there, as readers see it.
+            Raises any exception where something half-written stands under a final name.
+        differences: takes two paths, both whole; in words, what differs that must not.
+    """
+
+    is_whole: Callable[[Path], bool]
+    differences: Callable[[Path, Path], list[str]]
+
+
+def names(directory: Path) -> set[str]:
+    """Every file below, relative, without locks."""
+    paths = (path for path in directory.rglob("*") if not path.is_dir() and path.name != ".lock")
+    return {str(path.relative_to(directory)) for path in paths}
+
+
+def file_differences(one: Path, other: Path) -> list[str]:
+    """Files that only one of two directories has, and those with other bytes."""
+    ours, theirs = names(one), names(other)
+    unequal = [name for name in ours & theirs if not filecmp.cmp(one / name, other / name, shallow=False)]
+    return sorted([f"{name} is in one only" for name in ours ^ theirs] + [f"{name} differs" for name in unequal])
+
+
+def is_whole_dataset(path: Path) -> bool:
+    """Reads all of it and checks its fingerprint."""
+    load_dataset(path)
+    return True
+
+
+def is_whole_run(path: Path) -> bool:
+    """A finished run has a model and metrics; of an unfinished one each file that has its name must be readable."""
+    if (path / run_directory.METRICS).exists():
+        storage.read_manifest(path / run_directory.METRICS, {"split": str, "metrics": dict})
+    if (path / run_directory.PER_USER).exists():
+        pq.read_table(path / run_directory.PER_USER)
+    if (path / run_directory.HISTORY).exists():
+        _history(path)
+    if (path / run_directory.WEIGHTS).exists():
+        import h5py
+
+        h5py.File(path / run_directory.WEIGHTS).close()
+    if not run_directory.is_finished_run(path):
+        return False
+    from rd_tf.models.storage import load_model
+
+    load_model(path)
+    for name in (run_directory.METRICS, run_directory.PER_USER, run_directory.HISTORY, run_directory.FLAGS):
+        (path / name).stat()
+    return True
+
+
+def run_differences(one: Path, other: Path) -> list[str]:
+    """Weights, flags, metrics and users' metrics byte for byte; history, manifest and scalars without seconds."""
+    found = [line for line in file_differences(one, other) if line.split()[0].split("/")[0] not in _NOT_COMPARED]
+    if _history(one) != _history(other):
+        found.append(f"{run_directory.HISTORY} differs")
+    ours, theirs = (storage.read_manifest(path / run_directory.MANIFEST, {}) for path in (one, other))
+    unequal = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
+    found += [f"{run_directory.MANIFEST}: {name} differs" for name in unequal if name not in _MANIFEST_MAY_DIFFER]
+    if scalars(one / run_directory.TENSORBOARD) != scalars(other / run_directory.TENSORBOARD):
+        found.append(f"{run_directory.TENSORBOARD}: scalars differ")
+    return found
+
+
+def _history(run: Path) -> list[dict[str, str]]:
+    with open(run / run_directory.HISTORY, newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [{name: value for name, value in row.items() if not name.startswith(_HISTORY_MAY_DIFFER)} for row in rows]
+
+
+def scalars(board: Path) -> dict[tuple[str, int], bytes]:
+    """What TensorBoard shows of a run: (tag, step) -> value, the last one written, without seconds."""
+    import tensorflow as tf
+
+    found = {}
+    for path in sorted(board.iterdir()):
+        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            event = tf.compat.v1.Event.FromString(record)
+            for value in event.summary.value:
+                if value.metadata.plugin_data.plugin_name in ("scalars", "") and not value.tag.startswith("seconds/"):
+                    found[value.tag, event.step] = value.tensor.SerializeToString(deterministic=True)
+    return found
+
+
+def is_whole_cache(path: Path) -> bool:
+    """Checks the arrays against the sums in the manifest."""
+    from rd_tf.data.teacher_cache import CacheKey, load_cache_manifest, load_teacher_cache
+
+    manifest = load_cache_manifest(path)
+    key = CacheKey(**{field.name: manifest[field.name] for field in dataclasses.fields(CacheKey)})
+    load_teacher_cache(path, key, manifest["k"])
+    return True
+
+
+def is_whole_export(path: Path) -> bool:
+    """Runs every version by TensorFlow's C++ loader, as tensorflow_model_server does."""
+    from rd_tf.serving.publishing import versions
+
+    found = [version for model in path.iterdir() if model.is_dir() for version in versions(model)]
+    for version in found:
+        answers(version)
+    return bool(found)
+
+
+def export_differences(one: Path, other: Path) -> list[str]:
+    """Of every model the highest version, its files and its answers; the files beside the models."""
+    from rd_tf.serving.equal_versions import are_equal_versions
+    from rd_tf.serving.publishing import versions
+
+    top = [line for line in file_differences(one, other) if "/" not in line.split()[0]]
+    models = sorted(path.name for path in other.iterdir() if path.is_dir())
+    if models != sorted(path.name for path in one.iterdir() if path.is_dir()):
+        return [*top, "other models"]
+    for model in models:
+        ours, theirs = versions(one / model)[-1], versions(other / model)[-1]
+        if not are_equal_versions(ours, theirs):
+            top += [f"{model}: {line}" for line in file_differences(ours, theirs)]
+        if answers(ours) != answers(theirs):
+            top.append(f"{model}: answers differ")
+        if len(versions(one / model)) != len(versions(other / model)):
+            top.append(f"{model}: more or fewer versions")
+    return top
+
+
+def answers(version: Path) -> list[dict[str, str]]:
+    """The answers to the version's own warm-up requests: output -> dtype and every digit of its values."""
+    import tensorflow as tf
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    from rd_tf.serving.savedmodel_check import run_signatures
+    from rd_tf.serving.warmup import WARMUP_FILE
+
+    asked = []
+    for record in tf.data.TFRecordDataset(str(version / WARMUP_FILE)).as_numpy_iterator():
+        request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
+        inputs = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
+        for name, array in inputs.items():
+            if array.dtype == object:
+                inputs[name] = np.array([text.decode() for text in array.ravel()], object).reshape(array.shape)
+        asked.append((request.model_spec.signature_name, inputs))
+    found = run_signatures(version, asked)
+    return [{name: f"{array.dtype} {array.tolist()}" for name, array in answer.items()} for answer in found]
+
+
+KINDS = {
+    "dataset": Kind(is_whole_dataset, file_differences),
+    "run": Kind(is_whole_run, run_differences),
+    "cache": Kind(is_whole_cache, file_differences),
+    "exports": Kind(is_whole_export, export_differences),
+}
