@@ -24,6 +24,7 @@ from benchmarks.interrupted_commands_cases import CASES, Case, with_what_they_st
 from benchmarks.interrupted_commands_process import Attempt, Moment, attempt
 from rd_tf import run_directory, storage
 from rd_tf.errors import InputError
+from rd_tf.quiet_tensorflow import import_quietly
 
 _AFTER_CHANGE_SECONDS = 0.02
 _KILLED_AGAIN = 1 / 3
@@ -160,7 +161,7 @@ class Interruption:
 
     def _moment(self) -> Moment:
         undisturbed = self._reference.run
-        if len(self._killed) % 2 and undisturbed.changes:
+        if len(self._killed) % 2 == 0 and undisturbed.changes:
             change = self._random.randint(1, undisturbed.changes)
             return Moment(self._random.uniform(0, _AFTER_CHANGE_SECONDS), change)
         return Moment(self._random.uniform(0, undisturbed.seconds))
@@ -218,6 +219,7 @@ class Interruption:
 def interrupted_commands(*, kills: int, cases: list[str], seed: int, output: str) -> None:
     """Kills prepare, train, teach and export at random moments, runs them again and compares what they leave."""
     check_output(output)
+    import_quietly()
     chosen = check_cases(cases, list(CASES))
     found = run_directory.environment()
     machine = {"processor": found["machine"]["processor"], "cores": found["machine"]["cores"]}

@@ -161,7 +161,7 @@ def answers(version: Path) -> list[dict[str, str]]:
         for name, array in inputs.items():
             if array.dtype == object:
                 inputs[name] = np.array([text.decode() for text in array.ravel()], object).reshape(array.shape)
-        asked.append((request.model_spec.signature_name, inputs))
+        asked.append((request.model_spec.signature_name or "serving_default", inputs))
     found = run_signatures(version, asked)
     return [{name: f"{array.dtype} {array.tolist()}" for name, array in answer.items()} for answer in found]
 
