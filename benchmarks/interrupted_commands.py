@@ -10,6 +10,7 @@ import collections
 import dataclasses
 import json
 import random
+import re
 import shutil
 import statistics
 import tempfile
@@ -28,6 +29,8 @@ from rd_tf.quiet_tensorflow import import_quietly
 
 _AFTER_CHANGE_SECONDS = 0.02
 _KILLED_AGAIN = 1 / 3
+# Of a temporary name of Python's.
+_RANDOM_PART = re.compile(r"[a-z0-9_]{8}(?=\.|/|$)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +108,7 @@ class Interruption:
         self._killed: list[dict[str, Any]] = []
         self._lost: list[float] = []
         self._states: collections.Counter[str] = collections.Counter()
-        self._temporary: set[str] = set()
+        self._temporary: collections.Counter[str] = collections.Counter()
         self._failures: list[str] = []
         self._ended = 0
 
@@ -128,7 +131,7 @@ class Interruption:
             "killed_after_changes": [each["changes"] for each in self._killed],
             "found_after_kill": dict(sorted(self._states.items())),
             "seconds_lost": significant(statistics.median(self._lost)) if self._lost else 0.0,
-            "left_in_tmpdir": sorted(self._temporary),
+            "left_in_tmpdir": dict(self._temporary),
             "failures": self._failures,
             "verdict": "failed" if self._failures else "passed",
         }
@@ -155,7 +158,8 @@ class Interruption:
         if len(self._killed) > begin:
             self._lost.append(seconds - self._reference.run.seconds)
         self._check_end(directory, run)
-        self._temporary |= names(directory.with_name(f"{directory.name}.temporary"))
+        left = names(directory.with_name(f"{directory.name}.temporary"))
+        self._temporary += collections.Counter(_RANDOM_PART.sub("*", name) for name in left)
         if not self._failures:
             shutil.rmtree(directory)
 

@@ -15,7 +15,10 @@ from rd_tf.data.dataset_directory import load_dataset
 # Of a run: the seconds and the memory it took, and what it printed and drew on the way.
 _MANIFEST_MAY_DIFFER = {"seconds", "peak_memory_bytes"}
 _HISTORY_MAY_DIFFER = "seconds/"
-_NOT_COMPARED = {run_directory.LOG, ".lock", run_directory.TENSORBOARD, run_directory.MANIFEST, run_directory.HISTORY}
+# Keras numbers the layers in the weights' file after what the process has made before, such as a teacher. Its arrays
+# are compared by the fingerprint in the manifest, which `load_model` checks.
+_NOT_BY_BYTES = {run_directory.WEIGHTS, run_directory.MANIFEST, run_directory.HISTORY, run_directory.TENSORBOARD}
+_NOT_COMPARED = {run_directory.LOG, *_NOT_BY_BYTES}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +77,7 @@ def is_whole_run(path: Path) -> bool:
 
 
 def run_differences(one: Path, other: Path) -> list[str]:
-    """Weights, flags, metrics and users' metrics byte for byte; history, manifest and scalars without seconds."""
+    """Flags, metrics, users' metrics by their bytes, manifest (with the weights' fingerprint), history and scalars."""
     found = [line for line in file_differences(one, other) if line.split()[0].split("/")[0] not in _NOT_COMPARED]
     if _history(one) != _history(other):
         found.append(f"{run_directory.HISTORY} differs")
