@@ -1,6 +1,7 @@
 """An export that is there already is kept: it has the same bytes whenever and wherever it is made."""
 
 import json
+import random
 import shutil
 import subprocess
 import sys
@@ -10,10 +11,12 @@ import pytest
 import tensorflow as tf
 from serving.small_world import ITEMS, USERS, small_caser
 
+from rd_tf import storage
 from rd_tf.errors import InputError
+from rd_tf.serving import export, gate
 from rd_tf.serving.equal_versions import are_equal_versions
 from rd_tf.serving.export import export_ranker
-from rd_tf.serving.measured import REPORT_FILE
+from rd_tf.serving.measured import REPORT_FILE, measured_version
 from rd_tf.serving.publishing import versions
 
 ROOT = Path(__file__).parents[2]
@@ -85,6 +88,24 @@ def test_a_damaged_report_is_named(exported, tmp_path):
     (version / REPORT_FILE).write_text("{")
     with pytest.raises(InputError, match=r"report\.json is damaged"):
         are_equal_versions(exported / "1", version)
+
+
+def test_a_version_that_passed_the_gate_is_kept_and_one_that_fails_another_is_not(tmp_path, monkeypatch):
+    def write(directory, *_):
+        (directory / "saved_model.pb").write_text("graph")
+        quality = {"split": "test", "dataset": "d", "exported": {"map": 0.5}}
+        (directory / REPORT_FILE).parent.mkdir()
+        storage.write_json(directory / REPORT_FILE, {"quality": quality, "seconds_per_request": random.random()})
+
+    def publish(**given):
+        return export_ranker(small_caser(), USERS, ITEMS, tmp_path / "student", min_metric_ratio={"map": 1.1}, **given)
+
+    monkeypatch.setattr(export, "write_saved_model", write)
+    monkeypatch.setattr(gate, "measured_run", lambda *_: measured_version(tmp_path / "student" / "1"))
+    # No version can be better than itself, and this one was there when the command that made it was killed.
+    assert [publish().name, publish().name] == ["1", "1"]
+    with pytest.raises(InputError, match="so nothing is published"):
+        publish(gate_against="runs/other")
 
 
 def test_versions_with_other_ids_share_no_table_in_one_process(exported, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 
 from rd_tf import storage
 from rd_tf.errors import InputError
-from rd_tf.serving.publishing import LAST_VERSION_FILE, publishing, versions
+from rd_tf.serving.publishing import LAST_VERSION_FILE, NothingNew, publishing, versions
 
 ROOT = Path(__file__).parents[2]
 
@@ -82,6 +82,16 @@ def test_the_newest_versions_stay(tmp_path):
     assert names(tmp_path) == [LAST_VERSION_FILE, ".lock", "6"]
     with pytest.raises(ValueError, match="keep_versions must be 0 or more; received -1"):
         publish(tmp_path, keep_versions=-1)
+
+
+def test_nothing_new_leaves_the_highest_version_and_removes_old_ones(tmp_path):
+    for _ in range(3):
+        publish(tmp_path)
+    with publishing(tmp_path, keep_versions=2) as new:
+        (new.directory / "file").touch()
+        raise NothingNew
+    assert names(tmp_path) == [LAST_VERSION_FILE, ".lock", "2", "3"]
+    assert publish(tmp_path).name == "4"
 
 
 def test_an_old_version_that_cannot_be_removed_is_named(tmp_path, monkeypatch):
