@@ -68,5 +68,5 @@ class _Lines(tf.lookup.TextFileInitializer):
     def _shared_name(self) -> str:
         # Without a name a table gets a random one, and two exports of a model differ. In one process tables of one name
         # are one, as those of several versions in Python: so the name has to tell what is in the table.
-        kind = f"{self._key_dtype.name} {self._value_dtype.name} {self._first}"
+        kind = f"{self._key_dtype.name} {self._value_dtype.name} {self._first} {self._by_number}"
         return f"table_{hashlib.sha256(f'{kind} {self._sha256}'.encode()).hexdigest()}"
