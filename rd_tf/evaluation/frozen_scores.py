@@ -34,9 +34,10 @@ class FrozenScores:
             looked_back = Histories(*history) if history else None
             return model.score_all(model.encode(user, sequence, history=looked_back), item_matrix)
 
-        self._score = tf.function(score, input_signature=signature[:3])
-        self._score_with_history = tf.function(score, input_signature=signature)
-        self._item_matrix = tf.function(model.item_matrix, input_signature=[])
+        # Nothing here needs AutoGraph, which leaves files among the system's temporary ones when a process is killed.
+        self._score = tf.function(score, input_signature=signature[:3], autograph=False)
+        self._score_with_history = tf.function(score, input_signature=signature, autograph=False)
+        self._item_matrix = tf.function(model.item_matrix, input_signature=[], autograph=False)
 
     def freeze(self) -> Scores:
         """The scores of the model as it is now; may be called from several threads, before the weights change.
