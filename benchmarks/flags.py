@@ -37,6 +37,11 @@ def repeats_flag(default: int) -> tuple[str, Define]:
     return _whole("repeats", default, 1, "Timed repeats of each case, after a warm-up.")
 
 
+def checkpoint_minutes_flag(default: float) -> tuple[str, Define]:
+    """--checkpoint_minutes with a benchmark's own default."""
+    return _real("checkpoint_minutes", default, 0.0, "--checkpoint_minutes of the trainings. 0: no checkpoints.")
+
+
 BENCHMARK_FLAGS: dict[str, Define] = dict(
     [
         _text("dataset", "Dataset directory, as rd_tf.prepare writes it. Empty: a random world of Gowalla's size."),

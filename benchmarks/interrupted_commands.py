@@ -52,10 +52,11 @@ class World:
     Args:
         root: empty.
         seed: of the check-ins.
+        checkpoint_minutes: of the trainings.
     """
 
-    def __init__(self, root: Path, seed: int) -> None:
-        self._root = root
+    def __init__(self, root: Path, seed: int, checkpoint_minutes: float) -> None:
+        self._root, self._checkpoint_minutes = root, checkpoint_minutes
         self._references: dict[str, Reference] = {}
         write_check_ins(root, seed)
 
@@ -89,7 +90,8 @@ class World:
         """Runs a case in its directory; the system's temporary files go beside it."""
         temporary = directory.with_name(f"{directory.name}.temporary")
         temporary.mkdir(exist_ok=True)
-        return attempt(case.arguments, directory, temporary, moment)
+        checkpoints = (f"--checkpoint_minutes={self._checkpoint_minutes}",) if "rd_tf.train" in case.arguments else ()
+        return attempt((*case.arguments, *checkpoints), directory, temporary, moment)
 
 
 class Interruption:
@@ -220,17 +222,17 @@ class Interruption:
         self._failures.append(f"after {len(self._killed)} kills: {sentence}")
 
 
-def interrupted_commands(*, kills: int, cases: list[str], seed: int, output: str) -> None:
+def interrupted_commands(*, kills: int, cases: list[str], checkpoint_minutes: float, seed: int, output: str) -> None:
     """Kills prepare, train, teach and export at random moments, runs them again and compares what they leave."""
     check_output(output)
     import_quietly()
     chosen = check_cases(cases, list(CASES))
     found = run_directory.environment()
     machine = {"processor": found["machine"]["processor"], "cores": found["machine"]["cores"]}
-    common = {"seed": seed, **machine, "git_revision": found["git_revision"]}
+    common = {"checkpoint_minutes": checkpoint_minutes, "seed": seed, **machine, "git_revision": found["git_revision"]}
     records: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as root:
-        world = World(Path(root), seed)
+        world = World(Path(root), seed, checkpoint_minutes)
         for name in with_what_they_start_from(chosen):
             if name not in chosen:
                 world.make_reference(name, CASES[name])
@@ -260,4 +262,4 @@ def summary(records: list[dict[str, Any]]) -> Mapping[str, Any]:
 
 
 if __name__ == "__main__":
-    flags.run(interrupted_commands)
+    flags.run(interrupted_commands, flags.checkpoint_minutes_flag(0.001))

@@ -8,7 +8,15 @@ from pathlib import Path
 from rd_tf.data.synthetic import synthetic_interactions
 
 CHECK_INS = "check_ins.csv"
-_SMALL_TRAINING = ("--epochs=4", "--batch_size=128", "--dim=8", "--cutoffs=3,10", "--rank_samples=20")
+# Sixteen steps an epoch, so that checkpoints fall within epochs too.
+_SMALL_TRAINING = (
+    "--epochs=4",
+    "--batch_size=128",
+    "--steps_per_call=5",
+    "--dim=8",
+    "--cutoffs=3,10",
+    "--rank_samples=20",
+)
 _DISTILLED = ("--discrepancy_start_epoch=2", "--dim=4")
 
 

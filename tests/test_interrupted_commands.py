@@ -40,7 +40,8 @@ ANOTHER += "begun and open('.tmp-1/more', 'w'); os.rename('.tmp-1', 'dataset')"
 
 def test_prepare_is_killed_and_ends_as_if_it_had_not_been(tmp_path, capsys):
     output = tmp_path / "lines.jsonl"
-    interrupted_commands(kills=4, cases=["prepare csv", "prepare --force"], seed=0, output=str(output))
+    cases = ["prepare csv", "prepare --force"]
+    interrupted_commands(kills=4, cases=cases, checkpoint_minutes=0.0, seed=0, output=str(output))
     records = {record["case"]: record for record in map(json.loads, output.read_text().splitlines())}
     assert list(records) == ["prepare csv", "prepare --force", "all"]
     for record in records.values():
@@ -63,7 +64,7 @@ def test_prepare_is_killed_and_ends_as_if_it_had_not_been(tmp_path, capsys):
     ids=["in place", "removes first", "leaves a temporary", "refuses", "ends with another"],
 )
 def test_a_careless_command_is_found(command, was_there, sentence, tiny_dataset, tmp_path):
-    world = World(tmp_path, 0)
+    world = World(tmp_path, 0, 0.0)
     for name in ("made", "before"):
         shutil.copytree(tiny_dataset, tmp_path / name)
     starts_from = {"made": "made", **({"dataset": "before"} if was_there else {})}
