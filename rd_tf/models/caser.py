@@ -70,7 +70,8 @@ class Caser(SequenceRanker):
         self.dropout_rate = dropout
         self.conv_activations = [make_activation(conv_activation, self.dtype_policy) for _ in range(sequence_length)]
         self.dense_activation = make_activation(dense_activation, self.dtype_policy)
-        self.dropout = keras.layers.Dropout(dropout, seed=seed * 1000, dtype=self.dtype_policy)
+        # In float32, so that every policy drops the same numbers: of fewer bits, the same seed draws another mask.
+        self.dropout = keras.layers.Dropout(dropout, seed=seed * 1000, dtype="float32")
         self.build_weights()
 
     def build_weights(self) -> None:

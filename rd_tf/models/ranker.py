@@ -102,8 +102,10 @@ class SequenceRanker(keras.Model, abc.ABC):
             return values
         if noise is None:
             # The layer on ones makes the mask: the gradient is one product then, where the layer's own selects twice.
-            return values * self.dropout(ops.ones_like(values), training=True)
-        return values * ops.cast(noise >= self.dropout_rate, values.dtype) * (1.0 / (1.0 - self.dropout_rate))
+            mask = self.dropout(ops.ones_like(values, dtype="float32"), training=True)
+        else:
+            mask = ops.cast(noise >= self.dropout_rate, "float32") / (1.0 - self.dropout_rate)
+        return values * ops.cast(mask, values.dtype)
 
     @abc.abstractmethod
     def encode(

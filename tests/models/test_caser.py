@@ -133,6 +133,17 @@ def test_dropout_is_active_in_training_only():
     assert np.abs(moving[0] - moving[1]).max() > 0
 
 
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_every_policy_drops_the_same_numbers(policy):
+    # The numbers dropped decide far more than rounding, of which there are three digits at worst.
+    users, sequences = np.tile(USERS, 50), np.tile(SEQUENCES, (50, 1))
+    queries = []
+    for dtype in ("float32", policy):
+        model = Caser(**TINY, dropout=0.4, dense_activation="identity", dtype=dtype)
+        queries.append(np.asarray(model.encode(users, sequences, training=True)))
+    assert np.abs(queries[0] - queries[1]).max() < 0.02 * np.abs(queries[0]).max()
+
+
 def test_scores_are_float32_under_a_mixed_policy():
     model = Caser(**TINY, dtype="mixed_bfloat16")
     scores = model({"user": USERS, "sequence": SEQUENCES, "items": SEQUENCES})
