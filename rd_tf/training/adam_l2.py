@@ -19,7 +19,7 @@ class AdamL2(keras.optimizers.Optimizer):
       Keras adds it before. With gradients near 1e-8, as above, that is no rounding matter.
 
     Args:
-        learning_rate: step size.
+        learning_rate: step size, or a schedule of it.
         l2: weight of the L2 term, at least 0.
         beta_1: decay of the first moment.
         beta_2: decay of the second moment.
@@ -31,7 +31,7 @@ class AdamL2(keras.optimizers.Optimizer):
 
     def __init__(
         self,
-        learning_rate: float = 1e-3,
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 1e-3,
         l2: float = 0.0,
         beta_1: float = 0.9,
         beta_2: float = 0.999,

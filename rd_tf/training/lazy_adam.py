@@ -26,14 +26,14 @@ class LazyAdam(AdamL2):
     - The first moment spreads a gradient over the steps after it, in sum once the gradient. A table's row takes it at
       once and stores no first moment; between two visits of a row nobody sees the difference.
     - L2 shrinks every row in every step, by `learning_rate * l2 * w / (sqrt(v_hat) + epsilon)`. The steps since the
-      last time are made up for all rows together, every `upkeep_steps` steps and in `finalize_variable_values`, never
-      beyond zero. So a row that is never used shrinks to zero here too.
+      last time are made up for all rows together, with the sum of their learning rates, every `upkeep_steps` steps and
+      in `finalize_variable_values`, never beyond zero. So a row that is never used shrinks to zero here too.
 
     TensorFlow Addons' LazyAdam is another thing: it lets both moments of unused rows stand still, so that the rarer a
     row, the smaller its steps are against dense Adam's.
 
     Args:
-        learning_rate: step size.
+        learning_rate: step size, or a schedule of it.
         l2: weight of the L2 term, at least 0.
         upkeep_steps: steps after which the shrinking of all rows is made up, at least 1.
         beta_1: decay of the first moment (all variables but tables).
@@ -46,7 +46,7 @@ class LazyAdam(AdamL2):
 
     def __init__(
         self,
-        learning_rate: float = 1e-3,
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 1e-3,
         l2: float = 0.0,
         upkeep_steps: int = 1000,
         name: str = "lazy_adam",
@@ -68,11 +68,14 @@ class LazyAdam(AdamL2):
         self._momentums, self._velocities = [], []
         # By the number of a table: the step until which its rows are as dense Adam would have them.
         self._kept_until: dict[int, keras.Variable] = {}
+        # The sum of the learning rates since then, of which a schedule makes each another one.
+        self._rates_since: dict[int, keras.Variable] = {}
         for index, variable in enumerate(variables):
             self._velocities.append(self.add_variable_from_reference(variable, "velocity"))
             if getattr(variable, "row_sparse", False):
                 self._momentums.append(None)
                 self._kept_until[index] = self.add_variable((), dtype="int64", initializer="zeros", name="kept_until")
+                self._rates_since[index] = self.add_variable((), initializer="zeros", name="rates_since")
             else:
                 self._momentums.append(self.add_variable_from_reference(variable, "momentum"))
 
@@ -96,26 +99,27 @@ class LazyAdam(AdamL2):
         # ResourceSparseApplyAdagradV2 does all this in one operation, but one number at a time on one core.
         tf.raw_ops.ResourceScatterUpdate(resource=velocity.handle, indices=rows, updates=sums)
         tf.raw_ops.ResourceScatterUpdate(resource=variable.handle, indices=rows, updates=weights)
+        self._rates_since[index].value.assign_add(rate)
         is_due = steps_since >= self.upkeep_steps
-        tf.cond(is_due, lambda: self._keep_up(index, variable, rate, step), lambda: None)
+        tf.cond(is_due, lambda: self._keep_up(index, variable, step), lambda: None)
 
     def finalize_variable_values(self, var_list: list[keras.Variable]) -> None:
         """Makes up the shrinking of all rows until now; to be called before the tables are read as a whole."""
         step = tf.cast(self.iterations, tf.int64)
 
-        def keep_up(variable: tf.Variable, rate: tf.Tensor) -> None:
-            self._keep_up(self._get_variable_index(variable), variable, rate, step)
+        def keep_up(variable: tf.Variable) -> None:
+            self._keep_up(self._get_variable_index(variable), variable, step)
 
         for variable in var_list:
             if self._get_variable_index(variable) in self._kept_until:
-                rate = tf.cast(self.learning_rate, tf.float32)
-                self._distribution_strategy.extended.update(variable.value, keep_up, args=(rate,), group=False)
+                self._distribution_strategy.extended.update(variable.value, keep_up, group=False)
         super().finalize_variable_values(var_list)
 
-    def _keep_up(self, index: int, variable: tf.Variable, rate: tf.Tensor, step: tf.Tensor) -> None:
+    def _keep_up(self, index: int, variable: tf.Variable, step: tf.Tensor) -> None:
         velocity, kept_until = self._velocities[index].value, self._kept_until[index].value
-        skipped = tf.cast(step - kept_until, tf.float32)
-        decay = tf.pow(self.beta_2, skipped)
+        rates_since = self._rates_since[index].value
+        rates = rates_since.read_value()
+        decay = tf.pow(self.beta_2, tf.cast(step - kept_until, tf.float32))
         # From the root of the sum of squares to the root of v_hat. In step 0 there is nothing to keep up.
         scale = tf.sqrt((1.0 - self.beta_2) * decay / self._bias_correction(tf.maximum(step, 1)))
         num_rows = variable.shape[0]
@@ -126,7 +130,7 @@ class LazyAdam(AdamL2):
             # l2 * w belongs to the gradient, so v is at least its square: no row shrinks faster than the learning rate.
             smallest = self.l2 * tf.abs(tf.gather(variable, rows)) + self.epsilon
             root = tf.sqrt(tf.gather(velocity, rows)) * scale + smallest
-            kept = tf.nn.relu(1.0 - rate * self.l2 * skipped / root)
+            kept = tf.nn.relu(1.0 - rates * self.l2 / root)
             tf.raw_ops.ResourceScatterMul(resource=variable.handle, indices=rows, updates=kept)
             tf.raw_ops.ResourceScatterMul(resource=velocity.handle, indices=rows, updates=decay)
             return [begin + block]
@@ -134,6 +138,7 @@ class LazyAdam(AdamL2):
         # One block after the other: side by side their temporaries would add up to the table again.
         tf.while_loop(lambda begin: begin < num_rows, keep_up_block, [tf.constant(0)], parallel_iterations=1)
         kept_until.assign(step)
+        rates_since.assign(0.0)
         # Row updates leave a variable in a mode in which every reading of it as a whole copies it.
         tf.raw_ops.DisableCopyOnRead(resource=variable.handle)
 
