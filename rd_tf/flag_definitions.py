@@ -89,6 +89,7 @@ FLAGS: dict[str, Define] = dict(
         _whole("batch_size", 512, 1, "Windows a step, over all replicas together."),
         _choice("optimizer", "lazy_adam", ["lazy_adam", "adam"], "adam: every row of every table moves in every step, as the authors' does. lazy_adam: only the rows of the batch are read and written, and what Adam does to the others is made up, so that a step costs the same for any catalogue."),
         _real("learning_rate", 1e-3, _POSITIVE, "Step size of Adam."),
+        _whole("warmup_steps", 0, 0, "Steps over which the step size rises linearly, from --learning_rate by their number to --learning_rate; for a large --batch_size. 0: none."),
         _real("l2", 1e-6, 0.0, "L2 weight: l2 * w is added to the gradient of every weight in every step, as the authors do."),
         _whole("negatives", 3, 1, "Negatives a positive: items the user has not seen, drawn uniformly and anew each epoch.", 10000),
         _whole("validate_every", 5, 0, "Epochs between validations; the best epoch's weights are kept (--split=validation only). 0: after the last epoch only."),

@@ -61,6 +61,7 @@ def train(
     batch_size: int,
     optimizer: str,
     learning_rate: float,
+    warmup_steps: int,
     l2: float,
     negatives: int,
     validate_every: int,
@@ -186,8 +187,9 @@ def _check_same_run(directory: Path, what: str, run: dict[str, Any], identity: d
     for name in flags_without_part(now):
         before.pop(name, None)
         now.pop(name, None)
-    # Runs of earlier versions know no such flag.
+    # Runs of earlier versions know no such flags.
     before.setdefault("user_dropout", 0.0)
+    before.setdefault("warmup_steps", 0)
     before |= {"dataset": run["dataset"], "teacher": run["teacher"]}
     now |= {"dataset": identity["dataset"], "teacher": identity["teacher"]}
     for name, value in now.items():

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,17 @@ def test_a_finished_run_is_kept_and_other_flags_are_refused(tiny_teacher, tiny_d
     with pytest.raises(InputError, match="holds a finished run with --dim=8, not 9; name another directory"):
         train(**train_flags(dataset=tiny_dataset, run_dir=tiny_teacher, dim=9))
     assert weights.stat().st_mtime_ns == before
+
+
+def test_a_run_of_before_there_was_a_warmup_is_kept_without_one(tiny_teacher, tiny_dataset, train_flags, tmp_path):
+    older = shutil.copytree(tiny_teacher, tmp_path / "older")
+    found = manifest(older)
+    del found["flags"]["warmup_steps"]
+    (older / "manifest.json").write_text(json.dumps(found))
+    kept = train(**train_flags(dataset=tiny_dataset, run_dir=str(older)))
+    assert kept["model"] == found["model"]
+    with pytest.raises(InputError, match="holds a finished run with --warmup_steps=0, not 5; name another directory"):
+        train(**train_flags(dataset=tiny_dataset, run_dir=str(older), warmup_steps=5))
 
 
 def test_a_finished_run_with_another_teacher_is_refused(

@@ -70,7 +70,7 @@ def train_run(directory: Path, flags: dict[str, Any], identity: dict[str, Any], 
     distillation = _distillation(flags) if data.cache is not None else None
     with strategy.scope():
         model = make_model(flags, data.interactions.num_users, data.interactions.num_items)
-        optimizer = make_optimizer(flags["optimizer"], flags["learning_rate"], flags["l2"])
+        optimizer = make_optimizer(flags["optimizer"], flags["learning_rate"], flags["l2"], flags["warmup_steps"])
         if flags["dtype_policy"] == "mixed_float16":
             optimizer = SparseLossScaleOptimizer(optimizer)
         optimizer.build(model.trainable_variables)

@@ -47,6 +47,12 @@ def test_a_flag_of_no_older_run_was_its_default():
     assert flag_difference(older, {**distilled, "exact_rank": True}) == ("exact_rank", False, True)
 
 
+def test_an_older_run_had_no_warmup():
+    older = {name: value for name, value in FLAGS.items() if name != "warmup_steps"}
+    assert flag_difference(older, FLAGS) is None
+    assert flag_difference(older, {**FLAGS, "warmup_steps": 9}) == ("warmup_steps", 0, 9)
+
+
 def test_the_optimizer_of_an_older_run_was_adam():
     older = {name: value for name, value in FLAGS.items() if name != "optimizer"}
     assert flag_difference(older, {**FLAGS, "optimizer": "adam"}) is None
