@@ -201,6 +201,17 @@ def test_mixed_precision_trains_and_evaluates(tiny_dataset, train_flags, tmp_pat
     assert load_model(tmp_path).compute_dtype == "bfloat16"
 
 
+def test_a_history_shows_the_learning_rate_and_the_loss_scale(tiny_dataset, tiny_teacher, train_flags, tmp_path):
+    changed = {"dtype_policy": "mixed_float16", "warmup_steps": 1000, "epochs": 1}
+    train(**train_flags(dataset=tiny_dataset, run_dir=str(tmp_path), **changed))
+    (row,) = history(tmp_path)
+    assert 0 < float(row["train/learning_rate"]) < 0.01
+    assert float(row["train/loss_scale"]) == 2**15
+    constant = history(tiny_teacher)[0]
+    assert float(constant["train/learning_rate"]) == pytest.approx(0.01)
+    assert "train/loss_scale" not in constant
+
+
 def test_a_mirrored_run_on_one_device_is_the_plain_run(tiny_dataset, tiny_student, tiny_teacher, train_flags, tmp_path):
     flags = train_flags(dataset=tiny_dataset, run_dir=str(tmp_path), teacher=tiny_teacher, dim=4, strategy="mirrored")
     train(**flags)

@@ -10,6 +10,7 @@ from typing import Any
 
 from rd_tf.evaluation.evaluator import Evaluation, Evaluator
 from rd_tf.training.checkpointer import Checkpointer, RunState
+from rd_tf.training.optimizers import optimizer_scalars
 from rd_tf.training.overlap import ListOverlap
 from rd_tf.training.stop_request import StopRequest
 from rd_tf.training.strategies import Workers
@@ -106,6 +107,7 @@ class Fit:
             line += "  validation " + metrics_line(found)
             self.state.best.offer(epoch, found["map"], model.get_weights)
         values["seconds/epoch"] = report.seconds
+        values |= optimizer_scalars(self.state.optimizer)
         if self.board is not None:
             if epoch == epochs or epoch % max(1, epochs // _HISTOGRAMS) == 0:
                 self.board.histograms(epoch, model)
