@@ -65,6 +65,7 @@ FLAGS: dict[str, Define] = dict(
         _whole("min_user_items", 1, 1, "k-core: drop users with fewer items than this, repeated with --min_item_users to a fixed point."),
         _whole("min_item_users", 1, 1, "k-core: drop items with fewer users than this, repeated with --min_user_items to a fixed point."),
         _switch("skip_bad_rows", False, "Leave out rows that cannot be read, count and report them. Off: the first one stops the command."),
+        _whole("shards", 0, 0, "Files that the interactions are cut into, each with all rows of some users; at most one a user. 0: one file, interactions.parquet.", 99_999),
         _text("tfds_data_dir", "", "Where TensorFlow Datasets' built datasets lie (--format=tfds). Empty: its own folder, TFDS_DATA_DIR or ~/tensorflow_datasets."),
         _text("tfds_manual_dir", "", "Folder with the files of a dataset of TensorFlow Datasets; a dataset that is not built yet is built from them (--format=tfds)."),
         _whole("synthetic_users", 1000, 10, "Users of the built-in world."),

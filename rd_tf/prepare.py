@@ -22,6 +22,7 @@ def prepare(
     min_user_items: int,
     min_item_users: int,
     skip_bad_rows: bool,
+    shards: int,
     tfds_data_dir: str,
     tfds_manual_dir: str,
     synthetic_users: int,
@@ -94,7 +95,7 @@ def prepare(
         source["skipped_rows"]["first"] = check_ins.first_skipped
     if not len(interactions):
         raise InputError(_nothing_left(source))
-    manifest = save_dataset(interactions, dataset, source, replace=force)
+    manifest = save_dataset(interactions, dataset, source, replace=force, shards=shards)
     print(_summary(manifest, dataset))
     return manifest
 
@@ -122,8 +123,10 @@ def _check(input: list[str], format: str, columns: dict[str, str], dataset: str,
         if (directory / "manifest.json").is_file():
             return
         raise InputError(f"--dataset={dataset} exists already; name another directory or pass --force to replace it")
+    from rd_tf.data.dataset_directory import is_dataset
+
     # --force replaces a dataset; it must not wipe out a directory that somebody named by mistake.
-    if not directory.is_dir() or (any(directory.iterdir()) and not (directory / "interactions.parquet").is_file()):
+    if not directory.is_dir() or (any(directory.iterdir()) and not is_dataset(directory)):
         raise InputError(
             f"--dataset={dataset} is not a dataset, so --force does not replace it; name another directory"
         )

@@ -1,24 +1,37 @@
-"""A dataset on disk: `interactions.parquet`, `users.txt`, `items.txt`, `manifest.json`."""
+"""A dataset on disk: `interactions.parquet` or its shards, `users.txt`, `items.txt`, `manifest.json`."""
 
+import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from rd_tf import storage
+from rd_tf.data.dataset_shards import (
+    Entry,
+    are_shard_entries,
+    entries_of,
+    read_shard,
+    shard_bounds,
+    shard_entries,
+    shard_file,
+)
 from rd_tf.data.interactions import Interactions
+from rd_tf.data.interactions_file import Rows, write_interactions
 from rd_tf.errors import InputError
 
 FORMAT = 1
-_COLUMNS = {"user": pa.int32(), "item": pa.int32(), "timestamp": pa.int64()}
+USERS, ITEMS, MANIFEST = "users.txt", "items.txt", "manifest.json"
 
 
 def save_dataset(
-    interactions: Interactions, directory: str | os.PathLike[str], source: dict[str, Any], replace: bool = False
+    interactions: Interactions,
+    directory: str | os.PathLike[str],
+    source: dict[str, Any],
+    replace: bool = False,
+    shards: int = 0,
 ) -> dict[str, Any]:
     """Writes a dataset directory, whole or not at all, and returns its manifest.
 
@@ -27,26 +40,60 @@ def save_dataset(
         directory: where it appears.
         source: what the manifest should tell of the origin: files, filters, counts (JSON values).
         replace: whether an existing directory may be replaced.
+        shards: files to cut the rows into, between users; at most one a user. 0: one file that is no shard.
 
     Raises:
         InputError: the directory exists and `replace` is false.
     """
-    manifest = {
+    num_shards = min(shards, interactions.num_users)
+    bounds = shard_bounds(interactions.num_users, max(num_shards, 1))
+    offsets = np.searchsorted(interactions.users, bounds.astype(interactions.users.dtype))
+    manifest = make_manifest(
+        interactions.num_users,
+        interactions.num_items,
+        len(interactions),
+        interactions.fingerprint(),
+        shard_entries(bounds, np.diff(offsets)) if num_shards else [],
+        source,
+    )
+    with storage.atomic_directory(directory, replace) as temporary:
+        for number, (begin, end) in enumerate(itertools.pairwise(offsets)):
+            rows = interactions.users[begin:end], interactions.items[begin:end], interactions.timestamps[begin:end]
+            write_interactions(temporary / shard_file(number, num_shards), [rows])
+        write_lines(temporary / USERS, interactions.user_ids)
+        write_lines(temporary / ITEMS, interactions.item_ids)
+        storage.write_json(temporary / MANIFEST, manifest)
+    return manifest
+
+
+def make_manifest(
+    users: int, items: int, interactions: int, fingerprint: str, shards: list[Entry], source: dict[str, Any]
+) -> dict[str, Any]:
+    """What `manifest.json` holds.
+
+    Args:
+        users: how many.
+        items: how many, the padding not counted.
+        interactions: how many.
+        fingerprint: `Interactions.fingerprint()` of all.
+        shards: as `shard_entries` gives them; none for a dataset of one file.
+        source: of `save_dataset`.
+    """
+    return {
         "format": FORMAT,
-        "users": interactions.num_users,
-        "items": interactions.num_items,
-        "interactions": len(interactions),
-        "fingerprint": interactions.fingerprint(),
+        "users": users,
+        "items": items,
+        "interactions": interactions,
+        "fingerprint": fingerprint,
+        **({"shards": shards} if shards else {}),
         "source": source,
     }
-    columns = (interactions.users, interactions.items, interactions.timestamps)
-    table = pa.table({name: pa.array(c, t) for (name, t), c in zip(_COLUMNS.items(), columns, strict=True)})
-    with storage.atomic_directory(directory, replace) as temporary:
-        pq.write_table(table, temporary / "interactions.parquet")
-        write_lines(temporary / "users.txt", interactions.user_ids)
-        write_lines(temporary / "items.txt", interactions.item_ids)
-        storage.write_json(temporary / "manifest.json", manifest)
-    return manifest
+
+
+def is_dataset(directory: str | os.PathLike[str]) -> bool:
+    """Whether a directory looks like one that `save_dataset` wrote, damaged or not."""
+    path = Path(directory)
+    return (path / shard_file(0, 0)).is_file() or any(path.glob("interactions-*-of-*.parquet"))
 
 
 def load_manifest(directory: str | os.PathLike[str]) -> dict[str, Any]:
@@ -60,14 +107,17 @@ def load_manifest(directory: str | os.PathLike[str]) -> dict[str, Any]:
         raise InputError("--dataset is empty; name a dataset directory")
     if not path.is_dir():
         raise InputError(f"--dataset={directory} is not a directory; make one with python -m rd_tf.prepare")
-    if not (path / "manifest.json").is_file():
+    if not (path / MANIFEST).is_file():
         raise InputError(f"--dataset={directory} holds no manifest.json; make a dataset with python -m rd_tf.prepare")
     required = {"format": int, "users": int, "items": int, "interactions": int, "fingerprint": str, "source": dict}
-    manifest = storage.read_manifest(path / "manifest.json", required)
+    manifest = storage.read_manifest(path / MANIFEST, required)
     if manifest["format"] != FORMAT:
         raise InputError(
             f"{path / 'manifest.json'} has format {manifest['format']}, not {FORMAT}; prepare the data again"
         )
+    entries = manifest.get("shards")
+    if entries is not None and not are_shard_entries(entries, manifest["users"], manifest["interactions"]):
+        raise InputError(f"{path / MANIFEST} is damaged (no usable 'shards'); prepare the data again")
     return manifest
 
 
@@ -98,19 +148,7 @@ def load_dataset(directory: str | os.PathLike[str]) -> Interactions:
         InputError: it is missing, damaged or altered.
     """
     path, manifest = Path(directory), load_manifest(directory)
-    try:
-        table = pq.read_table(path / "interactions.parquet", columns=list(_COLUMNS))
-        arrays = [table[name].to_numpy() for name in _COLUMNS]
-    except (OSError, pa.ArrowException, KeyError) as error:
-        first = str(error).splitlines()[0]
-        raise InputError(f"{path / 'interactions.parquet'} cannot be read ({first}); prepare the data again") from None
-    interactions = Interactions(
-        users=np.asarray(arrays[0], np.int32),
-        items=np.asarray(arrays[1], np.int32),
-        timestamps=np.asarray(arrays[2], np.int64),
-        user_ids=_read_lines(path / "users.txt"),
-        item_ids=_read_lines(path / "items.txt"),
-    )
+    interactions = Interactions(*_read_rows(path, manifest), _read_lines(path / USERS), _read_lines(path / ITEMS))
     if interactions.fingerprint() != manifest["fingerprint"]:
         raise InputError(f"{path} does not match the fingerprint in its manifest.json; prepare the data again")
     return interactions
@@ -120,6 +158,20 @@ def write_lines(path: Path, lines: Sequence[str]) -> None:
     """Writes raw ids, one a line."""
     with open(path, "w", encoding="utf-8", newline="\n") as file:
         file.writelines(f"{line}\n" for line in lines)
+
+
+def _read_rows(path: Path, manifest: dict[str, Any]) -> Rows:
+    entries = entries_of(manifest)
+    if len(entries) == 1:
+        return read_shard(path, manifest, 0)
+    rows = manifest["interactions"]
+    users, items, timestamps = np.empty(rows, np.int32), np.empty(rows, np.int32), np.empty(rows, np.int64)
+    begin = 0
+    for number, entry in enumerate(entries):
+        part = slice(begin, begin + entry["rows"])
+        users[part], items[part], timestamps[part] = read_shard(path, manifest, number)
+        begin = part.stop
+    return users, items, timestamps
 
 
 def _read_lines(path: Path) -> list[str]:

@@ -191,6 +191,16 @@ def test_force_spares_the_input(check_ins, dataset):
     assert inside.exists()
 
 
+def test_sharded_it_is_the_same_dataset(check_ins, tmp_path):
+    whole = run(input=[check_ins], dataset=str(tmp_path / "whole"))
+    sharded = run(input=[check_ins], dataset=str(tmp_path / "sharded"), shards=2)
+    assert [(entry["users"], entry["rows"]) for entry in sharded.pop("shards")] == [(1, 2), (2, 3)]
+    assert sharded == whole
+    assert load_dataset(tmp_path / "sharded").fingerprint() == whole["fingerprint"]
+    again = run(input=[check_ins], dataset=str(tmp_path / "sharded"), force=True)
+    assert again == whole
+
+
 def test_synthetic_world_needs_no_file_and_repeats(tmp_path):
     flags = {"format": "synthetic", "synthetic_users": 30, "synthetic_items": 60, "synthetic_visits": 12.0, "seed": 3}
     one = run(dataset=str(tmp_path / "one"), **flags)
