@@ -71,6 +71,11 @@ FLAGS: dict[str, Define] = dict(
         _whole("synthetic_users", 1000, 10, "Users of the built-in world."),
         _whole("synthetic_items", 2000, 20, "Items (places) of the built-in world."),
         _real("synthetic_visits", 60.0, 8.0, "Mean visits of a user of the built-in world, repeats included."),
+        # Apache Beam, for data larger than one machine.
+        _text("runner", "DirectRunner", "Apache Beam's runner. DirectRunner: this machine. DataflowRunner, FlinkRunner, SparkRunner, PortableRunner: a cluster."),
+        _texts("beam_options", [], "Options of Beam and its runner, name=value or the bare name of a switch, such as project=p,region=r,temp_location=gs://bucket/tmp."),
+        _text("work_dir", "", "Where intermediate files go, in a folder of their own that is removed at the end: a directory or URL (gs://..., hdfs://...) that every worker reaches. Empty: beside --dataset."),
+        _whole("bucket_rows", 1_000_000, 1, "Rows that a worker takes into memory at a time, all of a user's at least."),
         # Windows.
         _whole("sequence_length", 5, 1, "L: recent items the model sees.", 1000),
         _whole("target_length", 1, 1, "T: items after them that a training window has to rank high.", 100),

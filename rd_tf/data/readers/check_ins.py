@@ -5,18 +5,14 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from rd_tf.data.readers import times as time_units
+from rd_tf.data.readers.checked_file import CheckedFile
 from rd_tf.data.readers.formats import detect_format
-from rd_tf.data.readers.ids import FAULTS, encode_ids
 from rd_tf.data.readers.parquet_table import read_parquet_table
-from rd_tf.data.readers.raw_table import RawTable, shorten
+from rd_tf.data.readers.raw_table import RawTable
 from rd_tf.data.readers.text_table import read_text_table
-from rd_tf.data.readers.times import Times, parse_times, scale_to_fractional
+from rd_tf.data.readers.times import common_unit
 from rd_tf.errors import InputError
 
-MISFIT = "wrong number of fields"
-BAD_TIME = "unreadable time"
-_ADVICE = "mend it or pass --skip_bad_rows"
 NamedTable = tuple[str, RawTable, dict[str, str]]
 
 
@@ -82,44 +78,42 @@ def join_tables(tables: Iterable[NamedTable], skip_bad_rows: bool) -> CheckIns:
     """
     users, items = _Vocabulary(), _Vocabulary()
     parts: list[tuple[np.ndarray, np.ndarray]] = []
+    files: list[CheckedFile] = []
     paths: list[str] = []
-    times: list[Times] = []
+    times: list[np.ndarray] = []
     rows_read, skipped, first_skipped = 0, dict[str, int](), ""
     for path, table, names in tables:
+        file = CheckedFile(path, [table], names, first_row=rows_read)
+        [rows] = file
+        if file.first_skipped and not skip_bad_rows:
+            raise InputError(bad_row(file.first_skipped))
+        rows_read += file.rows_read
+        first_skipped = first_skipped or file.first_skipped
+        for reason, count in file.skipped.items():
+            skipped[reason] = skipped.get(reason, 0) + count
+        parts.append((users.codes(rows.user_ids, rows.users), items.codes(rows.item_ids, rows.items)))
         paths.append(path)
-        places = [f"{path}: the {flag.split('_')[0]} column {name}".strip() for flag, name in names.items()]
-        user_codes, item_codes = encode_ids(table.users, places[0]), encode_ids(table.items, places[1])
-        row_times = _order(len(table.users), rows_read) if table.times is None else parse_times(table.times, places[2])
-        rows_read += len(table.users) + table.misfits
-        good = (user_codes.faults == 0) & (item_codes.faults == 0) & row_times.readable
-        if table.misfits or not good.all():
-            row = None if good.all() else int(np.argmin(good))
-            faults = (user_codes.faults, item_codes.faults)
-            # Looking for the line is slow, and one example is enough.
-            first_skipped = first_skipped or f"{path}, {_first_trouble(table, row, faults)}"
-            if not skip_bad_rows:
-                raise InputError(f"{first_skipped}; {_ADVICE}")
-            for reason, count in _counts(table.misfits, faults, row_times.readable):
-                skipped[reason] = skipped.get(reason, 0) + count
-        parts.append(
-            (
-                users.codes(user_codes.values, user_codes.codes[good]),
-                items.codes(item_codes.values, item_codes.codes[good]),
-            )
-        )
-        times.append(Times(row_times.unit, row_times.values[good], row_times.readable[good]))
-    unit, timestamps = _join_times(paths, times)
+        files.append(file)
+        times.append(rows.timestamps)
+    common = common_unit(paths, [file.unit for file in files], [file.too_large for file in files])
     return CheckIns(
         users=np.concatenate([part[0] for part in parts]),
         items=np.concatenate([part[1] for part in parts]),
-        timestamps=timestamps,
+        timestamps=np.concatenate(
+            [part * factor if factor != 1 else part for part, factor in zip(times, common.factors, strict=True)]
+        ),
         user_ids=list(users.ids),
         item_ids=list(items.ids),
-        time_unit=unit,
+        time_unit=common.unit,
         rows_read=rows_read,
         skipped=skipped,
         first_skipped=first_skipped,
     )
+
+
+def bad_row(first_skipped: str) -> str:
+    """What to say of a row that cannot be read, where rows may not be skipped."""
+    return f"{first_skipped}; mend it or pass --skip_bad_rows"
 
 
 class _Vocabulary:
@@ -131,43 +125,3 @@ class _Vocabulary:
     def codes(self, values: list[str], codes: np.ndarray) -> np.ndarray:
         numbers = np.array([self.ids.setdefault(value, len(self.ids)) for value in values], np.int32)
         return numbers[codes] if len(numbers) else np.zeros(0, np.int32)
-
-
-def _order(rows: int, first: int) -> Times:
-    return Times(time_units.ORDER, np.arange(first, first + rows, dtype=np.int64), np.ones(rows, bool))
-
-
-def _first_trouble(table: RawTable, row: int | None, faults: tuple[np.ndarray, np.ndarray]) -> str:
-    place, misfit = table.locate(row)
-    if misfit is not None or row is None:
-        return f"{place}: {misfit}"
-    for name, column, fault in zip(("user", "item"), (table.users, table.items), faults, strict=True):
-        if fault[row]:
-            return f"{place}: the {name} id {shorten(column[row].as_py())} is {FAULTS[fault[row]]}"
-    assert table.times is not None
-    value = table.times[row].as_py()
-    return f"{place}: the time {shorten(value)} is no number (or too large) and no ISO 8601 date or time"
-
-
-def _counts(misfits: int, faults: tuple[np.ndarray, np.ndarray], readable: np.ndarray) -> list[tuple[str, int]]:
-    counts, counted = [(MISFIT, misfits)], np.zeros(len(readable), bool)
-    for name, fault in zip(("user", "item"), faults, strict=True):
-        new = np.bincount(fault[~counted], minlength=len(FAULTS))
-        counts += [(f"{name} id {reason}", int(new[number])) for number, reason in enumerate(FAULTS) if number]
-        counted |= fault != 0
-    counts.append((BAD_TIME, int(np.count_nonzero(~readable & ~counted))))
-    return [(reason, count) for reason, count in counts if count]
-
-
-def _join_times(paths: Sequence[str], times: list[Times]) -> tuple[str, np.ndarray]:
-    units = {part.unit: path for part, path in zip(times, paths, strict=True) if part.unit and len(part.values)}
-    if units.keys() == {time_units.INTEGER, time_units.FRACTIONAL}:
-        times = [
-            scale_to_fractional(part, path) if part.unit == time_units.INTEGER else part
-            for part, path in zip(times, paths, strict=True)
-        ]
-        units.pop(time_units.INTEGER)
-    if len(units) > 1:
-        described = " and ".join(f"{path} ({unit})" for unit, path in units.items())
-        raise InputError(f"--input: the times of {described} cannot be compared; bring them to one kind")
-    return next(iter(units), None) or time_units.INTEGER, np.concatenate([part.values for part in times])

@@ -9,15 +9,16 @@ import pyarrow as pa
 
 @dataclasses.dataclass(frozen=True)
 class RawTable:
-    """The needed columns of one file, nothing converted.
+    """The needed columns of one file or of a piece of it, nothing converted.
 
     Attributes:
         users: `[rows]` raw user ids.
         items: `[rows]` raw item ids.
         times: `[rows]` raw times; None where the order of the rows is the time.
-        misfits: rows that were left out of the columns because they have another number of fields.
-        locate: from a row of the columns (None: no row, only misfits matter) to the first trouble at or before it: the
-            place in words ("line 7") and, if a misfit stands there, what is wrong with it, else None.
+        misfits: rows that were left out of the columns because they have another number of fields; of a piece of a file
+            those since the piece before.
+        locate: from a row of the file's columns (None: no row, only misfits matter) to the first trouble at or before
+            it: the place in words ("line 7") and, if a misfit stands there, what is wrong with it, else None.
     """
 
     users: pa.ChunkedArray
