@@ -7,11 +7,36 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from rd_tf.data.readers import parquet_table, text_table
 from rd_tf.data.readers.check_ins import CheckIns, read_check_ins
+from rd_tf.data.readers.checked_file import CheckedFile
+from rd_tf.data.readers.file_pieces import checked_pieces
+from rd_tf.data.readers.times import NowFractional
 from rd_tf.errors import InputError
 
 COLUMNS = {"user_column": "u", "item_column": "i", "time_column": "t"}
 MICRO = 1_000_000
+
+
+def read_in_pieces(path: Path, monkeypatch) -> tuple[CheckedFile, list[tuple[str, str, int]]]:
+    """A file as the pieces of a distributed reader, each of a few lines."""
+    monkeypatch.setattr(text_table, "_BLOCK", 64)
+    monkeypatch.setattr(parquet_table, "_PIECE", 3)
+    for fractional in (False, True):
+        file = checked_pieces(str(path), "auto", COLUMNS, fractional)
+        found = []
+        try:
+            for piece in file:
+                users, items = (
+                    [ids[code] for code in codes]
+                    for ids, codes in ((piece.user_ids, piece.users), (piece.item_ids, piece.items))
+                )
+                found.append(list(zip(users, items, piece.timestamps.tolist(), strict=True)))
+        except NowFractional:
+            continue
+        assert len(found) > 1
+        return file, [row for piece in found for row in piece]
+    raise AssertionError("fractional twice")
 
 
 def read(path: Path | list[Path], format: str = "auto", skip_bad_rows: bool = False) -> CheckIns:
@@ -288,3 +313,84 @@ def test_missing_file_and_directory(tmp_path):
 def test_parquet_names_the_missing_column(write):
     with pytest.raises(InputError, match=r"in\.parquet has no column 't', which --time_column names; it has 'u', 'i'"):
         read(write(pa.table({"u": [1], "i": [2]}), "in.parquet"))
+
+
+_LATE = [str(day) for day in range(8)]
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        _LATE,
+        ["5.0", "1e3", *_LATE],
+        [*_LATE, "7.5"],
+        ["7.5", *_LATE],
+        [*_LATE, "2012-01-01", "7", ""],
+        ["", "late", *_LATE, "2012-01-01"],
+        ["2012-01-01", *_LATE, "2012-01-02T03:04:05.5"],
+        ["1e300", *_LATE, "1e15", "2012-01-01"],
+        ["1e300", *_LATE, "9223372036854", "9223372036855", "12345678901234.0", "0.5"],
+        ["late", "later"] * 5,
+    ],
+)
+def test_pieces_of_a_text_are_the_whole(write, times, monkeypatch):
+    path = write("u,i,t\n" + "".join(f"a{row % 3},p{row},{time}\n" for row, time in enumerate(times)))
+    whole = read(path, skip_bad_rows=True)
+    file, pieces = read_in_pieces(path, monkeypatch)
+    assert pieces == rows(whole)
+    assert (file.rows_read, file.skipped, file.first_skipped) == (
+        whole.rows_read,
+        whole.skipped,
+        whole.first_skipped,
+    )
+    assert file.rows == len(pieces)
+    assert (file.unit or whole.time_unit) == whole.time_unit
+
+
+def test_bad_rows_of_every_kind_are_found_in_pieces(write, monkeypatch):
+    lines = ["a,p,5", "b,,6", '"c\nd",q,7', "e,r", "f,s,late", ",,late", '"g,h","i ""j""",8', "k,l,9,10", "m,n,11"]
+    for order in (lines, lines[::-1]):
+        path = write("u,i,t\n" + "\n".join(order * 3) + "\n")
+        whole = read(path, skip_bad_rows=True)
+        file, pieces = read_in_pieces(path, monkeypatch)
+        assert pieces == rows(whole)
+        assert len(whole.skipped) == 5
+        assert (file.rows_read, list(file.skipped.items()), file.first_skipped) == (
+            whole.rows_read,
+            list(whole.skipped.items()),
+            whole.first_skipped,
+        )
+
+
+def test_triples_count_their_lines_across_pieces(write, monkeypatch):
+    path = write("".join(f"user{row}  item{row}\t1\n" for row in range(20)), "in.txt")
+    assert read_in_pieces(path, monkeypatch)[1] == rows(read(path))
+
+
+@pytest.mark.parametrize("late", [1, 2.5, None])
+def test_pieces_of_parquet_are_the_whole(write, late, monkeypatch):
+    table = pa.table({"u": [1, 2, None, 4, 5, 6, 7], "i": list("abcdefg"), "t": pa.array([1, 2, 3, 4, 5, 6, late])})
+    path = write(table, "in.parquet")
+    whole = read(path, skip_bad_rows=True)
+    file, pieces = read_in_pieces(path, monkeypatch)
+    assert pieces == rows(whole)
+    assert (file.skipped, file.first_skipped) == (whole.skipped, whole.first_skipped)
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        ("u,i,t\n" + "a,p,5\n" * 40 + '"b,p,5\n' + "a,p,5\n" * 40, "in.csv"),
+        (gzip.compress(b"u,i,t\n" + b"a,p,5\n" * 40)[:-9], "in.csv.gz"),
+        ("u,i\n1,2\n", "in.csv"),
+        ("", "in.csv"),
+        (b"PAR1 and more", "in.parquet"),
+    ],
+)
+def test_a_file_that_cannot_be_used_says_the_same_in_pieces(write, content, name, monkeypatch):
+    path = write(content, name)
+    with pytest.raises(InputError) as whole:
+        read(path)
+    with pytest.raises(InputError) as pieces:
+        read_in_pieces(path, monkeypatch)
+    assert str(pieces.value).replace("a record may be 0 MiB", "a record may be 16 MiB") == str(whole.value)

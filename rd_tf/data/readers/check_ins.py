@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from rd_tf.data.readers.checked_file import CheckedFile
+from rd_tf.data.readers.file_pieces import columns_of
 from rd_tf.data.readers.formats import detect_format
 from rd_tf.data.readers.parquet_table import read_parquet_table
 from rd_tf.data.readers.raw_table import RawTable
@@ -60,7 +61,7 @@ def read_check_ins(paths: Sequence[str], format: str, columns: dict[str, str], s
         for path in paths:
             layout = detect_format(path) if format == "auto" else format
             table = read_parquet_table(path, columns) if layout == "parquet" else read_text_table(path, layout, columns)
-            yield path, table, columns if layout in ("csv", "tsv", "parquet") else dict.fromkeys(columns, "")
+            yield path, table, columns_of(layout, columns)
 
     return join_tables(tables(), skip_bad_rows)
 

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, Literal, cast
 
+from rd_tf.data.readers.open_input import open_input
 from rd_tf.errors import InputError
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -36,9 +37,10 @@ def readable(path: str) -> Iterator[None]:
 
 def open_bytes(path: str) -> BinaryIO:
     """Opens a file for reading; gzip is undone where the name ends in .gz or the content begins as gzip does."""
-    with open(path, "rb") as file:
+    with open_input(path) as file:
         zipped = file.read(2) == _GZIP_MAGIC
-    return cast(BinaryIO, gzip.open(path, "rb")) if zipped or path.endswith(".gz") else open(path, "rb")
+    file = open_input(path)
+    return cast(BinaryIO, gzip.open(file, "rb")) if zipped or path.endswith(".gz") else file
 
 
 def first_lines(path: str) -> Iterator[bytes]:

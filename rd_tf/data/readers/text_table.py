@@ -1,8 +1,10 @@
 """CSV, TSV, SNAP's Gowalla layout and `user item rating` triples, as columns of bytes."""
 
+import contextlib
 import dataclasses
 import io
 import itertools
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -41,23 +43,45 @@ def read_text_table(path: str, format: str, columns: dict[str, str]) -> RawTable
     Raises:
         InputError: the file is missing, empty, damaged or lacks a column; a quotation mark is never closed.
     """
+    layout = _layout(path, format, columns)
+    misfits = _Misfits()
+    with _trouble_named(path, layout), open_bytes(path) as stream:
+        lines = pyarrow.csv.read_csv(*_arguments(stream, layout, misfits))
+    _check_end(path, layout, lines)
+    return _raw(path, layout, lines.slice(0, len(lines) - 1), misfits)
+
+
+def read_text_pieces(path: str, format: str, columns: dict[str, str]) -> Iterator[RawTable]:
+    """Reads one text file, some megabytes at a time; otherwise as `read_text_table`.
+
+    Yields:
+        One table at least.
+    """
+    layout = _layout(path, format, columns)
+    misfits = _Misfits()
+    with open_bytes(path) as stream:
+        with _trouble_named(path, layout):
+            pieces = iter(pyarrow.csv.open_csv(*_arguments(stream, layout, misfits)))
+        lines = None
+        while True:
+            with _trouble_named(path, layout):
+                following = next(pieces, None)
+            if following is None:
+                break
+            if lines is not None:
+                yield _raw(path, layout, lines, misfits)
+            lines = pa.Table.from_batches([following])
+    assert lines is not None
+    _check_end(path, layout, lines)
+    yield _raw(path, layout, lines.slice(0, len(lines) - 1), misfits)
+
+
+def _layout(path: str, format: str, columns: dict[str, str]) -> _Layout:
     if format == "triples":
-        layout = _Layout(None, False, 0, 3, [0, 1])
-    elif format == "snap":
-        layout = _Layout("\t", False, 0, 5, [0, 4, 1])
-    else:
-        layout = _layout_of_header(path, "," if format == "csv" else "\t", columns)
-    table, misfits = _parse(path, layout)
-    if layout.delimiter is None:
-        users, items, times = _split_triples(table.column(0))
-        misfits += len(table) - len(users)
-    else:
-        users, items, times = (table[str(position)] for position in layout.needed)
-
-    def locate(row: int | None) -> tuple[str, str | None]:
-        return _locate(path, layout, row, misfits)
-
-    return RawTable(users, items, times, misfits, locate)
+        return _Layout(None, False, 0, 3, [0, 1])
+    if format == "snap":
+        return _Layout("\t", False, 0, 5, [0, 4, 1])
+    return _layout_of_header(path, "," if format == "csv" else "\t", columns)
 
 
 def _layout_of_header(path: str, delimiter: str, columns: dict[str, str]) -> _Layout:
@@ -96,14 +120,24 @@ class _WithEnd(io.RawIOBase):
         return data + rest
 
 
-def _parse(path: str, layout: _Layout) -> tuple[pa.Table, int]:
-    misfits = 0
+class _Misfits:
+    """Counts rows of another number of fields, which the parser leaves out."""
 
-    def skip(row: Any) -> str:
-        nonlocal misfits
-        misfits += 1
+    def __init__(self) -> None:
+        self.count = self._taken = 0
+
+    def __call__(self, row: Any) -> str:
+        self.count += 1
         return "skip"
 
+    def take_new(self) -> int:
+        """Those since the last call."""
+        new, self._taken = self.count - self._taken, self.count
+        return new
+
+
+def _arguments(stream: BinaryIO, layout: _Layout, misfits: _Misfits) -> tuple[Any, ...]:
+    """What pyarrow's CSV readers take."""
     one_column = layout.delimiter is None
     width = 1 if one_column else layout.width
     delimiter = NO_DELIMITER if layout.delimiter is None else layout.delimiter
@@ -112,35 +146,53 @@ def _parse(path: str, layout: _Layout) -> tuple[pa.Table, int]:
         {"0": pa.binary()} if one_column else dict(zip(map(str, layout.needed), (_ID, _ID, pa.binary()), strict=True))
     )
     end = b"\n" + delimiter.encode().join([_END] * width) + b"\n"
-    with readable(path), open_bytes(path) as stream:
+    return (
+        pa.PythonFile(_WithEnd(stream, end), mode="r"),
+        pyarrow.csv.ReadOptions(block_size=_BLOCK, column_names=names, skip_rows_after_names=layout.header_rows),
+        pyarrow.csv.ParseOptions(
+            delimiter=delimiter,
+            quote_char='"' if layout.quoted else False,
+            newlines_in_values=layout.quoted,
+            invalid_row_handler=misfits,
+        ),
+        pyarrow.csv.ConvertOptions(
+            column_types=types, include_columns=list(types), strings_can_be_null=False, check_utf8=False
+        ),
+    )
+
+
+@contextlib.contextmanager
+def _trouble_named(path: str, layout: _Layout) -> Iterator[None]:
+    with readable(path):
         try:
-            table = pyarrow.csv.read_csv(
-                pa.PythonFile(_WithEnd(stream, end), mode="r"),
-                pyarrow.csv.ReadOptions(
-                    block_size=_BLOCK, column_names=names, skip_rows_after_names=layout.header_rows
-                ),
-                pyarrow.csv.ParseOptions(
-                    delimiter=delimiter,
-                    quote_char='"' if layout.quoted else False,
-                    newlines_in_values=layout.quoted,
-                    invalid_row_handler=skip,
-                ),
-                pyarrow.csv.ConvertOptions(
-                    column_types=types, include_columns=list(types), strings_can_be_null=False, check_utf8=False
-                ),
-            )
+            yield
         except pa.ArrowInvalid as error:
             for _ in records(path, layout.delimiter, layout.quoted):
                 pass  # Names the line where a quotation mark stays open, if that was the trouble.
             raise InputError(
                 f"{path} cannot be read ({error}); a record may be {_BLOCK >> 20} MiB long at most"
             ) from None
-    last = table.column(0)[-1].as_py() if len(table) else None
+
+
+def _check_end(path: str, layout: _Layout, lines: pa.Table) -> None:
+    last = lines.column(0)[-1].as_py() if len(lines) else None
     if last != _END:
         for _ in records(path, layout.delimiter, layout.quoted):
             pass
         raise InputError(f"{path} ends inside a record; mend its last lines")
-    return table.slice(0, len(table) - 1), misfits
+
+
+def _raw(path: str, layout: _Layout, lines: pa.Table, misfits: _Misfits) -> RawTable:
+    if layout.delimiter is None:
+        users, items, times = _split_triples(lines.column(0))
+        misfits.count += len(lines) - len(users)
+    else:
+        users, items, times = (lines[str(position)] for position in layout.needed)
+
+    def locate(row: int | None) -> tuple[str, str | None]:
+        return _locate(path, layout, row, misfits.count)
+
+    return RawTable(users, items, times, misfits.take_new(), locate)
 
 
 def _split_triples(lines: pa.ChunkedArray) -> tuple[pa.ChunkedArray, pa.ChunkedArray, None]:
