@@ -1,9 +1,10 @@
 """Who visited what, when: arrays and their vocabulary."""
 
 import dataclasses
-import hashlib
 
 import numpy as np
+
+from rd_tf.data.fingerprint import fingerprint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,12 +44,8 @@ class Interactions:
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of every row and every raw id: equal exactly when the data are equal."""
-        digest = hashlib.sha256()
-        for array, dtype in ((self.users, "<i4"), (self.items, "<i4"), (self.timestamps, "<i8")):
-            digest.update(np.ascontiguousarray(array, dtype).data)
-        for ids in (self.user_ids, self.item_ids):
-            digest.update("\n".join(ids).encode() + b"\0")
-        return digest.hexdigest()
+        ids = (["\n".join(each).encode()] for each in (self.user_ids, self.item_ids))
+        return fingerprint([self.users], [self.items], [self.timestamps], *ids)
 
 
 def user_offsets(users: np.ndarray, num_users: int) -> np.ndarray:

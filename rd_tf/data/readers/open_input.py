@@ -18,7 +18,7 @@ def open_input(path: str) -> BinaryIO:
         from apache_beam.io.filesystem import BeamIOError, CompressionTypes
         from apache_beam.io.filesystems import FileSystems
     except ImportError:
-        raise InputError(f"--input: {path} is read through Apache Beam; pip install 'rd_tf[beam]'") from None
+        raise InputError(f"--input: {path} is read through Apache Beam; pip install -r requirements-beam.txt") from None
     try:
         return cast(BinaryIO, FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED))
     except (BeamIOError, ValueError, OSError) as error:
