@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +154,7 @@ def load_dataset(directory: str | os.PathLike[str]) -> Interactions:
     return interactions
 
 
-def write_lines(path: Path, lines: Sequence[str]) -> None:
+def write_lines(path: Path, lines: Iterable[str]) -> None:
     """Writes raw ids, one a line."""
     with open(path, "w", encoding="utf-8", newline="\n") as file:
         file.writelines(f"{line}\n" for line in lines)

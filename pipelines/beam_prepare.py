@@ -1,0 +1,96 @@
+"""python -m pipelines.beam_prepare: what rd_tf.prepare does, for check-ins that no machine can hold."""
+
+import contextlib
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipelines.beam_runner import check_beam
+from rd_tf import command_line, storage
+from rd_tf.data.check_preparation import check_preparation
+from rd_tf.errors import InputError
+
+
+def beam_prepare(
+    *,
+    input: list[str],
+    format: str,
+    dataset: str,
+    user_column: str,
+    item_column: str,
+    time_column: str,
+    duplicates: str,
+    min_user_items: int,
+    min_item_users: int,
+    skip_bad_rows: bool,
+    shards: int,
+    tfds_data_dir: str,
+    tfds_manual_dir: str,
+    synthetic_users: int,
+    synthetic_items: int,
+    synthetic_visits: float,
+    seed: int,
+    force: bool,
+    runner: str,
+    beam_options: list[str],
+    work_dir: str,
+    bucket_rows: int,
+) -> dict[str, Any]:
+    """Writes the dataset directory that rd_tf.prepare writes, byte for byte, by pipelines of Apache Beam.
+
+    Returns:
+        The dataset's manifest.
+
+    Raises:
+        InputError: a flag, a file or a row cannot be used.
+    """
+    columns = {"user_column": user_column, "item_column": item_column, "time_column": time_column}
+    check_preparation(input, format, columns, dataset, force)
+    check_beam(runner, beam_options)
+    # Imports Beam, which would make --help slow, and may not be installed.
+    from pipelines.beam_prepare_steps import Filters, Steps
+    from rd_tf.data.preparation_source import summary
+
+    source: dict[str, Any] = {"input": list(input), "format": format}
+    world = {
+        "synthetic_users": synthetic_users,
+        "synthetic_items": synthetic_items,
+        "synthetic_visits": synthetic_visits,
+        "seed": seed,
+    }
+    if format == "synthetic":
+        sources: list[dict[str, Any]] = [{"world": world}]
+        source |= world
+    elif format == "tfds":
+        raise InputError("--format=tfds is read by rd_tf.prepare only; export the dataset as Parquet files")
+    else:
+        sources = [{"path": path, "format": format, "columns": columns} for path in map(_absolute, input)]
+        source |= columns
+    filters = Filters(duplicates, min_user_items, min_item_users, skip_bad_rows)
+    with storage.atomic_directory(dataset, replace=force) as temporary, _work(work_dir, temporary) as work:
+        steps = Steps(runner, beam_options, work, bucket_rows)
+        manifest = steps.prepare(sources, filters, shards, source, temporary)
+    print(summary(manifest, dataset))
+    return manifest
+
+
+def _absolute(path: str) -> str:
+    return path
+
+
+@contextlib.contextmanager
+def _work(work_dir: str, temporary: Path) -> Iterator[str]:
+    """A new directory for intermediate files, removed in the end; one inside of `temporary` goes with it."""
+    from pipelines.beam_files import remove_tree
+
+    local = str(temporary.absolute() / "work")
+    work = f"{work_dir.rstrip('/')}/rd_tf-{uuid.uuid4().hex}" if work_dir else local
+    try:
+        yield work
+    finally:
+        remove_tree(work)
+
+
+if __name__ == "__main__":
+    command_line.run(beam_prepare)
