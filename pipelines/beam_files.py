@@ -1,7 +1,7 @@
 """Tables and JSON between the stages of Beam pipelines, as files anywhere and as elements."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -74,7 +74,7 @@ def unpack(elements: Iterable[bytes]) -> pa.Table:
     return pa.concat_tables(tables)
 
 
-def split(buckets: np.ndarray, **columns: np.ndarray | pa.Array) -> Iterable[tuple[int, bytes]]:
+def split(buckets: np.ndarray, **columns: np.ndarray | pa.Array) -> Iterator[tuple[int, bytes]]:
     """Packs the rows of each bucket, in their order.
 
     Args:

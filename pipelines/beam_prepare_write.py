@@ -46,7 +46,7 @@ def write_dataset(
     for file, paths in zip(id_files, (id_tables["user"], id_tables["item"]), strict=True):
         dataset_directory.write_lines(file, _ids(paths))
     digest = fingerprint(
-        *(_column(files, name) for name in ("user", "item", "timestamp")), *map(_without_last_break, id_files)
+        _column(files, "user"), _column(files, "item"), _column(files, "timestamp"), *map(_without_last_break, id_files)
     )
     entries = shard_entries(bounds, rows) if sharded else []
     manifest = dataset_directory.make_manifest(users, items, sum(rows), digest, entries, source)

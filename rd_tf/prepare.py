@@ -58,7 +58,7 @@ def prepare(
 
     source: dict[str, Any] = {"input": list(input), "format": format}
     if format == "synthetic":
-        world = {
+        world: dict[str, Any] = {
             "synthetic_users": synthetic_users,
             "synthetic_items": synthetic_items,
             "synthetic_visits": synthetic_visits,

@@ -1,7 +1,9 @@
 """What the input held, to notice later that it holds something else."""
 
 import hashlib
+import io
 from collections.abc import Sequence
+from typing import cast
 
 from rd_tf.data.readers.open_input import open_input
 
@@ -24,4 +26,4 @@ def input_sha256(input: Sequence[str], format: str, tfds_data_dir: str, tfds_man
 def file_sha256(path: str) -> str:
     """SHA-256 (hex) of one file."""
     with open_input(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(cast(io.BufferedReader, file), "sha256").hexdigest()
