@@ -9,7 +9,6 @@ from typing import Any
 from pipelines.beam_runner import check_beam
 from rd_tf import command_line, storage
 from rd_tf.data.check_preparation import check_preparation
-from rd_tf.errors import InputError
 
 
 def beam_prepare(
@@ -63,9 +62,10 @@ def beam_prepare(
         sources: list[dict[str, Any]] = [{"world": world}]
         source |= world
     elif format == "tfds":
-        raise InputError("--format=tfds is read by rd_tf.prepare only; export the dataset as Parquet files")
+        sources, described = _tfds_sources(input, columns, tfds_data_dir, tfds_manual_dir)
+        source |= {**columns, "tfds_data_dir": tfds_data_dir, "tfds": described}
     else:
-        sources = [{"path": path, "format": format, "columns": columns} for path in map(_absolute, input)]
+        sources = [{"path": path, "format": format, "columns": columns} for path in input]
         source |= columns
     filters = Filters(duplicates, min_user_items, min_item_users, skip_bad_rows)
     with storage.atomic_directory(dataset, replace=force) as temporary, _work(work_dir, temporary) as work:
@@ -75,8 +75,19 @@ def beam_prepare(
     return manifest
 
 
-def _absolute(path: str) -> str:
-    return path
+def _tfds_sources(
+    names: list[str], columns: dict[str, str], data_dir: str, manual_dir: str
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What workers need to read datasets of TensorFlow Datasets, and what the manifest says of them."""
+    from rd_tf.quiet_tensorflow import import_quietly
+
+    import_quietly()
+    from rd_tf.data.tfds.describe_builder import describe_builder
+    from rd_tf.data.tfds.open_builder import open_builder
+
+    # What is missing is built here, not by every worker.
+    described = [describe_builder(open_builder(name, data_dir, manual_dir)) for name in names]
+    return [{"tfds": name, "data_dir": data_dir, "columns": columns} for name in names], described
 
 
 @contextlib.contextmanager

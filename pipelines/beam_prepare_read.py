@@ -1,7 +1,7 @@
 """First stage of pipelines.beam_prepare: every input, read by one worker, becomes tables of some megabytes."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -54,7 +54,8 @@ def read_stage(pipeline: beam.Pipeline, sources: list[Source], work: str) -> Non
 
     Args:
         pipeline: gets the transforms.
-        sources: of each `path`, `format` and `columns` of a file, or the arguments of a `world`.
+        sources: of each `path`, `format` and `columns` of a file, `tfds`, `data_dir` and `columns` of a dataset, or the
+            arguments of a `world`.
         work: directory for the pieces.
     """
     numbered = list(enumerate(sources))
@@ -67,8 +68,8 @@ def read_stage(pipeline: beam.Pipeline, sources: list[Source], work: str) -> Non
     _ = reports | WriteReport(f"{work}/read.json")
 
 
-def inputs_of(sources: list[Source], work: str, skip_bad_rows: bool) -> ReadInputs:
-    """Joins what the workers have found in the sources.
+def inputs_of(work: str, skip_bad_rows: bool) -> ReadInputs:
+    """Joins what `read_stage` has found in the sources.
 
     Raises:
         InputError: what `read_check_ins` says of the same files.
@@ -83,7 +84,7 @@ def inputs_of(sources: list[Source], work: str, skip_bad_rows: bool) -> ReadInpu
         first_skipped = first_skipped or report["first_skipped"]
         for reason, count in report["skipped"].items():
             skipped[reason] = skipped.get(reason, 0) + count
-    names = [source.get("path", "") for source in sources]
+    names = [report["name"] for report in reports]
     units, too_large = ([report[name] for report in reports] for name in ("unit", "too_large"))
     common = times.common_unit(names, units, too_large)
     pieces, rows, rows_read = [], 0, 0
@@ -102,28 +103,58 @@ def inputs_of(sources: list[Source], work: str, skip_bad_rows: bool) -> ReadInpu
 def _read(number: int, source: Source, work: str) -> dict[str, Any]:
     # A worker's exception would reach nobody in one sentence.
     try:
-        return {"number": number, **(_read_world if "world" in source else _read_file)(number, source, work)}
+        read = _read_world if "world" in source else _read_tfds if "tfds" in source else _read_file
+        return {"number": number, **read(number, source, work)}
     except InputError as error:
         return {"number": number, "error": str(error)}
 
 
 def _read_file(number: int, source: Source, work: str) -> dict[str, Any]:
-    def read(fractional: bool) -> tuple[CheckedFile, list[int]]:
-        file = checked_pieces(source["path"], source["format"], source["columns"], fractional)
-        return file, list(_write(file, number, work))
+    path = source["path"]
+    found = _checked(
+        path,
+        lambda fractional: checked_pieces(path, source["format"], source["columns"], fractional),
+        number,
+        work,
+    )
+    return {**found, "sha256": file_sha256(path)}
 
+
+def _read_tfds(number: int, source: Source, work: str) -> dict[str, Any]:
+    from rd_tf.quiet_tensorflow import import_quietly
+
+    import_quietly()
+    from rd_tf.data.readers.tfds_table import read_tfds_pieces
+    from rd_tf.data.tfds.open_builder import open_builder
+    from rd_tf.data.tfds.records_sha256 import records_sha256
+
+    builder, columns = open_builder(source["tfds"], source["data_dir"], ""), source["columns"]
+    name = builder.info.full_name
+    found = _checked(
+        name,
+        lambda fractional: CheckedFile(name, read_tfds_pieces(builder, columns), columns, fractional=fractional),
+        number,
+        work,
+    )
+    return {**found, "sha256": records_sha256(builder)}
+
+
+def _checked(name: str, open_: Callable[[bool], CheckedFile], number: int, work: str) -> dict[str, Any]:
+    """Writes the pieces of a file that `open_` opens, given whether some time is known to be fractional."""
     try:
-        file, pieces = read(fractional=False)
+        file = open_(False)
+        pieces = list(_write(file, number, work))
     except times.NowFractional:
-        file, pieces = read(fractional=True)
+        file = open_(True)
+        pieces = list(_write(file, number, work))
     return {
+        "name": name,
         "pieces": pieces,
         "unit": file.unit,
         "too_large": file.too_large,
         "rows_read": file.rows_read,
         "skipped": file.skipped,
         "first_skipped": file.first_skipped,
-        "sha256": file_sha256(source["path"]),
     }
 
 
@@ -137,6 +168,7 @@ def _read_world(number: int, source: Source, work: str) -> dict[str, Any]:
         for cut in cuts
     )
     return {
+        "name": "",
         "pieces": list(_write(map(_only_used_ids, rows), number, work)),
         "unit": times.INTEGER,
         "too_large": None,

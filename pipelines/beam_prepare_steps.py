@@ -66,7 +66,7 @@ class Steps:
             InputError: an input cannot be used, or nothing is left of it.
         """
         self._run(lambda pipeline: read_stage(pipeline, sources, self.work))
-        inputs = inputs_of(sources, self.work, filters.skip_bad_rows)
+        inputs = inputs_of(self.work, filters.skip_bad_rows)
         if inputs.sha256:
             source = {**source, "input_sha256": inputs.sha256}
         buckets = Buckets(self.work, max(1, -(-inputs.rows // self.bucket_rows)))

@@ -112,7 +112,8 @@ def _from_tfds(
     import_quietly()
     from rd_tf.data.readers.check_ins import join_tables
     from rd_tf.data.readers.tfds_table import read_tfds_table
-    from rd_tf.data.tfds.open_builder import SPLIT, open_builder
+    from rd_tf.data.tfds.describe_builder import describe_builder
+    from rd_tf.data.tfds.open_builder import open_builder
     from rd_tf.data.tfds.records_sha256 import records_sha256
 
     builders = [open_builder(name, data_dir, manual_dir) for name in names]
@@ -120,15 +121,7 @@ def _from_tfds(
         ((builder.info.full_name, read_tfds_table(builder, columns), columns) for builder in builders), skip_bad_rows
     )
     built = {
-        "tfds": [
-            {
-                "builder": builder.name,
-                "config": builder.info.config_name or "",
-                "version": str(builder.version),
-                "split": SPLIT,
-            }
-            for builder in builders
-        ],
+        "tfds": [describe_builder(builder) for builder in builders],
         "input_sha256": [records_sha256(builder) for builder in builders],
     }
     return check_ins, built

@@ -1,5 +1,6 @@
 """Datasets of TensorFlow Datasets as columns."""
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,8 @@ from rd_tf.errors import InputError
 _SECONDS = "seconds since 1970-01-01 UTC"
 # Examples that are parsed in one call; a few hundred bytes each.
 _BATCH = 65536
+# Batches of a piece.
+_PIECE = 8
 
 
 def read_tfds_table(builder: tfds.core.DatasetBuilder, columns: dict[str, str]) -> RawTable:
@@ -34,22 +37,52 @@ def read_tfds_table(builder: tfds.core.DatasetBuilder, columns: dict[str, str]) 
     Raises:
         InputError: a feature is missing or no single value, or the files cannot be read.
     """
+    pieces = list(read_tfds_pieces(builder, columns))
+    users, items, times = (
+        pa.chunked_array([chunk for column in each for chunk in column.chunks], each[0].type)
+        for each in zip(*((piece.users, piece.items, piece.times) for piece in pieces), strict=True)
+    )
+    return RawTable(users, items, times, 0, pieces[0].locate)
+
+
+def read_tfds_pieces(builder: tfds.core.DatasetBuilder, columns: dict[str, str]) -> Iterator[RawTable]:
+    """Reads three features, some examples at a time; otherwise as `read_tfds_table`.
+
+    Yields:
+        One table at least.
+    """
     info = builder.info
     name = info.full_name
     spec = {column: _parsing(info.features, name, flag, column) for flag, column in columns.items()}
-    chunks: dict[str, list[pa.Array]] = {column: [] for column in spec}
-    try:
-        for records in _record_batches(builder):
-            for column, values in tf.io.parse_example(records, spec).items():
-                chunks[column].append(_arrow(values.numpy()))
-    except (tf.errors.OpError, OSError, RuntimeError) as error:
-        first = str(error).splitlines()[0]
-        raise InputError(f"{name} in {info.data_dir} cannot be read ({shorten(first, 200)}); build it again") from None
-    users, items, times = (pa.chunked_array(chunks[column], _arrow_type(spec[column])) for column in columns.values())
     units = info.metadata.get("units", {}) if isinstance(info.metadata, dict) else {}
-    if units.get(columns["time_column"]) == _SECONDS:
-        times = times.cast(pa.timestamp("s"))
-    return RawTable(users, items, times, 0, lambda row: (f"example {(row or 0) + 1} of {SPLIT}", None))
+    in_seconds = units.get(columns["time_column"]) == _SECONDS
+    batches = _parsed_batches(builder, spec)
+    while True:
+        chunks: list[dict[str, pa.Array]] = []
+        try:
+            chunks.extend(itertools.islice(batches, _PIECE))
+        except (tf.errors.OpError, OSError, RuntimeError) as error:
+            first = str(error).splitlines()[0]
+            raise InputError(
+                f"{name} in {info.data_dir} cannot be read ({shorten(first, 200)}); build it again"
+            ) from None
+        users, items, times = (
+            pa.chunked_array([chunk[column] for chunk in chunks], _arrow_type(spec[column]))
+            for column in columns.values()
+        )
+        if in_seconds:
+            times = times.cast(pa.timestamp("s"))
+        yield RawTable(users, items, times, 0, lambda row: (f"example {(row or 0) + 1} of {SPLIT}", None))
+        if len(chunks) < _PIECE:
+            return
+
+
+def _parsed_batches(
+    builder: tfds.core.DatasetBuilder, spec: dict[str, tf.io.FixedLenFeature]
+) -> Iterator[dict[str, pa.Array]]:
+    for records in _record_batches(builder):
+        parsed = tf.io.parse_example(records, spec)
+        yield {column: _arrow(values.numpy()) for column, values in parsed.items()}
 
 
 def _parsing(features: Any, name: str, flag: str, column: str) -> tf.io.FixedLenFeature:
