@@ -1,7 +1,9 @@
 """Tables and JSON between the stages of Beam pipelines, as files anywhere and as elements."""
 
 import json
+import logging
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -9,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
+
+from rd_tf import storage
 
 _COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
 _PLAIN = CompressionTypes.UNCOMPRESSED
@@ -52,11 +56,15 @@ def read_json(path: str) -> Any:
 
 
 def remove_tree(directory: str) -> None:
-    """Removes a directory, if it is there."""
-    try:
-        FileSystems.delete([directory])
-    except BeamIOError:
+    """Removes a directory with all in it, if it is there."""
+    if "://" not in directory:
+        storage.remove(Path(directory))
         return
+    try:
+        # A bucket in a cloud has no directories: Beam takes a name for one where it ends in a stroke.
+        FileSystems.delete([f"{directory}/"])
+    except BeamIOError as error:
+        logging.getLogger(__name__).warning("intermediate files are left in %s: %s", directory, error)
 
 
 def pack(**columns: np.ndarray | pa.Array) -> bytes:

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipelines.beam_runner import check_beam
+from pipelines.beam_runner import LOCAL, check_beam
 from rd_tf import command_line, storage
 from rd_tf.data.check_preparation import check_preparation
+from rd_tf.errors import InputError
 
 
 def beam_prepare(
@@ -47,6 +48,8 @@ def beam_prepare(
     columns = {"user_column": user_column, "item_column": item_column, "time_column": time_column}
     check_preparation(input, format, columns, dataset, force)
     check_beam(runner, beam_options)
+    if runner != LOCAL and not work_dir:
+        raise InputError(f"--work_dir is empty; name a directory or URL that every worker of --runner={runner} reaches")
     # Imports Beam, which would make --help slow, and may not be installed.
     from pipelines.beam_prepare_steps import Filters, Steps
     from rd_tf.data.preparation_source import summary

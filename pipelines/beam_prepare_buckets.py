@@ -8,8 +8,8 @@ import dataclasses
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
+from pandas.util import hash_array
 
 from pipelines.beam_files import read_table
 
@@ -30,7 +30,9 @@ class Buckets:
 
     def of_ids(self, ids: pa.Array) -> np.ndarray:
         """`[ids] int64`: the bucket of every raw id, the same in every process."""
-        return (pd.util.hash_array(ids.to_numpy(zero_copy_only=False)) % np.uint64(self.count)).astype(np.int64)
+        return (hash_array(ids.to_numpy(zero_copy_only=False), categorize=False) % np.uint64(self.count)).astype(
+            np.int64
+        )
 
     def codes(self, bucket: int, numbers: np.ndarray) -> np.ndarray:
         """`[ids] int32`: the codes of numbers in a bucket.

@@ -1,4 +1,4 @@
-"""Third stage of pipelines.beam_prepare: the k-core, one pipeline a round."""
+"""Third stage of pipelines.beam_prepare: the k-core, some rounds a pipeline."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator
@@ -9,6 +9,9 @@ import numpy as np
 
 from pipelines.beam_files import WriteReport, pack, read_bytes, read_json, read_table, split, unpack, write_bytes
 from pipelines.beam_prepare_buckets import Buckets
+
+# A cluster takes minutes to start a pipeline, and a round that has nothing to drop only reads.
+_ROUNDS = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,40 +86,59 @@ class CoreFilter:
         return keys // self._core.item_codes, keys % self._core.item_codes
 
 
-def round_stage(pipeline: beam.Pipeline, core: Core, bucket_numbers: list[int]) -> None:
-    """Counts what the rounds so far have left, and judges the items.
+def core_stage(pipeline: beam.Pipeline, core: Core, bucket_numbers: list[int]) -> None:
+    """Goes some rounds on: each counts what the one before has left, and judges the items.
 
-    Writes the items that are left after one more round and a report: a list of rows (without repeats) that it drops.
+    Writes of each the items that are left and how many rows it drops, for `after_rounds`.
     """
-    counted = (
-        pipeline
-        | beam.Create(bucket_numbers)
-        | beam.Reshuffle()
-        | "Count" >> beam.ParDo(_Count(core)).with_outputs("dropped", main="items")
-    )
-    judged = (
-        counted.items
-        | "Users of an item" >> beam.GroupByKey()
-        | "Judge"
-        >> beam.FlatMapTuple(lambda bucket, packed: _judge(bucket, packed, core.min_item_users)).with_outputs(
-            "dropped", main="left"
-        )
-    )
-    _ = (
-        judged.left
-        | beam.combiners.ToList()
-        | beam.Map(_write_items, core=dataclasses.replace(core, rounds=core.rounds + 1))
-    )
-    _ = (counted.dropped, judged.dropped) | beam.Flatten() | WriteReport(_report(core))
+    done = None
+    for each in _next_rounds(core):
+        done = pipeline | f"Round {each.rounds + 1}" >> _Round(each, bucket_numbers, done)
 
 
-def dropped_in(core: Core) -> int:
-    """Rows (without repeats) that the last `round_stage` of this core drops."""
-    return sum(read_json(_report(core)))
+def after_rounds(core: Core) -> tuple[Core, bool]:
+    """The core after those rounds of `core_stage` that dropped something, and whether that was not all of them."""
+    for each in _next_rounds(core):
+        if not sum(read_json(_report(each))):
+            return each, True
+    return dataclasses.replace(core, rounds=core.rounds + _ROUNDS), False
+
+
+def _next_rounds(core: Core) -> list[Core]:
+    return [dataclasses.replace(core, rounds=core.rounds + more) for more in range(_ROUNDS)]
 
 
 def _report(core: Core) -> str:
     return f"{core.buckets.work}/dropped-{core.rounds:05}.json"
+
+
+class _Round(beam.PTransform):
+    """One more round after those of `core`; begins when `before` has an element, if it is given."""
+
+    def __init__(self, core: Core, bucket_numbers: list[int], before: beam.PCollection | None) -> None:
+        super().__init__()
+        self._core, self._bucket_numbers, self._before = core, bucket_numbers, before
+
+    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
+        core = self._core
+        wait_for = [] if self._before is None else [beam.pvalue.AsSingleton(self._before)]
+        counted = (
+            pipeline
+            | beam.Create(self._bucket_numbers)
+            | beam.Reshuffle()
+            | "Count" >> beam.ParDo(_Count(core), *wait_for).with_outputs("dropped", main="items")
+        )
+        judged = (
+            counted.items
+            | "Users of an item" >> beam.GroupByKey()
+            | "Judge"
+            >> beam.FlatMapTuple(lambda bucket, packed: _judge(bucket, packed, core.min_item_users)).with_outputs(
+                "dropped", main="left"
+            )
+        )
+        _ = (counted.dropped, judged.dropped) | beam.Flatten() | WriteReport(_report(core))
+        after = dataclasses.replace(core, rounds=core.rounds + 1)
+        return judged.left | beam.combiners.ToList() | beam.Map(_write_items, core=after)
 
 
 class _Count(beam.DoFn):
@@ -124,11 +146,11 @@ class _Count(beam.DoFn):
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self._filter: CoreFilter | None = None
 
-    def setup(self) -> None:
-        self._filter = CoreFilter(self._core)
-
-    def process(self, bucket: int) -> Iterator[Any]:
+    def process(self, bucket: int, waited_for: Any = None) -> Iterator[Any]:
+        # Not in setup(), which may run before the round before has written its items.
+        self._filter = self._filter or CoreFilter(self._core)
         table = read_table(self._core.buckets.rows(bucket), ("user", "item"))
         users, items = table["user"].to_numpy(), table["item"].to_numpy()
         left = self._filter(users, items)
@@ -148,8 +170,9 @@ def _judge(bucket: int, packed: Iterable[bytes], least: int) -> Iterator[Any]:
     yield bucket, pack(number=np.flatnonzero(~few))
 
 
-def _write_items(left: list[Any], core: Core) -> None:
+def _write_items(left: list[Any], core: Core) -> bool:
     flags = np.zeros(core.item_codes, bool)
     for bucket, packed in left:
         flags[core.buckets.codes(bucket, unpack([packed])["number"].to_numpy())] = True
     write_bytes(core.items_path(core.rounds), np.packbits(flags).tobytes())
+    return True

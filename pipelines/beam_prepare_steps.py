@@ -9,7 +9,7 @@ import apache_beam as beam
 
 from pipelines.beam_files import read_json
 from pipelines.beam_prepare_buckets import ITEM, USER, Buckets
-from pipelines.beam_prepare_core import Core, dropped_in, round_stage
+from pipelines.beam_prepare_core import Core, after_rounds, core_stage
 from pipelines.beam_prepare_encode import encode_stage
 from pipelines.beam_prepare_number import number_stage
 from pipelines.beam_prepare_read import Piece, Source, inputs_of, read_stage
@@ -103,12 +103,11 @@ class Steps:
         if max(needed) <= 1 or not bucket_numbers:
             return Core(buckets, 0, *needed, repeats)
         most = max(count for kind, _, count in read_json(f"{self.work}/ids.json") if kind == ITEM)
-        core, dropped = Core(buckets, most * buckets.count, *needed, repeats), 1
-        while dropped:
+        core, finished = Core(buckets, most * buckets.count, *needed, repeats), False
+        while not finished:
             before = core
-            self._run(lambda pipeline, core=before: round_stage(pipeline, core, bucket_numbers))  # type: ignore[misc]
-            dropped = dropped_in(before)
-            core = dataclasses.replace(before, rounds=before.rounds + bool(dropped))
+            self._run(lambda pipeline, core=before: core_stage(pipeline, core, bucket_numbers))  # type: ignore[misc]
+            core, finished = after_rounds(before)
         return core
 
     def _number(self, core: Core, bucket_numbers: list[int], rows: int) -> dict[int, int]:

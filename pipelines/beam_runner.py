@@ -1,5 +1,7 @@
 """Runs Beam pipelines on whatever runner the flags name."""
 
+import contextlib
+import io
 import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -9,7 +11,7 @@ from rd_tf.errors import InputError
 if TYPE_CHECKING:
     import apache_beam as beam
 
-_HERE = "DirectRunner"
+LOCAL = "DirectRunner"
 
 
 def check_beam(runner: str, beam_options: Sequence[str]) -> None:
@@ -26,9 +28,18 @@ def check_beam(runner: str, beam_options: Sequence[str]) -> None:
         raise InputError("Apache Beam is not installed; pip install -r requirements-beam.txt") from None
     finally:
         logging.disable(logging.NOTSET)
+    from apache_beam.options.pipeline_options import PipelineOptions
+
     for option in beam_options:
         if not option or option.startswith("-") or option.startswith("runner="):
             raise InputError(f"--beam_options: {option!r} is no name=value, such as temp_location=gs://bucket/tmp")
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            PipelineOptions([f"--{option}" for option in beam_options]).get_all_options()
+    except SystemExit:
+        last = complaint.getvalue().strip().splitlines()[-1].partition("error: ")[2]
+        raise InputError(f"--beam_options={','.join(beam_options)} cannot be used ({last})") from None
     try:
         apache_beam.runners.create_runner(runner)
     except (ValueError, ImportError, AttributeError) as error:
@@ -54,7 +65,7 @@ def run_pipeline(build: Callable[["beam.Pipeline"], Any], runner: str, beam_opti
 
     options = PipelineOptions([f"--{option}" for option in beam_options])
     # Beam's DirectRunner would try Prism first, a Go program that it downloads; this is the one it falls back to.
-    pipeline = apache_beam.Pipeline(runner=FnApiRunner() if runner == _HERE else runner, options=options)
+    pipeline = apache_beam.Pipeline(runner=FnApiRunner() if runner == LOCAL else runner, options=options)
     build(pipeline)
     state = pipeline.run().wait_until_finish()
     if state not in (PipelineState.DONE, None):

@@ -172,6 +172,14 @@ def test_an_existing_dataset_is_replaced_by_force_only_and_nothing_else_is_left(
     [
         ({"runner": "SlowRunner"}, r"--runner=SlowRunner cannot be used \(.*\); try DirectRunner"),
         ({"beam_options": ["--project=p"]}, "--beam_options: '--project=p' is no name=value"),
+        (
+            {"runner": "PortableRunner"},
+            "--work_dir is empty; name a directory or URL that every worker of --runner=Port",
+        ),
+        (
+            {"beam_options": ["direct_num_workers=two"]},
+            r"--beam_options=direct_num_workers=two cannot be used \(argument --direct_num_workers: invalid int value",
+        ),
         ({"beam_options": ["runner=DirectRunner"]}, "--beam_options: 'runner=DirectRunner' is no name=value"),
     ],
 )
