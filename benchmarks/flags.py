@@ -40,6 +40,8 @@ def repeats_flag(default: int) -> tuple[str, Define]:
 def checkpoint_minutes_flag(default: float) -> tuple[str, Define]:
     """--checkpoint_minutes with a benchmark's own default."""
     return _real("checkpoint_minutes", default, 0.0, "--checkpoint_minutes of the trainings. 0: no checkpoints.")
+
+
 def sizes_flag(default: list[str], help_: str) -> tuple[str, Define]:
     """--sizes of another kind."""
     return _texts("sizes", default, help_)

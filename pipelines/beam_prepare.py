@@ -39,14 +39,21 @@ def beam_prepare(
 ) -> dict[str, Any]:
     """Writes the dataset directory that rd_tf.prepare writes, byte for byte, by pipelines of Apache Beam.
 
+    A dataset that was made by the same flags from the same input is kept as it is; --force makes it again.
+
     Returns:
         The dataset's manifest.
 
     Raises:
         InputError: a flag, a file or a row cannot be used.
     """
+    flags = dict(locals())
     columns = {"user_column": user_column, "item_column": item_column, "time_column": time_column}
     check_preparation(input, format, columns, dataset, force)
+    if not force and Path(dataset).exists():
+        from rd_tf.data.kept_dataset import keep_dataset
+
+        return keep_dataset(flags)
     check_beam(runner, beam_options)
     if runner != LOCAL and not work_dir:
         raise InputError(f"--work_dir is empty; name a directory or URL that every worker of --runner={runner} reaches")

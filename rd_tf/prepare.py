@@ -1,5 +1,6 @@
 """Prepares check-ins: python -m rd_tf.prepare --input=checkins.csv --dataset=data/mine."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rd_tf import command_line
@@ -45,11 +46,9 @@ def prepare(
     columns = {"user_column": user_column, "item_column": item_column, "time_column": time_column}
     check_preparation(input, format, columns, dataset, force)
     if not force and Path(dataset).exists():
-        from rd_tf.data.kept_dataset import kept_dataset
+        from rd_tf.data.kept_dataset import keep_dataset
 
-        manifest = kept_dataset(flags)
-        print(f"dataset kept: {dataset}", flush=True)
-        return manifest
+        return keep_dataset(flags)
     # Reading takes pandas and pyarrow, which would make --help slow.
     from rd_tf.data.dataset_directory import save_dataset
     from rd_tf.data.filters import drop_duplicates, k_core, to_interactions

@@ -254,7 +254,7 @@ def test_what_cannot_be_used_is_refused_in_one_sentence(
 
 
 def test_a_learning_rate_that_diverges_stops_and_says_when(tiny_dataset, train_flags, tmp_path):
-    with pytest.raises(InputError, match=r"the loss is not finite in epoch \d+, before step \d+ of \d+"):
+    with pytest.raises(InputError, match=r"the loss is not finite in epoch \d+, step \d+ of \d+"):
         train(**train_flags(dataset=tiny_dataset, run_dir=str(tmp_path), learning_rate=1e38, epochs=5))
     assert not (tmp_path / "manifest.json").exists()
 

@@ -7,11 +7,12 @@ from rd_tf.data.readers.input_sha256 import input_sha256
 from rd_tf.errors import InputError
 
 
-def kept_dataset(flags: dict[str, Any]) -> dict[str, Any]:
-    """Checks that a dataset directory was made by the same flags from the same input.
+def keep_dataset(flags: dict[str, Any]) -> dict[str, Any]:
+    """Says that a dataset directory is kept, where it was made by the same flags from the same input.
 
     Args:
-        flags: every flag of `rd_tf.prepare`; those that the manifest does not tell of have no part in the dataset.
+        flags: every flag of `rd_tf.prepare`, of which those that the manifest does not tell have no part in the
+            dataset; others are not looked at.
 
     Returns:
         The dataset's manifest.
@@ -20,7 +21,8 @@ def kept_dataset(flags: dict[str, Any]) -> dict[str, Any]:
         InputError: it was made by other flags or from other input, or is no dataset directory.
     """
     directory, manifest = flags["dataset"], load_manifest(flags["dataset"])
-    source = manifest["source"]
+    source = {**manifest["source"], "shards": len(manifest.get("shards", []))}
+    flags = {**flags, "shards": min(flags["shards"], manifest["users"])}
     for name, value in flags.items():
         if source.get(name, value) != value:
             raise InputError(
@@ -33,6 +35,7 @@ def kept_dataset(flags: dict[str, Any]) -> dict[str, Any]:
             f"--dataset={directory} was made when the files of --input={','.join(flags['input'])} held something else; "
             "name another directory, or --force makes it again"
         )
+    print(f"dataset kept: {directory}", flush=True)
     return manifest
 
 

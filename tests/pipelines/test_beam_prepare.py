@@ -153,13 +153,15 @@ def test_bad_input_gets_the_sentence_of_the_local_command(tmp_path, files, flags
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(files)
 
 
-def test_an_existing_dataset_is_replaced_by_force_only_and_nothing_else_is_left(tmp_path):
+def test_an_existing_dataset_is_kept_or_replaced_by_force_only_and_nothing_else_is_left(tmp_path, capsys):
     (tmp_path / "in.csv").write_text(GOOD)
     (tmp_path / "work").mkdir()
     flags = {"input": [str(tmp_path / "in.csv")], "work_dir": str(tmp_path / "work")}
     run(prepare, tmp_path / "local", **flags)
-    run(prepare, tmp_path / "beam", **flags, min_item_users=1, shards=2)
-    with pytest.raises(InputError, match="exists already; name another directory or pass --force"):
+    run(prepare, tmp_path / "beam", **flags, shards=2)
+    assert run(beam_prepare, tmp_path / "beam", **flags, shards=2)["shards"]
+    assert capsys.readouterr().out.endswith(f"dataset kept: {tmp_path / 'beam'}\n")
+    with pytest.raises(InputError, match="was made with --shards=2, not 0; .* or --force makes it again"):
         run(beam_prepare, tmp_path / "beam", **flags)
     run(beam_prepare, tmp_path / "beam", **flags, force=True)
     assert files_of(tmp_path / "beam") == files_of(tmp_path / "local")
