@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import filecmp
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 
 from rd_tf import run_directory, storage
 from rd_tf.data.dataset_directory import load_dataset
+from rd_tf.training.checkpoint import list_checkpoints, load_checkpoint
 
 # Of a run: the seconds and the memory it took, and what it printed and drew on the way.
 _MANIFEST_MAY_DIFFER = {"seconds", "peak_memory_bytes"}
@@ -18,7 +20,8 @@ _HISTORY_MAY_DIFFER = "seconds/"
 # Keras numbers the layers in the weights' file after what the process has made before, such as a teacher. Its arrays
 # are compared by the fingerprint in the manifest, which `load_model` checks.
 _NOT_BY_BYTES = {run_directory.WEIGHTS, run_directory.MANIFEST, run_directory.HISTORY, run_directory.TENSORBOARD}
-_NOT_COMPARED = {run_directory.LOG, *_NOT_BY_BYTES}
+# A finished run is not read by its checkpoints; that they go is a matter of leftovers.
+_NOT_COMPARED = {run_directory.LOG, run_directory.CHECKPOINT, *_NOT_BY_BYTES}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +70,8 @@ def is_whole_run(path: Path) -> bool:
 
         h5py.File(path / run_directory.WEIGHTS).close()
     if not run_directory.is_finished_run(path):
+        for checkpoint in list_checkpoints(path / run_directory.CHECKPOINT):
+            load_checkpoint(checkpoint)
         return False
     from rd_tf.models.storage import load_model
 
@@ -151,6 +156,13 @@ def export_differences(one: Path, other: Path) -> list[str]:
 
 def answers(version: Path) -> list[dict[str, str]]:
     """The answers to the version's own warm-up requests: output -> dtype and every digit of its values."""
+    # A process of its own with TensorFlow in it, so it is asked once.
+    files = tuple(sorted((name, (version / name).stat().st_mtime_ns) for name in names(version)))
+    return _answers(version, files)
+
+
+@functools.cache
+def _answers(version: Path, files: tuple[tuple[str, int], ...]) -> list[dict[str, str]]:
     import tensorflow as tf
     from tensorflow_serving.apis import prediction_log_pb2
 
