@@ -123,6 +123,9 @@ def train(
                 "teacher": described,
             }
             _check_same_run(directory, "a finished run", before, identity)
+            if index == 0:
+                # There where the run was killed between its manifest and its end.
+                storage.remove(directory / run_directory.CHECKPOINT)
             print(f"run kept: {run_dir}", flush=True)
             return manifest
         # Beside a finished run, which stays until the new one is whole.
