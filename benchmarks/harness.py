@@ -47,6 +47,8 @@ _COLUMNS = {
     "authors'": "reference_median",
     "ratio": "ratio",
     "x smallest": "ratio_to_smallest",
+    "MAP": "map",
+    "x float32": "map_ratio",
 }
 
 
