@@ -1,0 +1,122 @@
+"""Mixed precision: as good as float32, on several devices too, and an overflow is no end of a run."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from benchmarks.mixed_precision import POLICIES, train_roles
+from rd_tf import command_line, run_directory, storage
+from rd_tf.data.batches import TrainingBatches
+from rd_tf.data.unseen_item_sampler import UnseenItemSampler
+from rd_tf.data.windows import Windows
+from rd_tf.errors import InputError
+from rd_tf.models.caser import Caser
+from rd_tf.training.loss_scale import SparseLossScaleOptimizer
+from rd_tf.training.optimizers import OPTIMIZERS, make_optimizer
+from rd_tf.training.step import TrainStep
+from rd_tf.training.trainer import Trainer
+
+SMALL_WORLD = [
+    "--format=synthetic",
+    "--synthetic_users=400",
+    "--synthetic_items=250",
+    "--synthetic_visits=40",
+    "--teacher_dim=16",
+    "--student_dim=8",
+    "--epochs=5",
+    "--learning_rate=0.01",
+    "--mask=seen",
+    "--discrepancy_start_epoch=2",
+]
+
+
+def test_every_policy_reaches_map_within_1_percent_of_float32(tmp_path):
+    # The student alone is trained as the teacher is.
+    found = train_roles(tmp_path, SMALL_WORLD, ["teacher", "distilled"], seeds=[0])
+    maps = {policy: {role: trained[0].map for role, trained in roles.items()} for policy, roles in found.items()}
+    # A model that has learned nothing would agree with any other: random scores reach .03.
+    assert min(maps["float32"].values()) > 0.15
+    for policy in POLICIES:
+        assert maps[policy] == pytest.approx(maps["float32"], rel=0.01)
+    assert len({tuple(roles.values()) for roles in maps.values()}) == len(POLICIES)
+
+
+def test_float16_trains_on_two_devices(tiny_dataset, tiny_teacher, train_flags, tmp_path):
+    changed = {"strategy": "mirrored", "dtype_policy": "mixed_float16"}
+    # Step by step: TensorFlow's collectives take the sparse gradients of one call of the graph to be of one length.
+    flags = train_flags(dataset=tiny_dataset, run_dir=str(tmp_path / "run"), steps_per_call=1, **changed)
+    flagfile = tmp_path / "flags.cfg"
+    flagfile.write_text(command_line.flag_lines(flags))
+    # Logical devices must be made before TensorFlow starts, so they have a process of their own.
+    script = Path(__file__).parent / "train_on_two_cpus.py"
+    ended = subprocess.run(
+        [sys.executable, script, f"--flagfile={flagfile}"],
+        env={**os.environ, "PYTHONPATH": str(script.parents[2]), "TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    assert ended.stdout.splitlines()[-1] == "2"
+    losses = []
+    for run in (tmp_path / "run", Path(tiny_teacher)):
+        with open(run / run_directory.HISTORY) as file:
+            losses.append([float(row["train/loss"]) for row in csv.DictReader(file)])
+    # The same run on one device, in float32, with other negatives.
+    np.testing.assert_allclose(*losses, rtol=0.05)
+    assert storage.read_json(tmp_path / "run" / run_directory.MANIFEST)["model"]["dtype_policy"] == "mixed_float16"
+
+
+def in_float16(optimizer_name, scale, learning_rate=0.01):
+    """Caser in float16 on windows of a random world, and a trainer of it."""
+    random = np.random.default_rng(0)
+    windows = Windows(
+        users=np.sort(random.integers(0, 6, 64)).astype("int32"),
+        positions=np.arange(64, dtype="int32"),
+        sequences=random.integers(0, 31, (64, 3)).astype("int32"),
+        targets=random.integers(1, 31, (64, 1)).astype("int32"),
+    )
+    sampler = UnseenItemSampler(windows.users, windows.targets[:, 0], 6, 30)
+    model = Caser(6, 30, 3, 4, dtype="mixed_float16")
+    optimizer = SparseLossScaleOptimizer(make_optimizer(optimizer_name, learning_rate, 1e-6), initial_scale=scale)
+    optimizer.build(model.trainable_variables)
+    batches = TrainingBatches(windows, sampler, 8, 2, 0)
+    return model, optimizer, Trainer(TrainStep(model, optimizer), batches, tf.distribute.get_strategy(), 4)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_overflow_of_gradients_alone_does_not_stop_a_run(name):
+    model, optimizer, trainer = in_float16(name, 2.0**26)
+    before = model.get_weights()
+    reports = list(trainer.epochs(3))
+    assert [np.isfinite(report.means["loss"]) for report in reports] == [True] * 3
+    assert reports[-1].means["loss"] < reports[0].means["loss"]
+    skipped = 3 * 8 - int(optimizer.iterations)
+    assert 0 < skipped < 20
+    assert float(optimizer.dynamic_scale) == 2.0 ** (26 - skipped)
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+    assert any((now != then).any() for now, then in zip(model.get_weights(), before, strict=True))
+
+
+def test_a_loss_that_is_not_finite_stops_a_run_in_float16():
+    _, _, trainer = in_float16("adam", 2.0**15, learning_rate=1e38)
+    with pytest.raises(InputError, match="the loss is not finite in epoch 1"):
+        list(trainer.epochs(3))
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_logits_losses_and_moments_are_float32(policy):
+    model = Caser(6, 30, 3, 4, dtype=policy)
+    query = model.encode(tf.constant([0]), tf.constant([[1, 2, 3]]), training=True)
+    logits = model.score(query, tf.constant([[1, 2]]))
+    optimizer = make_optimizer("lazy_adam", 0.01, 1e-6)
+    optimizer.build(model.trainable_variables)
+    found = {keras.backend.standardize_dtype(each.dtype) for each in (query, logits, *model.weights)}
+    found |= {keras.backend.standardize_dtype(slot.dtype) for slot in optimizer._velocities}
+    assert found == {"float32"}
