@@ -161,7 +161,7 @@ def test_an_existing_dataset_is_kept_or_replaced_by_force_only_and_nothing_else_
     run(prepare, tmp_path / "beam", **flags, shards=2)
     assert run(beam_prepare, tmp_path / "beam", **flags, shards=2)["shards"]
     assert capsys.readouterr().out.endswith(f"dataset kept: {tmp_path / 'beam'}\n")
-    with pytest.raises(InputError, match="was made with --shards=2, not 0; .* or --force makes it again"):
+    with pytest.raises(InputError, match=r"was made with --shards=2, not 0; .* or --force makes it again"):
         run(beam_prepare, tmp_path / "beam", **flags)
     run(beam_prepare, tmp_path / "beam", **flags, force=True)
     assert files_of(tmp_path / "beam") == files_of(tmp_path / "local")
