@@ -6,6 +6,11 @@ differs. A policy's distilled student learns from that policy's teacher, as in `
 
 A line holds MAP of the held-out part by seed, its mean, the mean by that of float32, and the seconds of an epoch, one
 repeat a seed: the median of the epochs but the first, which traces the graph.
+
+Measured in results/benchmarks/mixed_precision.jsonl, seeds 0 and 1: MAP of every run is within .3 % of float32's, the
+means within .15 %. On 2 cores that know bfloat16 (AVX512-BF16), shared with other work, the median epoch takes .79 to
+.94 of float32's time in bfloat16 and .97 to 1.3 in float16, where float32's own two repeats of one case differ by up to
+a factor of 2: no gain that would make either of them the default here.
 """
 
 import dataclasses
