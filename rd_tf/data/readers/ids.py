@@ -9,7 +9,9 @@ import pyarrow.compute as pc
 from rd_tf.errors import InputError
 
 # Reasons why a row's id is bad, indexed by `EncodedIds.faults`.
-FAULTS = ("", "empty", "not UTF-8", "more than one line", "not a whole number")
+FAULTS = ("", "empty", "not UTF-8", "more than one line", "not a whole number", "too large for a float to be exact")
+# From here on, several whole numbers have become one float.
+_EXACT = {pa.float16(): 2.0**11, pa.float32(): 2.0**24, pa.float64(): 2.0**53}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +44,9 @@ def encode_ids(column: pa.ChunkedArray, place: str) -> EncodedIds:
         column = column.cast(pa.large_binary())
     elif not (_is_bytes(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)):
         raise InputError(f"{place} is of type {kind}, which holds no ids; store ids as text or integers")
+    limit = _EXACT.get(kind, 0.0)
+    if pa.types.is_float16(kind):
+        column = column.cast(pa.float32())  # Arrow encodes no half floats.
     # A cast to the value type would undo the dictionaries that the CSV reader has built already.
     column = column.unify_dictionaries() if pa.types.is_dictionary(column.type) else pc.dictionary_encode(column)
     chunks = column.chunks
@@ -51,7 +56,7 @@ def encode_ids(column: pa.ChunkedArray, place: str) -> EncodedIds:
     distinct = chunks[0].dictionary.to_pylist() if chunks else []
     values, faults = [], np.zeros(len(distinct) + 1, np.int8)
     for code, value in enumerate(distinct):
-        text, faults[code] = _checked(value)
+        text, faults[code] = _checked(value, limit)
         values.append(text)
     faults[-1] = FAULTS.index("empty")  # Reached by the code -1.
     all_codes = np.concatenate(codes) if codes else np.zeros(0, np.int32)
@@ -62,11 +67,13 @@ def _is_bytes(kind: pa.DataType) -> bool:
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
 
 
-def _checked(value: bytes | int | float | None) -> tuple[str, int]:
+def _checked(value: bytes | int | float | None, limit: float) -> tuple[str, int]:
     if isinstance(value, float):
         if value != value:
             return "", FAULTS.index("empty")
-        return (str(int(value)), 0) if value.is_integer() else (str(value), FAULTS.index("not a whole number"))
+        if not value.is_integer():
+            return str(value), FAULTS.index("not a whole number")
+        return (str(int(value)), 0) if abs(value) < limit else (str(value), len(FAULTS) - 1)
     if not isinstance(value, bytes):
         return ("", FAULTS.index("empty")) if value is None else (str(value), 0)
     if not value:
