@@ -56,7 +56,8 @@ def _opened(path: str, columns: dict[str, str]) -> Iterator[pq.ParquetFile]:
                         there = ", ".join(map(shorten, names[:20]))
                         raise InputError(f"{path} {found} {name!r}, which --{flag} names; it has {there}")
                 yield file
-        except (pa.ArrowException, OSError) as error:
+        # Damaged names of columns are no UTF-8.
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             first = str(error).splitlines()[0]
@@ -69,4 +70,10 @@ def _raw(table: pa.Table, columns: dict[str, str]) -> RawTable:
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+        column = column.cast(kind)
+    # Nobody has checked that text is UTF-8.
+    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return column.cast(pa.large_binary()) if is_text or pa.types.is_binary_view(kind) else column
