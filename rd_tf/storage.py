@@ -6,6 +6,7 @@ import errno
 import fcntl
 import hashlib
 import json
+import math
 import os
 import platform
 import shutil
@@ -180,20 +181,32 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Reads JSON.
+    """Reads JSON; a NaN, an infinity and a number that would become one are refused, as nothing here writes them.
 
     Raises:
-        InputError: the file is missing or not JSON.
+        InputError: the file is missing, cannot be read, or is not JSON.
     """
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_finite, parse_float=_finite)
     except FileNotFoundError:
         raise InputError(f"{path} is missing") from None
     except NotADirectoryError:
         raise InputError(f"{path.parent} is a file, not a directory") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); mend it or make it again") from None
+    except RecursionError:
+        raise InputError(f"{path} is damaged (nested too deeply); make it again") from None
+    # Not JSON, not UTF-8, or a whole number of thousands of digits.
+    except ValueError as error:
         raise InputError(f"{path} is damaged ({error}); make it again") from None
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:40]} is no finite number")
+    return value
 
 
 def read_manifest(path: str | os.PathLike[str], required: Mapping[str, type]) -> dict[str, Any]:
@@ -204,14 +217,17 @@ def read_manifest(path: str | os.PathLike[str], required: Mapping[str, type]) ->
         required: dotted name -> type of every value that must be there.
 
     Raises:
-        InputError: the file is missing, not JSON, or lacks a value.
+        InputError: the file is missing, not JSON, no object, or lacks a value.
     """
     manifest = read_json(path)
+    if not isinstance(manifest, dict):
+        raise InputError(f"{path} is damaged or of another kind (no JSON object); name another one or make it again")
     for name, kind in required.items():
         value: Any = manifest
         for part in name.split("."):
             value = value.get(part) if isinstance(value, dict) else None
-        if not isinstance(value, kind):
+        # True is an int to Python.
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise InputError(
                 f"{path} is damaged or of another kind (no usable {name!r}); name another one or make it again"
             )
