@@ -151,6 +151,15 @@ def load_dataset(directory: str | os.PathLike[str]) -> Interactions:
     interactions = Interactions(*_read_rows(path, manifest), _read_lines(path / USERS), _read_lines(path / ITEMS))
     if interactions.fingerprint() != manifest["fingerprint"]:
         raise InputError(f"{path} does not match the fingerprint in its manifest.json; prepare the data again")
+    for name, count in (
+        ("users", interactions.num_users),
+        ("items", interactions.num_items),
+        ("interactions", len(interactions)),
+    ):
+        if manifest[name] != count:
+            raise InputError(
+                f"{path} holds {count} {name}, not the {manifest[name]} of its manifest.json; prepare the data again"
+            )
     return interactions
 
 

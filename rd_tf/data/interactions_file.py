@@ -45,7 +45,8 @@ def read_interactions(path: Path) -> Rows:
         # Not read_table(): that would take path=value folders on the way for columns.
         with open(path, "rb") as stream, pq.ParquetFile(stream) as file:
             table = file.read(columns=_SCHEMA.names).select(_SCHEMA.names)
-    except (OSError, pa.ArrowException, KeyError) as error:
+    # Damaged names of columns are no UTF-8.
+    except (OSError, pa.ArrowException, KeyError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read ({str(error).splitlines()[0]}); prepare the data again") from None
     if table.schema.types != _SCHEMA.types or any(column.null_count for column in table.columns):
         raise InputError(f"{path} cannot be read (it holds {table.schema.types}); prepare the data again")
