@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import tokenize
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from rd_tf.errors import InputError
 KIND = "teacher cache"
 FORMAT = 1
 AGAIN = "make it again with python -m rd_tf.teach"
-_REQUIRED = {"k": int, "rows": int, "teacher": str, "items_sha256": str, "scores_sha256": str}
+_ARRAYS = {"items": np.dtype(np.int32), "scores": np.dtype(np.float16)}
+_REQUIRED = {"format": int, "k": int, "rows": int, "teacher": str, "items_sha256": str, "scores_sha256": str}
 _NAMES = {
     "dataset": "dataset",
     "split": "split",
@@ -153,18 +155,27 @@ def load_teacher_cache(directory: str | os.PathLike[str], key: CacheKey, k: int)
             )
     if manifest["k"] < k:
         raise InputError(f"teacher cache {path} has lists of {manifest['k']} items, but --k={k} is needed; {AGAIN}")
+    if manifest["format"] != FORMAT:
+        raise InputError(f"teacher cache {path} has format {manifest['format']}, not {FORMAT}; {AGAIN}")
+    items, scores = (_open_array(path, manifest, name, dtype) for name, dtype in _ARRAYS.items())
+    return TeacherCache(items[:, :k], scores[:, :k], manifest)
+
+
+def _open_array(path: Path, manifest: dict[str, Any], name: str, dtype: np.dtype) -> np.ndarray:
+    shape = (manifest["rows"], manifest["k"])
     try:
-        items = np.load(path / "items.npy", mmap_mode="r")
-        scores = np.load(path / "scores.npy", mmap_mode="r")
-    except (OSError, ValueError) as error:
-        raise InputError(f"teacher cache {path} is damaged ({error}); {AGAIN}") from None
-    for name in ("items", "scores"):
         if storage.file_sha256(path / f"{name}.npy") != manifest[f"{name}_sha256"]:
             raise InputError(f"teacher cache {path} is damaged: {name}.npy is not what its manifest.json says; {AGAIN}")
-    shape = (manifest["rows"], manifest["k"])
-    if items.shape != shape or scores.shape != shape:
-        raise InputError(f"teacher cache {path} is damaged: its arrays are not {shape[0]} x {shape[1]}; {AGAIN}")
-    return TeacherCache(items[:, :k], scores[:, :k], manifest)
+        # Not np.load(), which takes archives too.
+        array = np.lib.format.open_memmap(path / f"{name}.npy", mode="r")
+    except InputError:
+        raise
+    # A header is read as Python.
+    except (OSError, ValueError, SyntaxError, tokenize.TokenError) as error:
+        raise InputError(f"teacher cache {path} is damaged ({error}); {AGAIN}") from None
+    if array.shape != shape or array.dtype != dtype:
+        raise InputError(f"teacher cache {path} is damaged: {name}.npy is not {shape[0]} x {shape[1]} {dtype}; {AGAIN}")
+    return array
 
 
 def _short(value: Any) -> str:

@@ -79,7 +79,7 @@ def test_a_manifest_that_lacks_a_value_is_refused(cache):
 def test_arrays_of_another_size_are_refused(cache):
     manifest = json.loads((cache / "manifest.json").read_text())
     (cache / "manifest.json").write_text(json.dumps({**manifest, "rows": 5}))
-    with pytest.raises(InputError, match="its arrays are not 5 x 3"):
+    with pytest.raises(InputError, match=r"items\.npy is not 5 x 3 int32"):
         load_teacher_cache(cache, KEY, k=3)
 
 
