@@ -1,6 +1,8 @@
 """What a run leaves on disk, by name; every command reads it from here."""
 
+import hashlib
 import importlib.metadata
+import json
 import os
 import platform
 import resource
@@ -29,6 +31,8 @@ _REQUIRED = {
     "model.parameters": int,
     "model.fingerprint": str,
 }
+_CHECKSUM = "manifest_sha256"
+_SPLITS = ("validation", "test")
 _PACKAGES = ("tensorflow", "keras", "numpy", "pandas", "pyarrow")
 
 
@@ -45,7 +49,7 @@ def load_run_manifest(directory: str | os.PathLike[str], flag: str = "run_dir") 
         flag: the flag that named it, for the message.
 
     Raises:
-        InputError: the directory is missing, the run has not finished, or the manifest is no run's.
+        InputError: the directory is missing, the run has not finished, or the manifest is no run's, damaged or altered.
     """
     if not directory:
         raise InputError(f"--{flag} is empty; name a run directory")
@@ -53,7 +57,36 @@ def load_run_manifest(directory: str | os.PathLike[str], flag: str = "run_dir") 
         raise InputError(f"--{flag}={directory} is not a directory; train a model there with python -m rd_tf.train")
     if not is_finished_run(directory):
         raise InputError(f"--{flag}={directory} holds no finished run; finish it with python -m rd_tf.train")
-    return storage.read_manifest(Path(directory) / MANIFEST, _REQUIRED)
+    path = Path(directory) / MANIFEST
+    manifest = storage.read_manifest(path, _REQUIRED)
+    # Runs of earlier versions have no checksum.
+    if manifest.get(_CHECKSUM, _checksum(manifest)) != _checksum(manifest):
+        raise InputError(f"{path} is not as its run wrote it; restore it or train the model again")
+    for name, is_usable in (
+        ("split", manifest["split"] in _SPLITS),
+        ("flags", isinstance(manifest.get("flags", {}), dict)),
+        ("teacher", isinstance(manifest.get("teacher"), dict | None)),
+    ):
+        if not is_usable:
+            raise InputError(f"{path} is damaged (no usable {name!r}); restore it or train the model again")
+    return manifest
+
+
+def write_run_manifest(directory: str | os.PathLike[str], manifest: dict[str, Any]) -> dict[str, Any]:
+    """Writes the manifest that ends a run, with a checksum of itself, and returns what it holds then.
+
+    Args:
+        directory: the run directory.
+        manifest: JSON values.
+    """
+    manifest = {**manifest, _CHECKSUM: _checksum(manifest)}
+    storage.write_json(Path(directory) / MANIFEST, manifest)
+    return manifest
+
+
+def _checksum(manifest: dict[str, Any]) -> str:
+    rest = {name: value for name, value in manifest.items() if name != _CHECKSUM}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def environment() -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rd_tf import command_line
+from rd_tf import command_line, run_directory
 from rd_tf.errors import InputError
 from rd_tf.models.make_model import make_model
 from rd_tf.models.storage import load_model
@@ -169,7 +169,7 @@ def test_a_damaged_manifest_is_named(change, message, tiny_teacher, tmp_path):
 
 def test_a_model_of_another_version_is_refused(tiny_teacher, tmp_path):
     found = manifest(tiny_teacher)
-    (tmp_path / "manifest.json").write_text(json.dumps({**found, "model": {**found["model"], "class": "sasrec"}}))
+    run_directory.write_run_manifest(tmp_path, {**found, "model": {**found["model"], "class": "sasrec"}})
     with pytest.raises(InputError, match="holds a model 'sasrec'; this version has caser"):
         load_model(tmp_path)
 

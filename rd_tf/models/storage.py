@@ -60,7 +60,8 @@ def load_model(run_dir: str | os.PathLike[str], flag: str = "run_dir") -> Sequen
         raise InputError(f"--{flag}={run_dir}: its manifest.json describes no usable model ({error})") from None
     try:
         model.load_weights(path)
-    except (OSError, ValueError, KeyError) as error:
+    # HDF5 says RuntimeError of some damage.
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         first = str(error).splitlines()[0]
         raise InputError(f"{path} cannot be read ({first}); train the model again") from None
     if weights_fingerprint(model) != described["fingerprint"]:

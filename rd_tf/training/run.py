@@ -131,7 +131,7 @@ def train_run(directory: Path, flags: dict[str, Any], identity: dict[str, Any], 
         "peak_memory_bytes": run_directory.peak_memory_bytes(),
         **run_directory.environment(),
     }
-    storage.write_json(directory / run_directory.MANIFEST, manifest)
+    manifest = run_directory.write_run_manifest(directory, manifest)
     # After the manifest: a run that has one is not resumed.
     storage.remove(checkpoints)
     return manifest
