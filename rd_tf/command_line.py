@@ -4,11 +4,12 @@ import errno
 import inspect
 import os
 import re
+import select
 import signal
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from absl import flags
 
@@ -19,7 +20,8 @@ Command = Callable[..., Any]
 Flags = dict[str, Any]
 _HELP = ("--help", "-help", "-h", "--helpfull", "--helpshort", "-?")
 NO_SPACE = "No space left on device"
-_PATH_TROUBLE = (PermissionError, IsADirectoryError, NotADirectoryError, FileNotFoundError, FileExistsError)
+# What a shell reports of a program that SIGPIPE has ended.
+_NOBODY_READS = 128 + signal.SIGPIPE
 
 
 def parameter_names(command: Command) -> list[str]:
@@ -57,23 +59,45 @@ def parse(command: Command, arguments: Sequence[str]) -> dict[str, Any]:
         rest = values(["", *arguments])[1:]
     except flags.UnrecognizedFlagError as error:
         raise flags.Error(str(error).replace("command line flag", "flag").rstrip(".")) from None
+    # absl opens a flagfile with what it finds in another, and reads it as text.
+    except ValueError as error:
+        raise flags.Error(f"a flagfile cannot be read ({error})") from None
     if rest:
         raise flags.Error(f"unexpected word {rest[0]!r}; every setting is a flag, --name=value")
-    return values.flag_values_dict()
+    found = values.flag_values_dict()
+    for name, value in found.items():
+        if not _is_text(_as_text(value)):
+            raise flags.Error(f"flag --{name}={_as_text(value)!r} holds a NUL or is not UTF-8")
+    return found
 
 
 def run(command: Command, arguments: Sequence[str] | None = None) -> NoReturn:
-    """Runs `python -m ...`: parses flags, calls the command, exits with 0, 1 (user's mistake) or 2 (usage)."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    """Runs `python -m ...`: parses flags, calls the command, exits with 0, 1 (user's mistake) or 2 (usage).
+
+    Where nobody reads the output any more, as with `| head -1`, it ends without a word and exits with 141.
+    """
+    try:
+        code = _run(command, sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if _is_read(sys.stdout):
+            raise
+        # What is still buffered would be tried again, and complained about, when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = _NOBODY_READS
+    sys.exit(code)
+
+
+def _run(command: Command, arguments: Sequence[str]) -> int:
     program = f"python -m {_module_name(command)}"
     if any(word in _HELP for word in arguments):
         print(help_text(command, program))
-        sys.exit(0)
+        return 0
     try:
         values = parse(command, arguments)
     except flags.Error as error:
         _say(f"{' '.join(str(error).removeprefix('ERROR:: ').split())} ({program} --help lists the flags)")
-        sys.exit(2)
+        return 2
     # TensorFlow's C++ start-up lines are noise to a user; the variable is the only switch that comes early enough.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -82,17 +106,32 @@ def run(command: Command, arguments: Sequence[str] | None = None) -> NoReturn:
         command(**values)
     except InputError as error:
         _say(str(error))
-        sys.exit(1)
+        return 1
     except KeyboardInterrupt:
         _say("interrupted; finished stages are kept, and the same command begins the unfinished one again")
-        sys.exit(130)
+        return 130
     except Exception as error:
         sentence = _machine_trouble(error)
         if sentence is None:
             raise
         _say(sentence)
-        sys.exit(1)
-    sys.exit(0)
+        return 1
+    return 0
+
+
+def _is_read(stream: TextIO) -> bool:
+    # Writing once more would not tell: what could not be written is forgotten.
+    poll = select.poll()
+    poll.register(stream, 0)
+    return not any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
 
 
 def help_text(command: Command, program: str) -> str:
@@ -137,7 +176,7 @@ def _machine_trouble(error: Exception) -> str | None:
     if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or NO_SPACE in str(error):
         file = getattr(error, "filename", None)
         return f"no space left on the disk{f' for {file}' if file else ''}; free some and run the same command again"
-    if isinstance(error, _PATH_TROUBLE) and error.filename:
+    if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {(error.strerror or 'cannot be used').lower()}; name another path or mend this one"
     return None
 

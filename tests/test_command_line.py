@@ -95,6 +95,7 @@ def test_a_run_directory_in_use_is_refused_with_the_process_named(tiny_dataset, 
         (OSError(28, "No space left on device", "/d/x"), "error: no space left on the disk for /d/x; free some and"),
         (RuntimeError("h5: errno = 28, 'No space left on device'"), "error: no space left on the disk; free some"),
         (PermissionError(13, "Permission denied", "/d/x"), "error: /d/x: permission denied; name another path"),
+        (OSError(36, "File name too long", "/d/x"), "error: /d/x: file name too long; name another path"),
     ],
 )
 def test_trouble_is_one_sentence_and_exit_code_1(trouble, sentence, capsys):
@@ -131,3 +132,41 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(tiny_datase
     finally:
         time.sleep(0.1)
         subprocess.run(["umount", "-l", tmp_path], check=True)
+
+
+@pytest.mark.parametrize("ending", ["", "print('more')", "sys.stdout.flush()"])
+def test_output_that_nobody_reads_ends_the_command_without_a_word(ending, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys\nfrom rd_tf import command_line\n"
+        "def command(*, dataset):\n    print('one', flush=True)\n    sys.stdin.read()\n"
+        f"    print('two')\n    {ending}\n"
+        "command_line.run(command, [])\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, program], env=environment, text=True, **pipes) as process:
+        assert process.stdout.readline() == "one\n"
+        process.stdout.close()
+        process.stdin.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
+
+
+@pytest.mark.parametrize("argument", ["--help", "--dim=0"])
+def test_help_and_errors_into_a_pipe_that_nobody_reads_are_no_traceback(argument):
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run(
+        [sys.executable, "-m", "rd_tf.train", argument], cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, text=True
+    )
+    os.close(writing)
+    assert (ended.returncode, ended.stderr.count("\n")) == ((141, 0) if argument == "--help" else (2, 1))
+
+
+def test_a_broken_pipe_to_somebody_else_keeps_its_traceback():
+    def command(*, dataset: str) -> None:
+        raise BrokenPipeError("a child of ours has ended")
+
+    with pytest.raises(BrokenPipeError):
+        command_line.run(command, [])
