@@ -56,12 +56,13 @@ def read_tfds_pieces(builder: tfds.core.DatasetBuilder, columns: dict[str, str])
     spec = {column: _parsing(info.features, name, flag, column) for flag, column in columns.items()}
     units = info.metadata.get("units", {}) if isinstance(info.metadata, dict) else {}
     in_seconds = units.get(columns["time_column"]) == _SECONDS
-    batches = _parsed_batches(builder, spec)
+    batches, read = _parsed_batches(builder, spec), 0
     while True:
         chunks: list[dict[str, pa.Array]] = []
         try:
             chunks.extend(itertools.islice(batches, _PIECE))
-        except (tf.errors.OpError, OSError, RuntimeError) as error:
+        # ValueError: what tells the names of the files is damaged.
+        except (tf.errors.OpError, OSError, RuntimeError, ValueError) as error:
             first = str(error).splitlines()[0]
             raise InputError(
                 f"{name} in {info.data_dir} cannot be read ({shorten(first, 200)}); build it again"
@@ -70,6 +71,11 @@ def read_tfds_pieces(builder: tfds.core.DatasetBuilder, columns: dict[str, str])
             pa.chunked_array([chunk[column] for chunk in chunks], _arrow_type(spec[column]))
             for column in columns.values()
         )
+        read += len(users)
+        examples = info.splits[SPLIT].num_examples
+        # A file may have been cut off between two examples.
+        if len(chunks) < _PIECE and read != examples:
+            raise InputError(f"{name} in {info.data_dir} has {read} examples and not {examples}; build it again")
         if in_seconds:
             times = times.cast(pa.timestamp("s"))
         yield RawTable(users, items, times, 0, lambda row: (f"example {(row or 0) + 1} of {SPLIT}", None))

@@ -56,8 +56,12 @@ def _find(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
             f"--input={name}: TensorFlow Datasets knows no such dataset, and none lies in {_folder(data_dir)};"
             " correct the name or --tfds_data_dir"
         ) from None
-    except (AssertionError, ValueError) as error:  # A version or a config that does not exist.
-        raise InputError(f"--input={name} cannot be used ({_reason(error)}); name another version or config") from None
+    except Exception as error:  # A version or a config that does not exist, or any damage to the files that tell of it.
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise
+        raise InputError(
+            f"--input={name} cannot be used ({_reason(error)}); name another version or config, or build it again"
+        ) from None
 
 
 def _build(builder: tfds.core.DatasetBuilder, name: str, manual_dir: str) -> None:
