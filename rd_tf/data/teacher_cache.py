@@ -17,7 +17,7 @@ from rd_tf.errors import InputError
 KIND = "teacher cache"
 FORMAT = 1
 AGAIN = "make it again with python -m rd_tf.teach"
-_ARRAYS = {"items": np.dtype(np.int32), "scores": np.dtype(np.float16)}
+_ARRAYS: dict[str, np.dtype] = {"items": np.dtype(np.int32), "scores": np.dtype(np.float16)}
 _REQUIRED = {"format": int, "k": int, "rows": int, "teacher": str, "items_sha256": str, "scores_sha256": str}
 _NAMES = {
     "dataset": "dataset",
