@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from pipelines.curves import COLORS
 from pipelines.picture import picture
 from pipelines.roles import ROLES
+from pipelines.run_history import read_history
 from pipelines.sweeps import DEFAULT
 from rd_tf import run_directory
 
@@ -54,7 +53,7 @@ def plot_learning(sweeps: Path, path: Path) -> Path | None:
     curves = []
     for role in ROLES:
         for file in sorted(sweeps.glob(f"{DEFAULT}/seed-*/{role}/{run_directory.HISTORY}")):
-            history = pd.read_csv(file)
+            history = read_history(file.parent)
             if "validation/map" in history:
                 curves.append((role, history.dropna(subset="validation/map")))
     if not curves:

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from pipelines.check_alike import check_alike
 from pipelines.check_teacher import check_teacher
-from pipelines.evidence import PER_USER_METRICS, is_complete
+from pipelines.evidence import is_complete
+from pipelines.per_user_values import PER_USER_METRICS, read_per_user
+from pipelines.published import COLUMNS
 from pipelines.roles import ROLES
-from rd_tf import run_directory, storage
+from pipelines.run_record import read_manifest, read_metrics
 from rd_tf.errors import InputError
 
 
@@ -49,15 +50,9 @@ def read_cell(directory: Path) -> CellResults | None:
     if not seeds:
         return None
     where = {role: {seed: directory / f"seed-{seed}" / role for seed in seeds} for role in ROLES}
-    manifests = {
-        role: {seed: run_directory.load_run_manifest(path) for seed, path in paths.items()}
-        for role, paths in where.items()
-    }
+    manifests = {role: {seed: read_manifest(path) for seed, path in paths.items()} for role, paths in where.items()}
     _check_together(where, manifests)
-    tables = {
-        role: [pd.read_parquet(path / run_directory.PER_USER) for path in paths.values()]
-        for role, paths in where.items()
-    }
+    tables = {role: [read_per_user(path) for path in paths.values()] for role, paths in where.items()}
     users = tables["teacher"][0]["user"].to_numpy()
     if any(not np.array_equal(table["user"], users) for found in tables.values() for table in found):
         raise InputError(f"{directory}: the runs were evaluated on different users; train one of them again")
@@ -65,8 +60,7 @@ def read_cell(directory: Path) -> CellResults | None:
     return CellResults(
         seeds=seeds,
         metrics={
-            role: {seed: storage.read_json(path / run_directory.METRICS) for seed, path in paths.items()}
-            for role, paths in where.items()
+            role: {seed: read_metrics(path, COLUMNS) for seed, path in paths.items()} for role, paths in where.items()
         },
         manifests=manifests,
         users=users,

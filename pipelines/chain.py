@@ -7,7 +7,8 @@ from typing import Any
 
 from pipelines.check_evidence import check_evidence
 from pipelines.evidence import is_complete, keep_evidence
-from rd_tf import run_directory, storage
+from pipelines.run_record import read_metrics
+from rd_tf import run_directory
 from rd_tf.errors import InputError
 
 
@@ -48,7 +49,7 @@ class Chain:
         """
         for target in self.evidence.values():
             if (target / run_directory.METRICS).is_file():
-                split = storage.read_json(target / run_directory.METRICS).get("split")
+                split = read_metrics(target)["split"]
                 if split != self.split:
                     raise InputError(f"{target} is of the split {split}, not {self.split}; name another --results")
             if target in self.flags and run_directory.is_finished_run(target):

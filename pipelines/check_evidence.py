@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.flag_difference import flag_difference
-from rd_tf import run_directory
+from pipelines.run_record import read_manifest
 from rd_tf.command_line import flag_lines
 from rd_tf.data.dataset_directory import load_manifest
 from rd_tf.errors import InputError
@@ -22,8 +22,8 @@ def check_evidence(directory: Path, flags: dict[str, Any]) -> None:
     Raises:
         InputError: it is that of another training.
     """
-    manifest = run_directory.load_run_manifest(directory)
-    difference = flag_difference(manifest.get("flags") or {}, flags)
+    manifest = read_manifest(directory)
+    difference = flag_difference(manifest["flags"], flags)
     if difference:
         name, before, now = difference
         found, expected = (flag_lines({name: value}).strip() for value in (before, now))

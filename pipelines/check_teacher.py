@@ -21,7 +21,7 @@ def check_teacher(path: Path, manifest: dict[str, Any], teacher_path: Path, teac
     found = (manifest.get("teacher") or {}).get("teacher")
     expected = teacher["model"]["fingerprint"]
     if found != expected:
-        had = f"from the teacher {found[:16]}" if found else "from no teacher"
+        had = f"from the teacher {str(found)[:16]}" if found else "from no teacher"
         raise InputError(
             f"{path} was distilled {had}, but {teacher_path} is {expected[:16]}; delete both to train them again"
         )

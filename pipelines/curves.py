@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-import pandas as pd
-
 from pipelines.picture import picture
+from pipelines.run_history import read_history
 from rd_tf import run_directory
 
 _PANELS = (
@@ -29,7 +28,7 @@ def plot_curves(results: Path, seed: int) -> Path | None:
         The picture's path, or None when no history has anything to show.
     """
     histories = {
-        role: pd.read_csv(results / f"seed-{seed}" / role / run_directory.HISTORY)
+        role: read_history(results / f"seed-{seed}" / role)
         for role in COLORS
         if (results / f"seed-{seed}" / role / run_directory.HISTORY).is_file()
     }

@@ -107,7 +107,7 @@ def _export_once(root: Path, distilled: Path, flags: dict[str, Any]) -> str:
     """Exports, unless the export of these very weights is there from an earlier call."""
     done = root / "export.json"
     wanted = {
-        "weights": storage.read_json(distilled / "manifest.json")["model"]["fingerprint"],
+        "weights": run_directory.load_run_manifest(distilled)["model"]["fingerprint"],
         **{name: flags[name] for name in ("export_dir", "export_name")},
         **{field.name: flags[field.name] for field in dataclasses.fields(ExportOptions)},
     }

@@ -1,5 +1,6 @@
 """What a cell's teacher and student cost to serve, measured on this machine."""
 
+import itertools
 import os
 import statistics
 import tempfile
@@ -10,10 +11,26 @@ from typing import Any
 
 from pipelines.model_fingerprint import model_fingerprint
 from rd_tf import run_directory, storage
+from rd_tf.errors import InputError
 
 FILE = "efficiency.json"
 # The teacher and the model that is served; the student alone is of the latter's size.
 MEASURED_ROLES = ("teacher", "distilled")
+_OF_ROLES = {
+    "fingerprint": str,
+    "parameters": int,
+    "seconds": int | float,
+    "seconds_of_repeats": list,
+    "savedmodel_bytes": int | float,
+}
+_REQUIRED = {
+    "k": int,
+    "block": int,
+    "seed": int,
+    "machine.processor": str,
+    "machine.cores": int,
+    **{f"roles.{role}.{name}": kind for role in MEASURED_ROLES for name, kind in _OF_ROLES.items()},
+}
 _K, _BLOCK, _REPEATS = 10, 1024, 5
 # The paper's seconds are a CPU's, and a machine with a GPU would otherwise measure another thing.
 _DEVICE = "/CPU:0"
@@ -95,9 +112,12 @@ def read_efficiency(directory: Path) -> dict[str, Any] | None:
     """
     if not (directory / FILE).is_file():
         return None
-    measured: dict[str, Any] = storage.read_manifest(directory / FILE, {"roles": dict, "seed": int})
+    measured: dict[str, Any] = storage.read_manifest(directory / FILE, _REQUIRED)
+    for role, name in itertools.product(MEASURED_ROLES, ("parameters", "seconds", "savedmodel_bytes")):
+        if measured["roles"][role][name] <= 0:
+            raise InputError(f"{directory / FILE} is damaged ({name} of {role} is not above 0); measure it again")
     evidence = directory / f"seed-{measured['seed']}"
-    found = {role: (measured["roles"].get(role) or {}).get("fingerprint") for role in MEASURED_ROLES}
+    found = {role: measured["roles"][role]["fingerprint"] for role in MEASURED_ROLES}
     is_current = all(weights and weights == model_fingerprint(evidence / role) for role, weights in found.items())
     return measured if is_current else None
 

@@ -3,9 +3,7 @@
 import shutil
 from pathlib import Path
 
-import pandas as pd
-
-from pipelines.published import COLUMNS
+from pipelines.per_user_values import PER_USER_METRICS, read_per_user
 from rd_tf import run_directory, storage
 from rd_tf.errors import InputError
 
@@ -16,8 +14,6 @@ FILES = (
     run_directory.LOG,
     run_directory.MANIFEST,
 )
-# The paper's metrics as `per_user.parquet` names them: `ap`'s mean is the MAP.
-PER_USER_METRICS = tuple("ap" if name == "map" else name for name in COLUMNS)
 _COMPRESSION_LEVEL = 19
 # Nearly every user's average precision is another: no dictionary is smaller, but all first bytes, then all second ones.
 _DICTIONARIES, _ENCODING = list(PER_USER_METRICS[:-1]), {"ap": "BYTE_STREAM_SPLIT"}
@@ -33,19 +29,17 @@ def keep_evidence(run_dir: Path, target: Path, per_user: bool) -> None:
             float64 (about 145 KB for 13,149 users).
 
     Raises:
-        InputError: the run has not finished, or lacks one of the metrics.
+        InputError: the run has not finished, lacks one of the metrics or a file, or a file is damaged.
     """
     run_directory.load_run_manifest(run_dir)
+    missing = [name for name in FILES if not (run_dir / name).is_file()]
+    if missing:
+        raise InputError(f"{run_dir / missing[0]} is missing; train the model again")
     with storage.atomic_directory(target, replace=True) as temporary:
         for name in FILES:
             shutil.copyfile(run_dir / name, temporary / name)
         if per_user:
-            table = pd.read_parquet(run_dir / run_directory.PER_USER)
-            missing = [name for name in PER_USER_METRICS if name not in table]
-            if missing:
-                raise InputError(f"{run_dir} was evaluated without {missing[0]}; the tables need --cutoffs=3,5,10")
-            types = {"user": "int32", **dict.fromkeys(PER_USER_METRICS, "float64")}
-            table[list(types)].astype(types).to_parquet(
+            read_per_user(run_dir).to_parquet(
                 temporary / run_directory.PER_USER,
                 index=False,
                 compression="zstd",

@@ -10,7 +10,8 @@ from rich.table import Table
 from pipelines.evidence import keep_evidence
 from pipelines.number_text import gain
 from pipelines.roles import ROLES
-from rd_tf import run_directory, storage
+from pipelines.run_record import read_manifest, read_metrics
+from rd_tf import storage
 
 
 def make_report(root: Path, runs: dict[int, dict[str, Path]], export_path: str, results: str) -> dict[str, Any]:
@@ -40,15 +41,12 @@ def make_report(root: Path, runs: dict[int, dict[str, Path]], export_path: str, 
 def collect(runs: dict[int, dict[str, Path]]) -> dict[str, Any]:
     """Reads metrics and sizes of all runs."""
     roles: dict[str, Any] = {}
-    found = {
-        role: {seed: storage.read_json(paths[role] / run_directory.METRICS) for seed, paths in runs.items()}
-        for role in ROLES
-    }
+    found = {role: {seed: read_metrics(paths[role]) for seed, paths in runs.items()} for role in ROLES}
     # A given teacher may have been trained with other cutoffs.
     every = [one["metrics"] for metrics in found.values() for one in metrics.values()]
     names = [name for name in every[0] if all(name in one for one in every)]
     for role, metrics in found.items():
-        manifests = {seed: run_directory.load_run_manifest(paths[role]) for seed, paths in runs.items()}
+        manifests = {seed: read_manifest(paths[role]) for seed, paths in runs.items()}
         first = next(iter(manifests.values()))
         roles[role] = {
             "metrics": {name: float(np.mean([m["metrics"][name] for m in metrics.values()])) for name in names},

@@ -11,6 +11,7 @@ from pipelines.check_teacher import check_teacher
 from pipelines.curves import COLORS
 from pipelines.picture import picture
 from pipelines.roles import ROLES
+from pipelines.run_record import read_manifest, read_metrics
 from pipelines.sweeps import DEFAULT
 from rd_tf import run_directory, storage
 
@@ -78,8 +79,8 @@ def _runs(directory: Path) -> list[_Run]:
     return [
         _Run(
             path.parent,
-            run_directory.load_run_manifest(path.parent),
-            float(storage.read_json(path)["metrics"]["map"]),
+            read_manifest(path.parent),
+            float(read_metrics(path.parent, ["map"])["metrics"]["map"]),
         )
         for path in sorted(directory.glob("seed-*/*/" + run_directory.METRICS))
     ]
@@ -101,7 +102,9 @@ def _series(flag: str, runs: list[_Run]) -> dict[str, Points]:
     series: dict[str, Points] = {role: {} for role in roles}
     for run in runs:
         if run.role in series:
-            x = float(run.manifest["flags"][_trained_with(flag)])
+            name = _trained_with(flag)
+            storage.require(run.manifest, {f"flags.{name}": int | float}, run.path / run_directory.MANIFEST)
+            x = float(run.manifest["flags"][name])
             series[run.role].setdefault(x, []).append(run.map)
     return {role: dict(sorted(points.items())) for role, points in series.items()}
 

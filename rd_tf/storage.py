@@ -11,6 +11,7 @@ import os
 import platform
 import shutil
 import time
+import types
 import uuid
 import zlib
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,7 @@ from typing import IO, Any
 
 from rd_tf.errors import InputError
 
+Kind = type | types.UnionType
 _TEMPORARY = ".tmp-"
 # Constants of renameat2(2).
 _HERE, _EXCHANGE = -100, 2
@@ -209,7 +211,7 @@ def _finite(text: str) -> float:
     return value
 
 
-def read_manifest(path: str | os.PathLike[str], required: Mapping[str, type]) -> dict[str, Any]:
+def read_manifest(path: str | os.PathLike[str], required: Mapping[str, Kind]) -> dict[str, Any]:
     """Reads a JSON object and checks that it holds what its readers rely on.
 
     Args:
@@ -222,16 +224,25 @@ def read_manifest(path: str | os.PathLike[str], required: Mapping[str, type]) ->
     manifest = read_json(path)
     if not isinstance(manifest, dict):
         raise InputError(f"{path} is damaged or of another kind (no JSON object); name another one or make it again")
+    require(manifest, required, path)
+    return manifest
+
+
+def require(manifest: dict[str, Any], required: Mapping[str, Kind], path: str | os.PathLike[str]) -> None:
+    """Checks that a JSON object holds what its readers rely on; `required` as in `read_manifest`.
+
+    Raises:
+        InputError: it lacks a value; the message names the path.
+    """
     for name, kind in required.items():
         value: Any = manifest
         for part in name.split("."):
             value = value.get(part) if isinstance(value, dict) else None
         # True is an int to Python.
-        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             raise InputError(
                 f"{path} is damaged or of another kind (no usable {name!r}); name another one or make it again"
             )
-    return manifest
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:

@@ -130,7 +130,8 @@ def test_efficiency_of_other_models_is_not_shown(make_cell, efficiency, tmp_path
     make_cell(directory, [0])
     storage.write_json(directory / "efficiency.json", efficiency)
     assert summarise(tmp_path, [CASER])["cells"]["gowalla/caser"]["efficiency"] == efficiency
-    efficiency = {**efficiency, "roles": {**efficiency["roles"], "distilled": {"fingerprint": "another"}}}
+    other = {**efficiency["roles"]["distilled"], "fingerprint": "another"}
+    efficiency = {**efficiency, "roles": {**efficiency["roles"], "distilled": other}}
     storage.write_json(directory / "efficiency.json", efficiency)
     assert summarise(tmp_path, [CASER])["cells"]["gowalla/caser"]["efficiency"] is None
 
