@@ -62,14 +62,12 @@ def measured_version(version: str | os.PathLike[str], name: str = "") -> Measure
         raise InputError(
             f"{path} is missing, so there is nothing to hold a model against; name a run by --gate_against"
         )
-    quality = storage.read_manifest(path, {}).get("quality")
-    if quality is None:
+    report = storage.read_manifest(path, {})
+    if report.get("quality") is None:
         raise InputError(f"{name} was not measured, since nobody has a held-out item; leave --min_metric_ratio out")
-    try:
-        metrics, split, dataset = quality["exported"], quality["split"], quality["dataset"]
-        return Measured(_numbers(metrics, path), split, dataset, name)
-    except (TypeError, KeyError, AttributeError):
-        raise InputError(f"{path} is damaged; export the model again") from None
+    storage.require(report, {"quality.exported": dict, "quality.split": str, "quality.dataset": str}, path)
+    quality = report["quality"]
+    return Measured(_numbers(quality["exported"], path), quality["split"], quality["dataset"], name)
 
 
 def _numbers(metrics: Mapping[str, Any], path: Path) -> dict[str, float]:

@@ -101,10 +101,11 @@ def _numbered(directory: Path) -> list[tuple[int, Path]]:
 def _read_mark(directory: Path) -> int:
     path = directory / LAST_VERSION_FILE
     try:
-        return int(path.read_text(encoding="utf-8"))
+        number = int(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return 0
     except ValueError:
-        raise InputError(
-            f"{path} is damaged; write the number of the last version that was published there into it"
-        ) from None
+        number = -1
+    if not 0 <= number < _HIGHEST:
+        raise InputError(f"{path} is damaged; write the number of the last version that was published there into it")
+    return number
