@@ -167,7 +167,7 @@ def _judge(bucket: int, packed: Iterable[bytes], least: int) -> Iterator[Any]:
     users = np.bincount(table["number"].to_numpy(), weights=table["users"].to_numpy()).astype(np.int64)
     few = users < least
     yield beam.pvalue.TaggedOutput("dropped", int(users[few].sum()))
-    yield bucket, pack(number=np.flatnonzero(~few))
+    yield bucket, pack(number=np.flatnonzero(~few).astype(np.int32))
 
 
 def _write_items(left: list[Any], core: Core) -> bool:

@@ -102,7 +102,7 @@ def test_skipped_rows_and_times_that_turn_out_fractional(tmp_path):
 def test_snap_files(tmp_path):
     lines = [f"{u}\t2010-10-{10 + int(t):02}T00:00:00Z\t1.5\t2.5\t{i}" for u, i, t in messy_rows(6, 90)]
     (tmp_path / "in.txt").write_text("\n".join(lines).replace('"', "'") + "\n")
-    check_same(tmp_path, input=[str(tmp_path / "in.txt")], min_item_users=3)
+    check_same(tmp_path, input=[str(tmp_path / "in.txt")], shards=2)
 
 
 def test_triples_whose_order_goes_on_in_the_next_file(tmp_path):
@@ -115,7 +115,7 @@ def test_triples_whose_order_goes_on_in_the_next_file(tmp_path):
 
 def test_the_built_in_world(tmp_path):
     world = {"synthetic_users": 30, "synthetic_items": 40, "synthetic_visits": 12.0, "seed": 3}
-    check_same(tmp_path, format="synthetic", **world, min_user_items=4, shards=4)
+    check_same(tmp_path, format="synthetic", **world, shards=4, bucket_rows=200)
 
 
 GOOD = as_csv([("a", "p", "1"), ("b", "q", "2")])
