@@ -13,7 +13,7 @@ from typing import BinaryIO, Literal, cast
 from rd_tf.data.readers.open_input import open_input
 from rd_tf.errors import InputError
 
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _GZIP_MAGIC = b"\x1f\x8b"
 _END = "\x02end of file\x03"
 # A byte that splits nothing: a line is one field, and one that holds this byte is no record at all.
@@ -50,12 +50,18 @@ def first_lines(path: str) -> Iterator[bytes]:
         InputError: the file is missing, empty or damaged.
     """
     with readable(path), open_bytes(path) as file:
-        line = file.readline(1 << 20).removeprefix(BYTE_ORDER_MARK)
+        line = file.readline(1 << 20).removeprefix(_BYTE_ORDER_MARK)
         if not line:
             raise InputError(f"{path} is empty; give a file that holds check-ins")
         while line:
             yield line.rstrip(b"\r\n")
             line = file.readline(1 << 20)
+
+
+def skip_byte_order_mark(file: BinaryIO) -> None:
+    """Moves a file that stands at its beginning behind the byte-order mark, if it has one."""
+    if file.read(len(_BYTE_ORDER_MARK)) != _BYTE_ORDER_MARK:
+        file.seek(0)
 
 
 def records(path: str, delimiter: str | None, quoted: bool) -> Iterator[tuple[int, list[str]]]:
@@ -76,8 +82,7 @@ def records(path: str, delimiter: str | None, quoted: bool) -> Iterator[tuple[in
     limit = csv.field_size_limit(1 << 30)
     try:
         with readable(path), open_bytes(path) as file:
-            if file.read(len(BYTE_ORDER_MARK)) != BYTE_ORDER_MARK:
-                file.seek(0)
+            skip_byte_order_mark(file)
             lines = io.TextIOWrapper(file, encoding="latin-1", newline="")
             if delimiter is None:
                 for number, text in enumerate(lines, 1):

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from rd_tf.data.readers.raw_table import RawTable, shorten
-from rd_tf.data.readers.text_lines import NO_DELIMITER, open_bytes, readable, records
+from rd_tf.data.readers.text_lines import NO_DELIMITER, open_bytes, readable, records, skip_byte_order_mark
 from rd_tf.errors import InputError
 
 # Bounds the longest record; fewer, larger blocks also mean fewer dictionaries to unify.
@@ -45,8 +45,13 @@ def read_text_table(path: str, format: str, columns: dict[str, str]) -> RawTable
     """
     layout = _layout(path, format, columns)
     misfits = _Misfits()
-    with _trouble_named(path, layout), open_bytes(path) as stream:
-        lines = pyarrow.csv.read_csv(*_arguments(stream, layout, misfits))
+    with _trouble_named(path, layout):
+        try:
+            with open_bytes(path) as stream:
+                lines = pyarrow.csv.read_csv(*_arguments(stream, layout, None))
+        except pa.ArrowInvalid:
+            with open_bytes(path) as stream:
+                lines = _from_latin_1(pyarrow.csv.read_csv(*_arguments(stream, layout, misfits)))
     _check_end(path, layout, lines)
     return _raw(path, layout, lines.slice(0, len(lines) - 1), misfits)
 
@@ -59,18 +64,15 @@ def read_text_pieces(path: str, format: str, columns: dict[str, str]) -> Iterato
     """
     layout = _layout(path, format, columns)
     misfits = _Misfits()
-    with open_bytes(path) as stream:
+    pieces, lines = _pieces(path, layout, misfits), None
+    while True:
         with _trouble_named(path, layout):
-            pieces = iter(pyarrow.csv.open_csv(*_arguments(stream, layout, misfits)))
-        lines = None
-        while True:
-            with _trouble_named(path, layout):
-                following = next(pieces, None)
-            if following is None:
-                break
-            if lines is not None:
-                yield _raw(path, layout, lines, misfits)
-            lines = pa.Table.from_batches([following])
+            following = next(pieces, None)
+        if following is None:
+            break
+        if lines is not None:
+            yield _raw(path, layout, lines, misfits)
+        lines = following
     assert lines is not None
     _check_end(path, layout, lines)
     yield _raw(path, layout, lines.slice(0, len(lines) - 1), misfits)
@@ -136,8 +138,46 @@ class _Misfits:
         return new
 
 
-def _arguments(stream: BinaryIO, layout: _Layout, misfits: _Misfits) -> tuple[Any, ...]:
-    """What pyarrow's CSV readers take."""
+def _pieces(path: str, layout: _Layout, misfits: _Misfits) -> Iterator[pa.Table]:
+    """A file's records, bytes as they stand in the file, and a record of `_END`s, some megabytes at a time."""
+    done = 0
+    # The first record of another number of fields ends it.
+    with contextlib.suppress(pa.ArrowInvalid), open_bytes(path) as stream:
+        for batch in pyarrow.csv.open_csv(*_arguments(stream, layout, None)):
+            yield pa.Table.from_batches([batch])
+            done += len(batch)
+        return
+    with open_bytes(path) as stream:
+        for batch in pyarrow.csv.open_csv(*_arguments(stream, layout, misfits)):
+            left = batch.slice(min(done, len(batch)))
+            done -= len(batch) - len(left)
+            if len(left):
+                yield _from_latin_1(pa.Table.from_batches([left]))
+
+
+def _from_latin_1(table: pa.Table) -> pa.Table:
+    def restore(values: pa.BinaryArray) -> pa.BinaryArray:
+        if pc.all(pc.string_is_ascii(values.cast(pa.string())), min_count=0).as_py():
+            return values
+        return pa.array([value.decode().encode("latin-1") for value in values.to_pylist()], pa.binary())
+
+    def restore_chunk(chunk: pa.Array) -> pa.Array:
+        if pa.types.is_dictionary(chunk.type):
+            return pa.DictionaryArray.from_arrays(chunk.indices, restore(chunk.dictionary))
+        return restore(chunk)
+
+    columns = [pa.chunked_array(map(restore_chunk, column.chunks), column.type) for column in table.columns]
+    return pa.table(columns, names=table.column_names)
+
+
+def _arguments(stream: BinaryIO, layout: _Layout, misfits: _Misfits | None) -> tuple[Any, ...]:
+    """What pyarrow's CSV readers take.
+
+    Without `misfits` a record of another number of fields is an `ArrowInvalid`. With them everything is read as
+    Latin-1, since Arrow hands a misfit over as UTF-8, and to standard error where it is none.
+    """
+    if misfits:
+        skip_byte_order_mark(stream)
     one_column = layout.delimiter is None
     width = 1 if one_column else layout.width
     delimiter = NO_DELIMITER if layout.delimiter is None else layout.delimiter
@@ -148,7 +188,12 @@ def _arguments(stream: BinaryIO, layout: _Layout, misfits: _Misfits) -> tuple[An
     end = b"\n" + delimiter.encode().join([_END] * width) + b"\n"
     return (
         pa.PythonFile(_WithEnd(stream, end), mode="r"),
-        pyarrow.csv.ReadOptions(block_size=_BLOCK, column_names=names, skip_rows_after_names=layout.header_rows),
+        pyarrow.csv.ReadOptions(
+            block_size=_BLOCK,
+            column_names=names,
+            skip_rows_after_names=layout.header_rows,
+            encoding="latin-1" if misfits else "utf8",
+        ),
         pyarrow.csv.ParseOptions(
             delimiter=delimiter,
             quote_char='"' if layout.quoted else False,
@@ -169,8 +214,9 @@ def _trouble_named(path: str, layout: _Layout) -> Iterator[None]:
         except pa.ArrowInvalid as error:
             for _ in records(path, layout.delimiter, layout.quoted):
                 pass  # Names the line where a quotation mark stays open, if that was the trouble.
+            described = " ".join(str(error).split())
             raise InputError(
-                f"{path} cannot be read ({error}); a record may be {_BLOCK >> 20} MiB long at most"
+                f"{path} cannot be read ({described}); a record may be {_BLOCK >> 20} MiB long at most"
             ) from None
 
 
