@@ -294,7 +294,8 @@ def _ranking_floor(data: Any, settings: _Settings) -> Any:
 def _cache(data: Any, model: Any, settings: _Settings) -> tuple[float, int, int, int]:
     """Seconds, peak and private memory above what was there before, bytes on disk."""
     from benchmarks.subjects import some_windows
-    from rd_tf.data.teacher_cache import CacheKey, write_teacher_cache
+    from rd_tf.data.teacher_cache import CacheKey
+    from rd_tf.data.teacher_cache_writer import write_teacher_cache
     from rd_tf.teacher.top_k import TopK
 
     windows = some_windows(data.windows, settings.cache_windows, settings.seed)

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from rd_tf.data.rank_sampler import GROUP, RankSampler
 from rd_tf.data.row_random import uniform_rows
+from rd_tf.data.sharded_array import ShardedArray
 from rd_tf.data.unseen_item_sampler import UnseenItemSampler
 from rd_tf.data.user_items import UserItems
 from rd_tf.data.windows import Windows
@@ -54,7 +55,7 @@ class TrainingBatches:
     batch_size: int
     negatives: int
     seed: int
-    teacher_items: np.ndarray | None = None
+    teacher_items: np.ndarray | ShardedArray | None = None
     rank_sampler: RankSampler | None = None
     histories: tuple[UserItems, str] | None = None
     user_dropout: float = 0.0
@@ -117,9 +118,13 @@ class TrainingBatches:
 
         return batch
 
-    def _arrays(self) -> dict[str, np.ndarray]:
+    def _arrays(self) -> dict[str, np.ndarray | ShardedArray]:
         windows = self.windows
-        arrays = {"user": windows.users, "sequence": windows.sequences, "target": windows.targets}
+        arrays: dict[str, np.ndarray | ShardedArray] = {
+            "user": windows.users,
+            "sequence": windows.sequences,
+            "target": windows.targets,
+        }
         if self.teacher_items is not None:
             arrays["teacher_items"] = self.teacher_items
         return arrays

@@ -1,24 +1,24 @@
-"""The teacher's lists on disk: `items.npy`, `scores.npy`, `manifest.json`."""
+"""The teacher's lists on disk: `items.npy` and `scores.npy`, or their shards, and `manifest.json`."""
 
-import contextlib
 import dataclasses
 import os
 import tokenize
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rd_tf import storage
+from rd_tf.data.sharded_array import ShardedArray
 from rd_tf.data.windows import Windows
 from rd_tf.errors import InputError
 
 KIND = "teacher cache"
 FORMAT = 1
 AGAIN = "make it again with python -m rd_tf.teach"
-_ARRAYS: dict[str, np.dtype] = {"items": np.dtype(np.int32), "scores": np.dtype(np.float16)}
-_REQUIRED = {"format": int, "k": int, "rows": int, "teacher": str, "items_sha256": str, "scores_sha256": str}
+ARRAYS = {"items": np.int32, "scores": np.float16}
+_REQUIRED = {"format": int, "k": int, "rows": int, "teacher": str}
+_REQUIRED_OF_FILES = {"rows": int, "items_sha256": str, "scores_sha256": str}
 _NAMES = {
     "dataset": "dataset",
     "split": "split",
@@ -39,7 +39,7 @@ class CacheKey:
         split: "validation" or "test".
         sequence_length: L.
         target_length: T.
-        windows: fingerprint of the windows, in whose order the rows are.
+        windows: fingerprint of the windows, in whose order the rows are; None accepts any.
         teacher: fingerprint of the teacher's weights; None accepts any.
         mask: what was kept out of the lists; None accepts any.
     """
@@ -48,7 +48,7 @@ class CacheKey:
     split: str
     sequence_length: int
     target_length: int
-    windows: str
+    windows: str | None
     teacher: str | None = None
     mask: str | None = None
 
@@ -61,7 +61,7 @@ class CacheKey:
 
 @dataclasses.dataclass(frozen=True)
 class TeacherCache:
-    """Lists of all windows, memory-mapped.
+    """Lists of all windows, memory-mapped; of a sharded cache the shards' memory maps, behind one another.
 
     Attributes:
         items: `[windows, K] int32`, best first, never the padding.
@@ -69,9 +69,14 @@ class TeacherCache:
         manifest: the cache's manifest.
     """
 
-    items: np.ndarray
-    scores: np.ndarray
+    items: np.ndarray | ShardedArray
+    scores: np.ndarray | ShardedArray
     manifest: dict[str, Any]
+
+    def item_range(self) -> tuple[int, int]:
+        """The lowest and the highest item of all lists, shard by shard; 1 and 1 where there are none."""
+        parts = self.items.parts if isinstance(self.items, ShardedArray) else (self.items,)
+        return min(int(part.min(initial=1)) for part in parts), max(int(part.max(initial=1)) for part in parts)
 
 
 def is_teacher_cache(directory: str | os.PathLike[str]) -> bool:
@@ -89,46 +94,11 @@ def load_cache_manifest(directory: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         InputError: it is missing or damaged.
     """
-    return storage.read_manifest(Path(directory) / "manifest.json", _REQUIRED)
-
-
-@contextlib.contextmanager
-def write_teacher_cache(
-    directory: str | os.PathLike[str], key: CacheKey, rows: int, k: int, replace: bool = False
-) -> Iterator[Callable[[int, np.ndarray, np.ndarray], None]]:
-    """Streams a cache to disk; it appears whole when the block ends without an error.
-
-    Args:
-        directory: where it appears.
-        key: what it belongs to.
-        rows: number of windows.
-        k: K.
-        replace: whether an existing directory may be replaced.
-
-    Yields:
-        A function of (first row, items `[n, K]`, scores `[n, K]`) that stores rows.
-    """
-    with storage.atomic_directory(directory, replace) as temporary:
-        items = np.lib.format.open_memmap(temporary / "items.npy", "w+", np.int32, (rows, k))
-        scores = np.lib.format.open_memmap(temporary / "scores.npy", "w+", np.float16, (rows, k))
-        # A memory map on a full disk ends in SIGBUS; asking for the blocks first ends in an OSError.
-        for array, name in ((items, "items.npy"), (scores, "scores.npy")):
-            with open(temporary / name, "r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, array.offset + array.nbytes)
-        largest = float(np.finfo(np.float16).max)
-
-        def store(first: int, block_items: np.ndarray, block_scores: np.ndarray) -> None:
-            items[first : first + len(block_items)] = block_items
-            scores[first : first + len(block_scores)] = np.clip(block_scores, -largest, largest)
-
-        yield store
-        items.flush()
-        scores.flush()
-        contents = {f"{name}_sha256": storage.file_sha256(temporary / f"{name}.npy") for name in ("items", "scores")}
-        storage.write_json(
-            temporary / "manifest.json",
-            {"kind": KIND, "format": FORMAT, "k": k, "rows": rows, **dataclasses.asdict(key), **contents},
-        )
+    path = Path(directory) / "manifest.json"
+    manifest = storage.read_manifest(path, _REQUIRED)
+    if not _is_whole(manifest):
+        raise InputError(f"{path} is damaged: it does not tell rows and checksums of its files; {AGAIN}")
+    return manifest
 
 
 def load_teacher_cache(directory: str | os.PathLike[str], key: CacheKey, k: int) -> TeacherCache:
@@ -146,6 +116,28 @@ def load_teacher_cache(directory: str | os.PathLike[str], key: CacheKey, k: int)
     if not is_teacher_cache(path):
         raise InputError(f"{path} is not a teacher cache; make one with python -m rd_tf.teach")
     manifest = load_cache_manifest(path)
+    check_cache(path, manifest, key, k)
+    items, scores = (
+        [_open_array(path, manifest, number, name)[:, :k] for number in range(len(_files_of(manifest)))]
+        for name in ARRAYS
+    )
+    if "shards" in manifest:
+        return TeacherCache(ShardedArray(items), ShardedArray(scores), manifest)
+    return TeacherCache(items[0], scores[0], manifest)
+
+
+def check_cache(path: str | os.PathLike[str], manifest: dict[str, Any], key: CacheKey, k: int) -> None:
+    """Checks what a cache's manifest says of it.
+
+    Args:
+        path: of the cache, for messages.
+        manifest: as `load_cache_manifest` reads it.
+        key: what it has to belong to.
+        k: K.
+
+    Raises:
+        InputError: it is of another dataset, split, L, T, teacher or mask, or its lists are short.
+    """
     for field, name in _NAMES.items():
         wanted, found = getattr(key, field), manifest.get(field)
         if wanted is not None and wanted != found:
@@ -157,24 +149,49 @@ def load_teacher_cache(directory: str | os.PathLike[str], key: CacheKey, k: int)
         raise InputError(f"teacher cache {path} has lists of {manifest['k']} items, but --k={k} is needed; {AGAIN}")
     if manifest["format"] != FORMAT:
         raise InputError(f"teacher cache {path} has format {manifest['format']}, not {FORMAT}; {AGAIN}")
-    items, scores = (_open_array(path, manifest, name, dtype) for name, dtype in _ARRAYS.items())
-    return TeacherCache(items[:, :k], scores[:, :k], manifest)
 
 
-def _open_array(path: Path, manifest: dict[str, Any], name: str, dtype: np.dtype) -> np.ndarray:
-    shape = (manifest["rows"], manifest["k"])
+def array_file(name: str, number: int, shards: int) -> str:
+    """The name of an array's file.
+
+    Args:
+        name: "items" or "scores".
+        number: of the shard, from 0.
+        shards: how many there are; 0 where the cache is not sharded.
+    """
+    return f"{name}-{number:05}-of-{shards:05}.npy" if shards else f"{name}.npy"
+
+
+def _files_of(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows and checksums of every pair of files; a cache that is not sharded is one pair."""
+    return manifest.get("shards", [manifest])
+
+
+def _is_whole(manifest: dict[str, Any]) -> bool:
+    files = _files_of(manifest)
+    if not isinstance(files, list) or not files or not all(isinstance(file, dict) for file in files):
+        return False
+    if any(not isinstance(file.get(name), kind) for file in files for name, kind in _REQUIRED_OF_FILES.items()):
+        return False
+    return manifest["rows"] == sum(file["rows"] for file in files)
+
+
+def _open_array(path: Path, manifest: dict[str, Any], number: int, name: str) -> np.ndarray:
+    file = array_file(name, number, len(manifest.get("shards", [])))
+    described, dtype = _files_of(manifest)[number], np.dtype(ARRAYS[name])
     try:
-        if storage.file_sha256(path / f"{name}.npy") != manifest[f"{name}_sha256"]:
-            raise InputError(f"teacher cache {path} is damaged: {name}.npy is not what its manifest.json says; {AGAIN}")
+        if storage.file_sha256(path / file) != described[f"{name}_sha256"]:
+            raise InputError(f"teacher cache {path} is damaged: {file} is not what its manifest.json says; {AGAIN}")
         # Not np.load(), which takes archives too.
-        array = np.lib.format.open_memmap(path / f"{name}.npy", mode="r")
+        array = np.lib.format.open_memmap(path / file, mode="r")
     except InputError:
         raise
     # A header is read as Python.
     except (OSError, ValueError, SyntaxError, tokenize.TokenError) as error:
         raise InputError(f"teacher cache {path} is damaged ({error}); {AGAIN}") from None
-    if array.shape != shape or array.dtype != dtype:
-        raise InputError(f"teacher cache {path} is damaged: {name}.npy is not {shape[0]} x {shape[1]} {dtype}; {AGAIN}")
+    rows, k = described["rows"], manifest["k"]
+    if array.shape != (rows, k) or array.dtype != dtype:
+        raise InputError(f"teacher cache {path} is damaged: {file} is not {rows} x {k} of {dtype}; {AGAIN}")
     return array
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from rd_tf import run_directory
 from rd_tf.data.dataset_directory import check_same_dataset, load_dataset
 from rd_tf.data.split import split_interactions
-from rd_tf.data.teacher_cache import CacheKey, is_teacher_cache, load_teacher_cache, write_teacher_cache
+from rd_tf.data.teacher_cache import CacheKey, is_teacher_cache, load_teacher_cache
+from rd_tf.data.teacher_cache_writer import write_teacher_cache
 from rd_tf.data.user_items import UserItems
 from rd_tf.data.windows import make_windows
 from rd_tf.errors import InputError

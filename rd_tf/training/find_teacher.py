@@ -36,7 +36,7 @@ def find_teacher(interactions: Interactions, windows: Windows, flags: dict[str, 
         directory = make_cache(teacher, flags["dataset"], "", k, mask, flags["block_size"], force=False)
     key = CacheKey.of(interactions.fingerprint(), flags["split"], windows, fingerprint, mask)
     cache = load_teacher_cache(directory, key, k)
-    lowest, highest = int(cache.items.min(initial=1)), int(cache.items.max(initial=1))
+    lowest, highest = cache.item_range()
     if lowest < 1 or highest > interactions.num_items:
         raise InputError(
             f"teacher cache {directory} lists items from {lowest} to {highest}, but the catalogue has 1 to "

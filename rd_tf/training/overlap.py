@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from rd_tf.data.sharded_array import ShardedArray
 from rd_tf.teacher.top_k import TopK
 
 _WINDOWS = 2048
@@ -16,7 +17,7 @@ class ListOverlap:
         seed: of the sample.
     """
 
-    def __init__(self, student: TopK, teacher_items: np.ndarray, seed: int) -> None:
+    def __init__(self, student: TopK, teacher_items: np.ndarray | ShardedArray, seed: int) -> None:
         rows = len(teacher_items)
         chosen = np.random.default_rng(seed).choice(rows, min(rows, _WINDOWS), replace=False)
         self._rows = np.sort(chosen)

@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
 
-from rd_tf.data.teacher_cache import CacheKey, is_teacher_cache, load_teacher_cache, write_teacher_cache
+from rd_tf.data.teacher_cache import CacheKey, is_teacher_cache, load_teacher_cache
+from rd_tf.data.teacher_cache_writer import cache_manifest, open_lists, write_teacher_cache
 from rd_tf.errors import InputError
 
 KEY = CacheKey("d" * 64, "test", 5, 1, "a" * 64, "e" * 64, "target")
@@ -79,7 +81,7 @@ def test_a_manifest_that_lacks_a_value_is_refused(cache):
 def test_arrays_of_another_size_are_refused(cache):
     manifest = json.loads((cache / "manifest.json").read_text())
     (cache / "manifest.json").write_text(json.dumps({**manifest, "rows": 5}))
-    with pytest.raises(InputError, match=r"items\.npy is not 5 x 3 int32"):
+    with pytest.raises(InputError, match=r"items\.npy is not 5 x 3 of int32"):
         load_teacher_cache(cache, KEY, k=3)
 
 
@@ -104,3 +106,83 @@ def test_scores_too_large_for_half_precision_are_clipped(tmp_path):
     with write_teacher_cache(tmp_path / "cache", KEY, rows=1, k=2) as store:
         store(0, np.array([[1, 2]]), np.array([[1e9, -1e9]]))
     np.testing.assert_array_equal(load_teacher_cache(tmp_path / "cache", KEY, k=2).scores, [[65504, -65504]])
+
+
+def test_rows_out_of_order_or_missing_are_refused(tmp_path):
+    def write(*firsts):
+        with write_teacher_cache(tmp_path / "cache", KEY, rows=4, k=3) as store:
+            for first in firsts:
+                store(first, ITEMS[:2], SCORES[:2])
+
+    with pytest.raises(ValueError, match="row 2 is the next one; received row 1"):
+        write(0, 1)
+    with pytest.raises(ValueError, match="4 rows were announced; received 2"):
+        write(0)
+    assert list(tmp_path.iterdir()) == []
+
+
+# Rows of the shards; the second one is empty.
+SHARDS = [3, 0, 1]
+
+
+@pytest.fixture
+def sharded(tmp_path):
+    path = tmp_path / "sharded"
+    path.mkdir()
+    described, begin = [], 0
+    for number, rows in enumerate(SHARDS):
+        with open_lists(lambda name: open(path / name, "wb"), number, len(SHARDS), rows, k=3) as writer:
+            writer.store(0, ITEMS[begin : begin + rows], SCORES[begin : begin + rows])
+        described.append(writer.described())
+        begin += rows
+    manifest = cache_manifest(KEY, 3, described, sharded=True)
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    return path
+
+
+@pytest.mark.parametrize("k", [3, 2])
+def test_a_sharded_cache_has_the_rows_of_one_that_is_not(sharded, cache, k):
+    loaded, whole = load_teacher_cache(sharded, KEY, k), load_teacher_cache(cache, KEY, k)
+    rows = np.array([3, 0, 3, 2, 1])
+    for name in ("items", "scores"):
+        np.testing.assert_array_equal(getattr(loaded, name)[rows], getattr(whole, name)[rows])
+        assert getattr(loaded, name).shape == (4, k)
+        assert getattr(loaded, name).dtype == getattr(whole, name).dtype
+    assert loaded.item_range() == whole.item_range() == (1, 9 + k)
+    assert loaded.manifest["rows"] == 4
+
+
+def test_files_of_a_sharded_cache(sharded):
+    names = [f"{name}-0000{number}-of-00003.npy" for name in ("items", "scores") for number in range(3)]
+    assert {path.name for path in sharded.iterdir()} == {*names, "manifest.json"}
+    shards = json.loads((sharded / "manifest.json").read_text())["shards"]
+    assert [shard["rows"] for shard in shards] == SHARDS
+    assert shards[0].keys() == {"rows", "items_sha256", "scores_sha256"}
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.unlink(), "is damaged .*No such file.*items-00002-of-00003.npy"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-5]), "is damaged"),
+        (lambda path: path.write_bytes(b""), "is damaged"),
+        (lambda path: np.save(path, np.ones((1, 3), np.int32)), "items-00002-of-00003.npy is not what its manifest"),
+        (lambda path: shutil.copy(path.with_name("items-00000-of-00003.npy"), path), "is not what its manifest"),
+    ],
+)
+def test_a_damaged_or_missing_shard_is_refused_by_name(sharded, damage, message):
+    damage(sharded / "items-00002-of-00003.npy")
+    with pytest.raises(InputError, match=rf"{message}.*make it again with python -m rd_tf\.teach"):
+        load_teacher_cache(sharded, KEY, k=3)
+
+
+@pytest.mark.parametrize(
+    "shards", [None, [], {"rows": 4}, [4], [{"rows": 4}], [{"rows": 3, "items_sha256": "", "scores_sha256": ""}]]
+)
+def test_a_manifest_with_unusable_shards_is_refused(sharded, shards):
+    manifest = json.loads((sharded / "manifest.json").read_text())
+    (sharded / "manifest.json").write_text(json.dumps({**manifest, "shards": shards}))
+    with pytest.raises(
+        InputError, match=r"manifest\.json is damaged: it does not tell rows and checksums of its files"
+    ):
+        load_teacher_cache(sharded, KEY, k=3)
