@@ -9,7 +9,7 @@ def teach(*, teacher: str, dataset: str, cache: str, k: int, mask: str, block_si
 
     The windows are those of the teacher's own split, L and T, so a student trained on the same split of the same
     dataset finds a row for each of its windows. --teacher names the teacher's run directory. A cache that exists and
-    belongs to this teacher is kept.
+    belongs to this teacher is kept. A sharded dataset is read shard by shard; its cache has the same shards.
     """
     for name, value in (("teacher", teacher), ("dataset", dataset)):
         if not value:

@@ -5,6 +5,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -59,6 +60,11 @@ class ListsWriter:
             "items_sha256": self._items.sha256(),
             "scores_sha256": self._scores.sha256(),
         }
+
+
+def files_in(directory: Path) -> OpenFile:
+    """Opens new files of a local directory that appears as a whole."""
+    return lambda name: open(directory / name, "wb")
 
 
 @contextlib.contextmanager
@@ -118,6 +124,6 @@ def write_teacher_cache(
         A function of (first row, items `[n, K]`, scores `[n, K]`) that stores the next rows.
     """
     with storage.atomic_directory(directory, replace) as temporary:
-        with open_lists(lambda name: open(temporary / name, "wb"), 0, 0, rows, k) as writer:
+        with open_lists(files_in(temporary), 0, 0, rows, k) as writer:
             yield writer.store
         storage.write_json(temporary / "manifest.json", cache_manifest(key, k, [writer.described()], sharded=False))

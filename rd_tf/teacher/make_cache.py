@@ -1,22 +1,27 @@
 """From a teacher's run directory to its cache."""
 
+from collections.abc import Callable
 from pathlib import Path
 
-from rd_tf import run_directory
-from rd_tf.data.dataset_directory import check_same_dataset, load_dataset
-from rd_tf.data.split import split_interactions
-from rd_tf.data.teacher_cache import CacheKey, is_teacher_cache, load_teacher_cache
-from rd_tf.data.teacher_cache_writer import write_teacher_cache
-from rd_tf.data.user_items import UserItems
-from rd_tf.data.windows import make_windows
+from rd_tf import run_directory, storage
+from rd_tf.data.dataset_directory import check_same_dataset, load_dataset, load_manifest
+from rd_tf.data.dataset_shard import DatasetShard, load_shard
+from rd_tf.data.shard_windows import ShardWindows
+from rd_tf.data.teacher_cache import is_teacher_cache, load_teacher_cache
+from rd_tf.data.teacher_cache_writer import cache_manifest, files_in
 from rd_tf.errors import InputError
 from rd_tf.models.storage import load_model
 from rd_tf.progress import progress_bar
-from rd_tf.teacher.top_k import TopK
+from rd_tf.teacher.plan import TeachPlan, make_plan
+from rd_tf.teacher.shard_lists import ShardLists
+from rd_tf.teacher.survey import survey_windows
+from rd_tf.teacher.top_k import check_k
 
 
 def make_cache(teacher: str, dataset: str, cache: str, k: int, mask: str, block_size: int, force: bool) -> Path:
     """Lists the teacher's best K items for every window of its own split, L and T.
+
+    The cache of a sharded dataset is cut into the same shards, and one shard's windows are in memory at a time.
 
     Args:
         teacher: the teacher's run directory.
@@ -35,17 +40,13 @@ def make_cache(teacher: str, dataset: str, cache: str, k: int, mask: str, block_
         InputError: the teacher or the dataset cannot be used, they do not belong together, or the place is taken.
     """
     manifest = run_directory.load_run_manifest(teacher, "teacher")
-    trained_on = manifest["dataset"]["fingerprint"]
-    check_same_dataset(dataset, trained_on, "teacher", teacher)
-    interactions = load_dataset(dataset)
-    split, length = manifest["split"], manifest["model"]["config"].get("sequence_length")
-    target_length = manifest.get("flags", {}).get("target_length")
-    if not isinstance(length, int) or not isinstance(target_length, int):
-        raise InputError(f"--teacher={teacher}: its manifest.json does not tell L and T; train it again")
-    train = split_interactions(interactions, split).train
-    windows = make_windows(interactions, train, length, target_length)
-    key = CacheKey.of(trained_on, split, windows, manifest["model"]["fingerprint"], mask)
-    directory = Path(cache) if cache else Path(teacher) / "top_k" / f"{split}-k{k}-{mask}"
+    check_same_dataset(dataset, manifest["dataset"]["fingerprint"], "teacher", teacher)
+    plan = make_plan(teacher, manifest, k, mask, block_size)
+    shards = len(load_manifest(dataset).get("shards", []))
+    cut = _cutter(plan, dataset, shards)
+    survey = survey_windows(plan, cut, shards or 1)
+    key = plan.key(survey.fingerprint)
+    directory = Path(cache or plan.default_place(teacher))
     if directory.exists() and not is_teacher_cache(directory):
         raise InputError(f"--cache={directory} exists and is no teacher cache; name another directory")
     if directory.exists() and not force:
@@ -59,13 +60,25 @@ def make_cache(teacher: str, dataset: str, cache: str, k: int, mask: str, block_
         else:
             print(f"teacher cache kept: {directory}", flush=True)
             return directory
-    model = load_model(teacher, "teacher")
-    seen = UserItems(interactions.users[train], interactions.items[train], interactions.num_users)
-    top_k = TopK(model, windows, seen, k, mask, block_size)
+    check_k(k, mask, plan.num_items, plan.target_length, survey.longest)
+    lists = ShardLists(plan, load_model(teacher, "teacher"))
     with (
-        write_teacher_cache(directory, key, len(windows), k, replace=force) as store,
-        progress_bar("teacher's top-K", len(windows), "windows") as advance,
+        storage.atomic_directory(directory, replace=force) as temporary,
+        progress_bar("teacher's top-K", survey.windows, "windows") as advance,
     ):
-        top_k.all_lists(store, advance)
-    print(f"teacher cache: {directory} ({len(windows):,} windows, K = {k}, mask {mask})", flush=True)
+        files = [
+            lists.write(cut(number), files_in(temporary), number, shards, advance) for number in range(shards or 1)
+        ]
+        storage.write_json(temporary / "manifest.json", cache_manifest(key, k, files, sharded=shards > 0))
+    print(f"teacher cache: {directory} ({survey.windows:,} windows, K = {k}, mask {mask})", flush=True)
     return directory
+
+
+def _cutter(plan: TeachPlan, dataset: str, shards: int) -> Callable[[int], ShardWindows]:
+    """From a shard's number to its windows, which are in memory as long as the caller keeps them."""
+    if shards:
+        return lambda number: plan.cut(load_shard(dataset, number))
+    # What is in memory as a whole is read, checked against its fingerprint, and cut once.
+    whole = load_dataset(dataset)
+    windows = plan.cut(DatasetShard(0, whole.num_users, whole.users, whole.items, whole.timestamps))
+    return lambda number: windows

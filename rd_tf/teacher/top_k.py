@@ -18,6 +18,27 @@ from rd_tf.threads import blocks_at_once
 Store = Callable[[int, np.ndarray, np.ndarray], None]
 
 
+def check_k(k: int, mask: str, num_items: int, target_length: int, longest: int) -> None:
+    """Checks that every window has K items left.
+
+    Args:
+        k: K.
+        mask: "target", "seen" or "none".
+        num_items: of the catalogue.
+        target_length: T.
+        longest: most training items of a user.
+
+    Raises:
+        InputError: fewer than K items would remain for some window.
+    """
+    masked = {"target": target_length, "seen": longest, "none": 0}[mask]
+    if k > num_items - masked:
+        raise InputError(
+            f"--k={k} is larger than the catalogue of {num_items} items less the {masked} that --mask={mask} "
+            f"keeps out; use --k={max(num_items - masked, 0)} or less"
+        )
+
+
 class TopK:
     """Lists the best K items of windows, block by block: one matrix product and a partial sort a block.
 
@@ -29,24 +50,30 @@ class TopK:
         mask: "target" keeps a window's own targets out of its list (the paper), "seen" all training items of the user,
             "none" nothing. The padding is never in a list.
         block_size: windows a block; fewer where the catalogue is so large that memory would matter.
+        first_user: the ranker's number of the user whom windows and seen items call 0.
+        scores: of the ranker, where other windows were scored with it before; None for new ones.
 
     Raises:
         InputError: fewer than K items would remain for some window.
     """
 
     def __init__(
-        self, model: SequenceRanker, windows: Windows, seen: UserItems, k: int, mask: str, block_size: int
+        self,
+        model: SequenceRanker,
+        windows: Windows,
+        seen: UserItems,
+        k: int,
+        mask: str,
+        block_size: int,
+        first_user: int = 0,
+        scores: FrozenScores | None = None,
     ) -> None:
-        masked = {"target": windows.targets.shape[1], "seen": seen.longest, "none": 0}[mask]
-        if k > model.num_items - masked:
-            raise InputError(
-                f"--k={k} is larger than the catalogue of {model.num_items} items less the {masked} that --mask={mask} "
-                f"keeps out; use --k={max(model.num_items - masked, 0)} or less"
-            )
+        check_k(k, mask, model.num_items, windows.targets.shape[1], seen.longest)
         self._windows, self._seen, self._mask, self._k = windows, seen, mask, k
         self._block_size = block_rows(block_size, model.num_items + 1)
         self._history = model.looks_back
-        self._scores = FrozenScores(model)
+        self._first_user = first_user
+        self._scores = scores or FrozenScores(model)
 
     def lists(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Items `[len(rows), K] int32` and scores `[len(rows), K] float32` of some windows, best first."""
@@ -65,7 +92,8 @@ class TopK:
         history = None
         if self._history != "none":
             history = self._seen.window_histories(self._windows, rows, self._history)
-        return best_items(scores(users, self._windows.sequences[rows], history), exclude, self._k)
+        rankers_users = users + np.int32(self._first_user)
+        return best_items(scores(rankers_users, self._windows.sequences[rows], history), exclude, self._k)
 
     def all_lists(self, store: Store, advance: Advance) -> None:
         """Hands the lists of all windows to `store`, block by block, in order.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rd_tf.data.teacher_cache import CacheKey, is_teacher_cache, load_teacher_cache
-from rd_tf.data.teacher_cache_writer import cache_manifest, open_lists, write_teacher_cache
+from rd_tf.data.teacher_cache_writer import cache_manifest, files_in, open_lists, write_teacher_cache
 from rd_tf.errors import InputError
 
 KEY = CacheKey("d" * 64, "test", 5, 1, "a" * 64, "e" * 64, "target")
@@ -131,7 +131,7 @@ def sharded(tmp_path):
     path.mkdir()
     described, begin = [], 0
     for number, rows in enumerate(SHARDS):
-        with open_lists(lambda name: open(path / name, "wb"), number, len(SHARDS), rows, k=3) as writer:
+        with open_lists(files_in(path), number, len(SHARDS), rows, k=3) as writer:
             writer.store(0, ITEMS[begin : begin + rows], SCORES[begin : begin + rows])
         described.append(writer.described())
         begin += rows
