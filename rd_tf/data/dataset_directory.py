@@ -133,7 +133,13 @@ def check_same_dataset(dataset: str | os.PathLike[str], fingerprint: str, flag: 
     Raises:
         InputError: it is another one, or no dataset directory.
     """
-    found = load_manifest(dataset)["fingerprint"]
+    check_same_fingerprint(dataset, load_manifest(dataset)["fingerprint"], fingerprint, flag, run_dir)
+
+
+def check_same_fingerprint(
+    dataset: str | os.PathLike[str], found: str, fingerprint: str, flag: str, run_dir: str
+) -> None:
+    """Does what `check_same_dataset` does, where the dataset's fingerprint, `found`, is known already."""
     if found != fingerprint:
         raise InputError(
             f"--{flag}={run_dir} was trained on the dataset {fingerprint[:16]}, but --dataset={dataset} is "

@@ -12,10 +12,11 @@ from rd_tf.data.teacher_cache_writer import cache_manifest, files_in
 from rd_tf.errors import InputError
 from rd_tf.models.storage import load_model
 from rd_tf.progress import progress_bar
+from rd_tf.teacher.check_k import check_k
+from rd_tf.teacher.may_keep import may_keep
 from rd_tf.teacher.plan import TeachPlan, make_plan
 from rd_tf.teacher.shard_lists import ShardLists
 from rd_tf.teacher.survey import survey_windows
-from rd_tf.teacher.top_k import check_k
 
 
 def make_cache(teacher: str, dataset: str, cache: str, k: int, mask: str, block_size: int, force: bool) -> Path:
@@ -50,16 +51,10 @@ def make_cache(teacher: str, dataset: str, cache: str, k: int, mask: str, block_
     if directory.exists() and not is_teacher_cache(directory):
         raise InputError(f"--cache={directory} exists and is no teacher cache; name another directory")
     if directory.exists() and not force:
-        try:
-            load_teacher_cache(directory, key, k)
-        except InputError as error:
-            if cache:
-                raise InputError(f"{error} --force") from None
-            # The default place belongs to this teacher: what does not fit there was made before it was trained again.
-            force = True
-        else:
+        if may_keep(lambda: load_teacher_cache(directory, key, k), is_default_place=not cache):
             print(f"teacher cache kept: {directory}", flush=True)
             return directory
+        force = True
     check_k(k, mask, plan.num_items, plan.target_length, survey.longest)
     lists = ShardLists(plan, load_model(teacher, "teacher"))
     with (

@@ -13,30 +13,10 @@ from rd_tf.evaluation.frozen_scores import FrozenScores, Scores, block_rows
 from rd_tf.models.ranker import SequenceRanker
 from rd_tf.progress import Advance
 from rd_tf.teacher.best_items import best_items
+from rd_tf.teacher.check_k import check_k
 from rd_tf.threads import blocks_at_once
 
 Store = Callable[[int, np.ndarray, np.ndarray], None]
-
-
-def check_k(k: int, mask: str, num_items: int, target_length: int, longest: int) -> None:
-    """Checks that every window has K items left.
-
-    Args:
-        k: K.
-        mask: "target", "seen" or "none".
-        num_items: of the catalogue.
-        target_length: T.
-        longest: most training items of a user.
-
-    Raises:
-        InputError: fewer than K items would remain for some window.
-    """
-    masked = {"target": target_length, "seen": longest, "none": 0}[mask]
-    if k > num_items - masked:
-        raise InputError(
-            f"--k={k} is larger than the catalogue of {num_items} items less the {masked} that --mask={mask} "
-            f"keeps out; use --k={max(num_items - masked, 0)} or less"
-        )
 
 
 class TopK:
