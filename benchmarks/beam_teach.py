@@ -1,6 +1,6 @@
 """Time and memory of the teacher's lists for large data: python -m benchmarks.beam_teach.
 
-A city of the built-in world with each number of --check_ins (60 a user on average, 2,000 places, repeats kept) is saved
+A city of the built-in world with each number of --check_ins (60 a user on average, 500 places, repeats kept) is saved
 as a sharded dataset directory, 500,000 check-ins a shard, and a Caser with d = --dim and its initial weights as a run
 directory: how good its lists are has no part in what they cost. Then K = 10 lists of all training windows of the test
 split are made in child processes:
@@ -33,7 +33,7 @@ from benchmarks.harness import Measurement, Report, check_output, measure_machin
 from rd_tf.errors import InputError
 from rd_tf.quiet_tensorflow import import_quietly
 
-_ITEMS, _VISITS, _CHECK_INS_A_SHARD = 2000, 60.0, 500_000
+_ITEMS, _VISITS, _CHECK_INS_A_SHARD = 500, 60.0, 500_000
 _K, _BLOCK_SIZE = 10, 1024
 _SECONDS_BETWEEN_LOOKS = 0.1
 _KB, _MB = 1024, 1e6
@@ -149,6 +149,9 @@ def _run(words: list[str]) -> _Run:
     looking.start()
     try:
         code = child.wait()
+    except BaseException:
+        child.terminate()
+        raise
     finally:
         ended.set()
         looking.join()
