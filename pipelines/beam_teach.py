@@ -26,9 +26,11 @@ def beam_teach(
     for name, value in (("teacher", teacher), ("dataset", dataset)):
         if not value:
             raise InputError(f"--{name} is empty; name a {'run' if name == 'teacher' else name} directory")
-    from pipelines.beam_options import check_beam, run_pipeline
+    from pipelines.beam_options import check_options, workers_sentences
+    from pipelines.beam_runner import check_beam, run_pipeline
 
     check_beam(runner, beam_options)
+    check_options(runner, beam_options)
     from pipelines.beam_paths import is_remote, local_files
     from pipelines.beam_teach_place import cache_place, keeps_cache
     from pipelines.beam_teach_steps import TeachJob, add_steps
@@ -51,7 +53,7 @@ def beam_teach(
     check_k(k, mask, plan.num_items, plan.target_length, 0)
     # A worker may be in another directory.
     teacher, dataset = (path if is_remote(path) else str(Path(path).absolute()) for path in (teacher, dataset))
-    with cache_place(place) as output:
+    with cache_place(place) as output, workers_sentences():
         job = TeachJob(plan, teacher, dataset, len(described.get("shards", [])), output)
         run_pipeline(lambda pipeline: add_steps(pipeline, job), runner, beam_options)
     print(f"teacher cache: {place} (K = {k}, mask {mask})", flush=True)

@@ -163,7 +163,7 @@ def test_a_damaged_shard_is_refused_by_name(tiny_teacher, tiny_dataset, tmp_path
         ({"dataset": ""}, "--dataset is empty; name a dataset directory"),
         ({"teacher": "nowhere"}, "--teacher=nowhere is not a directory"),
         ({"k": 99}, "--k=99 is larger than the catalogue"),
-        ({"runner": "Runner"}, "--runner=Runner --beam_options=: Unexpected pipeline runner"),
+        ({"runner": "Runner"}, "--runner=Runner cannot be used"),
         ({"beam_options": ["direct_num_workers=two"]}, "direct_num_workers: invalid int value: 'two'"),
         ({"beam_options": ["direct_num_wrkers=2"]}, "DirectRunner has no option direct_num_wrkers"),
         ({"runner": "DataflowRunner", "beam_options": ["region=europe-west1"]}, "Missing required option: project"),
