@@ -1,7 +1,7 @@
 """Time and memory of the teacher's lists for large data: python -m benchmarks.beam_teach.
 
-A city of the built-in world with each number of --check_ins (60 a user on average, 500 places, repeats kept) is saved
-as a sharded dataset directory, 500,000 check-ins a shard, and a Caser with d = --dim and its initial weights as a run
+A city of the built-in world with each of --sizes check-ins (60 a user on average, 500 places, repeats kept) is saved as
+a sharded dataset directory, 500,000 check-ins a shard, and a Caser with d = --dim and its initial weights as a run
 directory: how good its lists are has no part in what they cost. Then K = 10 lists of all training windows of the test
 split are made in child processes:
 
@@ -10,62 +10,59 @@ split are made in child processes:
     beam 2 workers   the same in two worker processes, for the smallest number only
 
 `equal` in the JSON: whether all files are those of `local`, byte for byte. `memory` lines are the largest resident
-memory of one process, in MB, looked at ten times a second. The floor is that of benchmarks.top_k: the matrix products
-at the machine's rate, without selecting the best, reading, cutting and writing.
+memory of one process, in MB. `cpu_s` is the processor time of all processes, which other work on the machine changes
+less than the time that passes. The floor is that of benchmarks.top_k: the matrix products at the machine's rate; the
+gap is choosing the best, Caser's other operations, reading, cutting, writing, and the start of the processes.
 
 Measured figures: docs/scale_teach.md.
 """
 
-import dataclasses
 import filecmp
 import json
 import multiprocessing
-import subprocess
 import sys
 import tempfile
-import threading
-import time
 from pathlib import Path
 
 from benchmarks import flags
 from benchmarks.floors import CaserSizes, ranking_work
-from benchmarks.harness import Measurement, Report, check_output, measure_machine
+from benchmarks.harness import Measurement, Report, check_output, measure_machine, significant
+from benchmarks.process_tree import run_watched
 from rd_tf.errors import InputError
 from rd_tf.quiet_tensorflow import import_quietly
 
 _ITEMS, _VISITS, _CHECK_INS_A_SHARD = 500, 60.0, 500_000
 _K, _BLOCK_SIZE = 10, 1024
-_SECONDS_BETWEEN_LOOKS = 0.1
-_KB, _MB = 1024, 1e6
+_MB = 1e6
 
 
-def beam_teach(*, check_ins: list[str], dim: int, seed: int, output: str) -> None:
+def beam_teach(*, sizes: list[str], dim: int, seed: int, output: str) -> None:
     """Measures the teacher's lists for sharded datasets of several sizes, on this machine.
 
     Prints JSON lines and a table.
     """
-    sizes = parse_check_ins(check_ins)
+    parsed = parse_sizes(sizes)
     check_output(output)
     import_quietly()
     report = Report("beam_teach", measure_machine(), output)
-    for size in sizes:
+    for size in parsed:
         with tempfile.TemporaryDirectory() as directory:
-            _measure(report, size, size == sizes[0], dim, seed, Path(directory))
+            _measure(report, size, size == parsed[0], dim, seed, Path(directory))
     report.finish()
 
 
-def parse_check_ins(check_ins: list[str]) -> list[int]:
+def parse_sizes(sizes: list[str]) -> list[int]:
     """The numbers of check-ins, smallest first.
 
     Raises:
         InputError: one is no whole number or makes a city of less than 10 users, or there are none.
     """
-    if not check_ins:
-        raise InputError("--check_ins is empty; name numbers of check-ins, for example --check_ins=1000000,10000000")
-    for number in check_ins:
-        if not number.isdecimal() or int(number) < 10 * _VISITS:
-            raise InputError(f"--check_ins={number} is no whole number from {10 * _VISITS:.0f}; name other numbers")
-    return sorted(map(int, check_ins))
+    if not sizes:
+        raise InputError("--sizes is empty; name numbers of check-ins, for example --sizes=1000000,10000000")
+    for size in sizes:
+        if not size.isdecimal() or int(size) < 10 * _VISITS:
+            raise InputError(f"--sizes={size} is no whole number from {10 * _VISITS:.0f}; name other numbers")
+    return sorted(map(int, sizes))
 
 
 def _measure(report: Report, size: int, compares: bool, dim: int, seed: int, directory: Path) -> None:
@@ -74,7 +71,7 @@ def _measure(report: Report, size: int, compares: bool, dim: int, seed: int, dir
     maker.start()
     maker.join()
     if maker.exitcode:
-        raise InputError(f"--check_ins={size}: the city could not be made; name a smaller number")
+        raise InputError(f"--sizes={size}: the city could not be made; name a smaller number")
     dataset = json.loads((directory / "dataset" / "manifest.json").read_text())
     ways = {"beam": ["pipelines.beam_teach"]}
     if compares:
@@ -82,7 +79,9 @@ def _measure(report: Report, size: int, compares: bool, dim: int, seed: int, dir
         ways = {"local": ["rd_tf.teach"], **ways, "beam 2 workers": ["pipelines.beam_teach", workers]}
     for name, words in ways.items():
         cache = directory / name.replace(" ", "_")
-        run = _run([*words, f"--teacher={directory}/teacher", f"--dataset={directory}/dataset", f"--cache={cache}"])
+        places = [f"--teacher={directory}/teacher", f"--dataset={directory}/dataset", f"--cache={cache}"]
+        command = [sys.executable, "-m", *words, *places, f"--k={_K}", f"--block_size={_BLOCK_SIZE}"]
+        run = run_watched(command)
         manifest = json.loads((cache / "manifest.json").read_text())
         extra = {
             "check_ins": dataset["interactions"],
@@ -90,13 +89,14 @@ def _measure(report: Report, size: int, compares: bool, dim: int, seed: int, dir
             "items": dataset["items"],
             "shards": len(dataset["shards"]),
             "windows": manifest["rows"],
+            "cpu_s": significant(run.cpu_seconds),
             "cache_bytes": sum(file.stat().st_size for file in cache.iterdir()),
         }
         if compares and name != "local":
             extra["equal"] = _are_equal(directory / "local", cache)
         work = ranking_work(CaserSizes(dim), manifest["rows"], dataset["items"] + 1, _BLOCK_SIZE)
         report.add(Measurement(f"{size:,} {name}", "s", [run.seconds], work, extra=extra))
-        report.add(Measurement(f"{size:,} {name} memory", "MB", [run.peak_bytes / _MB]))
+        report.add(Measurement(f"{size:,} {name} memory", "MB", [max(run.peak_bytes) / _MB]))
 
 
 def make_world(size: int, dim: int, seed: int, directory: Path) -> None:
@@ -128,60 +128,6 @@ def make_world(size: int, dim: int, seed: int, directory: Path) -> None:
     storage.write_json(directory / "teacher" / run_directory.MANIFEST, manifest)
 
 
-@dataclasses.dataclass
-class _Run:
-    seconds: float
-    peak_bytes: int
-
-
-def _run(words: list[str]) -> _Run:
-    command = [sys.executable, "-m", *words, f"--k={_K}", f"--block_size={_BLOCK_SIZE}"]
-    begin = time.perf_counter()
-    child = subprocess.Popen(command, stdout=sys.stderr)
-    peak, ended = 0, threading.Event()
-
-    def look() -> None:
-        nonlocal peak
-        while not ended.wait(_SECONDS_BETWEEN_LOOKS):
-            peak = max([peak, *map(_peak_bytes, _family(child.pid))])
-
-    looking = threading.Thread(target=look)
-    looking.start()
-    try:
-        code = child.wait()
-    except BaseException:
-        child.terminate()
-        raise
-    finally:
-        ended.set()
-        looking.join()
-    if code:
-        raise InputError(f"{' '.join(command)} ended with {code}; its messages are above")
-    return _Run(time.perf_counter() - begin, peak)
-
-
-def _family(process: int) -> list[int]:
-    """A process and all that it started."""
-    found = [process]
-    for parent in found:
-        for file in Path(f"/proc/{parent}/task").glob("*/children"):
-            try:
-                found += map(int, file.read_text().split())
-            except OSError:
-                # It has just ended.
-                continue
-    return found
-
-
-def _peak_bytes(process: int) -> int:
-    # Not what getrusage tells of children: that begins with the memory of whoever started them.
-    try:
-        lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return sum(int(line.split()[1]) * _KB for line in lines if line.startswith("VmHWM:"))
-
-
 def _are_equal(one: Path, other: Path) -> bool:
     names = sorted(file.name for file in one.iterdir())
     if names != sorted(file.name for file in other.iterdir()):
@@ -191,4 +137,4 @@ def _are_equal(one: Path, other: Path) -> bool:
 
 
 if __name__ == "__main__":
-    flags.run(beam_teach, flags.dim_flag(32))
+    flags.run(beam_teach, flags.dim_flag(32), flags.sizes_flag(["1000000", "10000000"], "Check-ins of each city."))

@@ -62,7 +62,6 @@ BENCHMARK_FLAGS: dict[str, Define] = dict(
         _texts("cases", [], "Cases to measure. Empty: all."),
         _whole("windows", 20_000, 1, "Windows a repeat."),
         _real("epoch_seconds", 0.0, 0.0, "Seconds of a training epoch; an evaluation is shown as a share of it."),
-        _texts("check_ins", ["1000000", "10000000"], "Check-ins of each city of the built-in world."),
         _texts("sizes", ["14000", "100000", "1000000"], "Items of each world; it has as many users."),
         _whole("windows_per_user", 20, 1, "Mean training windows of a user."),
         _whole("publishes", 1000, 1, "Publishers that are killed, in each case."),
