@@ -28,6 +28,7 @@ _COLUMNS = {
     "min": "min",
     "max": "max",
     "unit": "unit",
+    "CPU s": "cpu_s",
     "requests": "requests",
     "failed": "failed",
     "malformed": "malformed",

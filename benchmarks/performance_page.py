@@ -1,4 +1,4 @@
-"""python -m benchmarks.performance_page: writes the tables of docs/performance.md and serving_load.md from results/."""
+"""python -m benchmarks.performance_page: writes the tables of pages in docs/ from results/."""
 
 import json
 from collections.abc import Sequence
@@ -13,14 +13,16 @@ from rd_tf import command_line, storage
 _ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = _ROOT / "results", _ROOT / "docs" / "performance.md"
 SERVING_PAGE = _ROOT / "docs" / "serving_load.md"
+TEACH_PAGE = _ROOT / "docs" / "scale_teach.md"
 # Between these markers of the pages stand the tables of the files of the same names below results/benchmarks/.
 NAMES = ("train_step", "train_step_adam", "top_k", "evaluate", "scale", "cache")
 SERVING_NAMES = ("serving", "serving_million", "soak")
+TEACH_NAMES = ("beam_teach",)
 
 
 def performance_page() -> None:
     """Replaces the tables between the pages' markers by what results/ holds."""
-    for page, fill_page in ((PAGE, fill), (SERVING_PAGE, fill_serving)):
+    for page, fill_page in ((PAGE, fill), (SERVING_PAGE, fill_serving), (TEACH_PAGE, fill_teach)):
         storage.write_text(page, fill_page(page.read_text(encoding="utf-8"), RESULTS))
         print(f"wrote {page}")
 
@@ -38,6 +40,11 @@ def fill(page: str, results: Path) -> str:
 def fill_serving(page: str, results: Path) -> str:
     """The same for docs/serving_load.md."""
     return _fill(page, SERVING_NAMES, results, "docs/serving_load.md")
+
+
+def fill_teach(page: str, results: Path) -> str:
+    """The same for docs/scale_teach.md."""
+    return _fill(page, TEACH_NAMES, results, "docs/scale_teach.md")
 
 
 def _fill(page: str, names: Sequence[str], results: Path, title: str) -> str:

@@ -1,11 +1,20 @@
-"""docs/performance.md and docs/serving_load.md show what results/ holds."""
+"""The pages in docs/ show what results/ holds."""
 
 import json
 
 import pytest
 
 from benchmarks.optimizers_table import optimizers_table
-from benchmarks.performance_page import NAMES, PAGE, RESULTS, SERVING_PAGE, fill, fill_serving
+from benchmarks.performance_page import (
+    NAMES,
+    PAGE,
+    RESULTS,
+    SERVING_PAGE,
+    TEACH_PAGE,
+    fill,
+    fill_serving,
+    fill_teach,
+)
 from rd_tf.errors import InputError
 
 MACHINE = {
@@ -30,6 +39,12 @@ def test_the_page_shows_what_results_hold():
 def test_the_page_on_serving_shows_what_results_hold():
     page = SERVING_PAGE.read_text(encoding="utf-8")
     assert fill_serving(page, RESULTS) == page, "run python -m benchmarks.performance_page"
+
+
+def test_the_page_on_the_teachers_lists_shows_what_results_hold():
+    page = TEACH_PAGE.read_text(encoding="utf-8")
+    assert "| 10,000,000 beam |" in page
+    assert fill_teach(page, RESULTS) == page, "run python -m benchmarks.performance_page"
 
 
 def test_a_file_becomes_a_table_with_its_machine(tmp_path):
