@@ -27,6 +27,11 @@ def _real(name: str, default: float, low: float, help_: str) -> tuple[str, Defin
     return name, lambda values: flags.DEFINE_float(name, default, help_, low, flag_values=values)
 
 
+def whole_flag(name: str, default: int, low: int, help_: str) -> tuple[str, Define]:
+    """A flag of a benchmark's own: a whole number of at least `low`."""
+    return _whole(name, default, low, help_)
+
+
 def dim_flag(default: int) -> tuple[str, Define]:
     """--dim with a benchmark's own default."""
     return _whole("dim", default, 1, "d: embedding dimension.")
@@ -76,6 +81,14 @@ BENCHMARK_FLAGS: dict[str, Define] = dict(
         _whole("soak_clients", 6, 1, "Clients that ask at a time."),
         _real("switch_seconds", 5.0, 0.1, "Seconds between two published versions."),
         _real("most_growth", 5.0, 0.0, "Percent by which the server's memory may grow."),
+        _whole("check_ins_per_user", 30, 1, "Check-ins of every user."),
+        _whole("workers", 64, 1, "Machines that work together."),
+        _whole("cores", 32, 1, "Cores of a machine."),
+        _real("memory_gb", 256.0, 0.0, "Memory of a machine, in 10^9 bytes."),
+        _real("network_gb", 3.0, 1e-6, "Network of a machine in each direction, in 10^9 bytes a second."),
+        _real("latency_ms", 0.05, 0.0, "Milliseconds from one machine to the next."),
+        _real("disk_gb", 1.0, 1e-6, "What a machine reads or writes on the shared disk, in 10^9 bytes a second."),
+        _whole("evaluated_users", 1_000_000, 1, "Users of an evaluation on a sample."),
         _whole("cache_windows", 0, 0, "Windows whose top 100 are streamed into a teacher cache on disk. 0: no cache."),
     ]
 )
