@@ -7,6 +7,8 @@ from typing import Any
 
 from benchmarks.harness import cells
 from benchmarks.optimizers_table import optimizers_table
+from benchmarks.scale_model_page import PAGE as SCALE_PAGE
+from benchmarks.scale_model_page import fill_scale
 from pipelines.generated_text import replace_between
 from rd_tf import command_line, storage
 
@@ -22,7 +24,8 @@ TEACH_NAMES = ("beam_teach",)
 
 def performance_page() -> None:
     """Replaces the tables between the pages' markers by what results/ holds."""
-    for page, fill_page in ((PAGE, fill), (SERVING_PAGE, fill_serving), (TEACH_PAGE, fill_teach)):
+    pages = ((PAGE, fill), (SERVING_PAGE, fill_serving), (TEACH_PAGE, fill_teach), (SCALE_PAGE, fill_scale))
+    for page, fill_page in pages:
         storage.write_text(page, fill_page(page.read_text(encoding="utf-8"), RESULTS))
         print(f"wrote {page}")
 
