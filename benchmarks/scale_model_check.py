@@ -1,4 +1,4 @@
-"""How far the model is off: what it says of a measured world, with constants from one ten times smaller."""
+"""How far the model is off: what it says of measured worlds, with times from one ten times smaller."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ from benchmarks.scale_model_constants import read_constants
 from benchmarks.scale_model_rankers import caser
 from benchmarks.scale_model_records import Records
 from benchmarks.scale_model_stages import block_rows
-from benchmarks.scale_model_step import Batch, Cluster, batch_work
+from benchmarks.scale_model_step import Batch, Cluster, batch_work, messages
 from benchmarks.scale_model_world import World
 
 # What benchmarks.scale measures by default.
@@ -38,7 +38,7 @@ class Check:
 
 
 def make_checks(records: Records) -> list[Check]:
-    """Times and bytes of the world of a million users and items.
+    """Times and bytes of the world of a million users and items, and what workers send each other in a small one.
 
     Raises:
         InputError: a record is missing.
@@ -77,4 +77,23 @@ def make_checks(records: Records) -> list[Check]:
         Check("weights", "MB", ranker.weight_bytes / _MEGA, measured("memory model", "structures_mb.weights")),
         Check("optimizer", "MB", ranker.slot_bytes / _MEGA, measured("memory model", "structures_mb.slots")),
         Check("windows", "MB", world.windows_bytes / _MEGA, windows),
+        *(_network(records, workers) for workers in (2, 3)),
     ]
+
+
+def _network(records: Records, workers: int) -> Check:
+    """What workers send each other in an epoch."""
+
+    def measured(key: str) -> float:
+        return records.value("scale_model_network", f"{workers} workers", key)
+
+    ranker = caser(round(measured("users")), round(measured("items")), round(measured("dim")))
+    cluster = Cluster(workers, 1, 1, 1, 0, 1)
+    steps = -(-measured("windows") // measured("batch_size"))
+    # Rows of the whole epoch at once: what gathers are cut into makes no difference.
+    sent = sum(
+        workers * message.received(cluster) * (1 if message.is_gathered else steps)
+        for message in messages(ranker, Batch(round(measured("windows") / workers), 5, 1 + _NEGATIVES))
+    )
+    name = f"between {workers} workers, an epoch of a small world"
+    return Check(name, "MB", sent / _MEGA, measured("median"))

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterable
 
-from benchmarks.scale_model_check import LARGER, SMALLER, Check
+from benchmarks.scale_model_check import Check
 from benchmarks.scale_model_constants import Constants
 from benchmarks.scale_model_gpus import make_gpu_floors
 from benchmarks.scale_model_memory import make_choices
@@ -27,7 +27,7 @@ def constants_table(constants: Constants) -> str:
 
 def checks_table(checks: Iterable[Check]) -> str:
     """What the model says and what was measured."""
-    lines = head(f"{LARGER} users and items, d = 64", f"modelled from {SMALLER}", "measured", "", "ratio")
+    lines = head("", "modelled", "measured", "", "ratio")
     for each in checks:
         lines.append(row(each.name, f"{each.modelled:,.4g}", f"{each.measured:,.4g}", each.unit, f"{each.ratio:.2f}"))
     return _block(lines)

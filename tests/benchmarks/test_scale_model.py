@@ -184,9 +184,11 @@ def test_distinct_rows_are_those_that_uniform_draws_hit():
 
 def test_the_measured_million_is_met_within_a_factor_of_two():
     checks = make_checks(Records())
-    assert len(checks) == 9
     assert all(0.5 < each.ratio < 2 for each in checks)
-    assert [each.ratio for each in checks if each.unit == "MB"] == pytest.approx([1, 1, 1], abs=1e-3)
+    bytes_ = {each.name: each.ratio for each in checks if each.unit == "MB"}
+    assert [bytes_.pop(name) for name in ("weights", "optimizer", "windows")] == pytest.approx([1, 1, 1], abs=1e-3)
+    # Unequal parts are padded, and packets have heads.
+    assert list(bytes_.values()) == pytest.approx([1, 1], abs=0.1)
 
 
 def test_a_ring_passes_every_part_to_all_others():
