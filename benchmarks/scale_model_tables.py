@@ -45,6 +45,7 @@ def plan_tables(plan: Plan, constants: Constants) -> str:
     )
     parts = [
         counts,
+        "",
         "Stages:",
         *_table(_stages(plan, constants)),
         f"A step of the teacher on more and more workers, {plan.batch(False).windows:,} windows each:",

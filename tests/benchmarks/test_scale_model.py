@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import shutil
+import socket
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -319,3 +321,20 @@ def test_an_update_is_timed_on_the_gradients_of_all_parts():
     measured = measure_update(parts=2, table_rows=50, dim=4, repeats=1, seed=0)
     assert measured.extra["numbers"] == Batch(1024, 5, 4).gradient_numbers(caser(50, 50, 4))
     assert measured.seconds[0] > 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_bytes_on_the_loopback_device_are_counted():
+    from benchmarks.scale_model_network import carried_bytes
+
+    before, size_ = carried_bytes(), 1_000_000
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
+        receiver, _ = server.accept()
+        with receiver:
+            sender = threading.Thread(target=client.sendall, args=(bytes(size_),))
+            sender.start()
+            received = 0
+            while received < size_:
+                received += len(receiver.recv(1 << 16))
+            sender.join()
+    assert carried_bytes() - before >= size_
