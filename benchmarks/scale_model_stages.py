@@ -6,6 +6,7 @@ from collections.abc import Callable
 from benchmarks.floors import CaserSizes, ranking_work
 from benchmarks.scale_model_constants import Constants
 from benchmarks.scale_model_rankers import Ranker, caser, distinct
+from benchmarks.scale_model_serving import cells, index_bytes
 from benchmarks.scale_model_step import Batch, Cluster, StepTime, batch_work, messages, simulate_step
 from benchmarks.scale_model_world import World
 
@@ -16,6 +17,8 @@ _ROW_BYTES, _PAIR_BYTES, _BUCKET_ROWS = 24, 12, 1_000_000
 BLOCK_CELLS = 2**25
 _PAGE_BYTES = 4096
 _METRICS_AT_A_CUTOFF = 6
+# `rd_tf.serving.cells`: items a cell that k-means looks at, and its rounds.
+_SAMPLED_ITEMS, _ROUNDS = 50, 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,8 +104,8 @@ class Plan:
 
 
 def make_stages(plan: Plan, constants: Constants) -> list[Stage]:
-    """All stages in order, up to the evaluation."""
-    makers: list[Callable[[Plan, Constants], list[Stage]]] = [_prepare, _load, _train, _list, _evaluate]
+    """All stages in order, up to the export."""
+    makers: list[Callable[[Plan, Constants], list[Stage]]] = [_prepare, _load, _train, _list, _evaluate, _export]
     return [stage for make in makers for stage in make(plan, constants)]
 
 
@@ -203,6 +206,20 @@ def _evaluate(plan: Plan, constants: Constants) -> list[Stage]:
         metrics = world.evaluation_bytes(_METRICS_AT_A_CUTOFF * plan.cutoffs + 1) * users / world.users
         found.append(Stage(f"evaluation: {name}", "every worker", held + metrics, 0, summed, flops, seconds, limit))
     return found
+
+
+def _export(plan: Plan, constants: Constants) -> list[Stage]:
+    world, cluster, student = plan.world, plan.cluster, plan.student
+    item_rows, columns = student.tables["item_table"]
+    count = cells(item_rows)
+    flops = 2.0 * (columns + 1) * count * (_ROUNDS * min(_SAMPLED_ITEMS * count, item_rows) + item_rows)
+    disk = 2 * student.weight_bytes + index_bytes(item_rows, columns)
+    # The ranker, and a copy of it with a row for unknown users.
+    held = 2 * student.weight_bytes + world.ids_bytes
+    seconds, limit = _longest(
+        disk=disk / cluster.disk_gb / _GIGA, cores=flops / constants.gflops.value / cluster.cores / _GIGA
+    )
+    return [Stage("student: export by clusters, at least", "one machine", held, disk, 0, flops, seconds, limit)]
 
 
 def block_rows(block_size: int, item_rows: int) -> int:

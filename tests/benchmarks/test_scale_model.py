@@ -12,14 +12,11 @@ import pytest
 
 from benchmarks import scale_model as command
 from benchmarks.scale_model_check import make_checks
-from benchmarks.scale_model_constants import read_constants
-from benchmarks.scale_model_gpus import make_gpu_floors
-from benchmarks.scale_model_memory import make_choices
-from benchmarks.scale_model_page import LARGE, MILLION, PAGE, fill_scale
+from benchmarks.scale_model_page import PAGE, fill_scale
 from benchmarks.scale_model_rankers import caser, distinct, fossil
 from benchmarks.scale_model_records import RESULTS, Records
 from benchmarks.scale_model_serving import index_bytes
-from benchmarks.scale_model_stages import block_rows, make_stages
+from benchmarks.scale_model_stages import block_rows
 from benchmarks.scale_model_step import UPKEEP_STEPS, Batch, batch_work
 from benchmarks.scale_model_units import duration, size
 from benchmarks.scale_model_world import World
@@ -28,11 +25,6 @@ from rd_tf.errors import InputError
 
 USERS, ITEMS, CHECK_INS, LENGTH = 40, 60, 12, 5
 WORLD = World(USERS, ITEMS, CHECK_INS, id_length=3)
-
-
-@pytest.fixture(scope="module")
-def constants():
-    return read_constants(Records())
 
 
 @pytest.fixture(scope="module")
@@ -191,33 +183,6 @@ def test_the_measured_million_is_met_within_a_factor_of_two():
     assert [bytes_.pop(name) for name in ("weights", "optimizer", "windows")] == pytest.approx([1, 1, 1], abs=1e-3)
     # Unequal parts are padded, and packets have heads.
     assert list(bytes_.values()) == pytest.approx([1, 1], abs=0.1)
-
-
-def test_stages_tell_what_limits_them(constants):
-    def limit(name, batch_size=LARGE.batch_size, **changed):
-        cluster = dataclasses.replace(LARGE.cluster, **changed)
-        plan = dataclasses.replace(LARGE, batch_size=batch_size, cluster=cluster)
-        return next(each.limit for each in make_stages(plan, constants) if each.name == name)
-
-    assert limit("teacher: an epoch", network_gb=0.1) == "network"
-    assert limit("teacher: an epoch", network_gb=1000.0, latency_ms=0.0) == "update of all workers' rows"
-    assert limit("teacher: an epoch", batch_size=512, workers=1) == "upkeep of all rows"
-    assert limit("teacher: a checkpoint", disk_gb=0.01) == "disk"
-    assert limit("prepare: a round of the k-core", network_gb=0.01) == "network"
-    # Of ten million items a block has 3 queries, for which the whole table is read.
-    assert limit("evaluation: all users") == "memory bandwidth"
-    evaluation = next(each for each in make_stages(MILLION, constants) if each.name == "evaluation: all users")
-    assert evaluation.limit == "cores"
-
-
-def test_memory_of_the_ways_to_train():
-    choices = {each.name: each for each in make_choices(LARGE)}
-    teacher = choices["Caser, d = 100"]
-    assert teacher.model == pytest.approx(4 * (1e8 * 100 + 1e7 * 301), rel=1e-3)
-    assert teacher.total > 256e9 > choices["Caser, d = 100, a tenth of the users"].total
-    assert choices["Fossil, d = 100"].model < teacher.model / 5
-    fits = {each.gpu.name: each.fits for each in make_gpu_floors(LARGE)}
-    assert fits["H100 SXM"] == (False, True)
 
 
 @pytest.mark.parametrize(
