@@ -59,6 +59,9 @@ def parse(command: Command, arguments: Sequence[str]) -> dict[str, Any]:
         rest = values(["", *arguments])[1:]
     except flags.UnrecognizedFlagError as error:
         raise flags.Error(str(error).replace("command line flag", "flag").rstrip(".")) from None
+    # absl looks for flags of a similar name, one call deeper for every letter.
+    except RecursionError:
+        raise flags.Error("unknown flag of a thousand letters or more; every setting is a flag, --name=value") from None
     # absl opens a flagfile with what it finds in another, and reads it as text.
     except ValueError as error:
         raise flags.Error(f"a flagfile cannot be read ({error})") from None
