@@ -55,6 +55,14 @@ CASES = {
         starts_from={CHECK_INS: CHECK_INS},
         leaves={"dataset": "dataset"},
     ),
+    "prepare --shards": _case(
+        "prepare",
+        f"--input={CHECK_INS}",
+        "--shards=3",
+        "--dataset=dataset",
+        starts_from={CHECK_INS: CHECK_INS},
+        leaves={"dataset": "dataset"},
+    ),
     "prepare synthetic": _case("prepare", *_CITY, "--dataset=dataset", starts_from={}, leaves={"dataset": "dataset"}),
     "prepare --force": _case(
         "prepare",
