@@ -32,10 +32,12 @@ class Kind:
         is_whole: takes the path of one that exists; false where nothing finished stands there, as readers see it.
             Raises any exception where something half-written stands under a final name.
         differences: takes two paths, both whole; in words, what differs that must not.
+        differences_after_kill: the same, where the first one's command did not end.
     """
 
     is_whole: Callable[[Path], bool]
     differences: Callable[[Path, Path], list[str]]
+    differences_after_kill: Callable[[Path, Path], list[str]]
 
 
 def names(directory: Path) -> set[str]:
@@ -126,9 +128,7 @@ def is_whole_cache(path: Path) -> bool:
 
 def is_whole_export(path: Path) -> bool:
     """Runs every version by TensorFlow's C++ loader, as tensorflow_model_server does."""
-    from rd_tf.serving.publishing import versions
-
-    found = [version for model in path.iterdir() if model.is_dir() for version in versions(model)]
+    found = [version for paths in _versions(path).values() for version in paths]
     for version in found:
         answers(version)
     return bool(found)
@@ -136,22 +136,42 @@ def is_whole_export(path: Path) -> bool:
 
 def export_differences(one: Path, other: Path) -> list[str]:
     """Of every model the highest version, its files and its answers; the files beside the models."""
+    return [*_beside_models(one, other), *_model_differences(one, other), *_version_counts(one, other)]
+
+
+def export_differences_after_kill(one: Path, other: Path) -> list[str]:
+    """Files beside the models may be missing, as they come after the version, and an old version may still be there."""
+    differ = [line for line in _beside_models(one, other) if line.endswith(" differs")]
+    return differ + _model_differences(one, other)
+
+
+def _beside_models(one: Path, other: Path) -> list[str]:
+    return [line for line in file_differences(one, other) if "/" not in line.split()[0]]
+
+
+def _model_differences(one: Path, other: Path) -> list[str]:
     from rd_tf.serving.equal_versions import are_equal_versions
+
+    found, theirs = [], _versions(other)
+    for model, paths in _versions(one).items():
+        if model not in theirs:
+            return [f"{model} is another model"]
+        if not are_equal_versions(paths[-1], theirs[model][-1]):
+            found += [f"{model}: {line}" for line in file_differences(paths[-1], theirs[model][-1])]
+        if answers(paths[-1]) != answers(theirs[model][-1]):
+            found.append(f"{model}: answers differ")
+    return found
+
+
+def _version_counts(one: Path, other: Path) -> list[str]:
+    ours, theirs = ({model: len(paths) for model, paths in _versions(path).items()} for path in (one, other))
+    return [] if ours == theirs else [f"numbers of versions differ: {ours}, {theirs}"]
+
+
+def _versions(exports: Path) -> dict[str, list[Path]]:
     from rd_tf.serving.publishing import versions
 
-    top = [line for line in file_differences(one, other) if "/" not in line.split()[0]]
-    models = sorted(path.name for path in other.iterdir() if path.is_dir())
-    if models != sorted(path.name for path in one.iterdir() if path.is_dir()):
-        return [*top, "other models"]
-    for model in models:
-        ours, theirs = versions(one / model)[-1], versions(other / model)[-1]
-        if not are_equal_versions(ours, theirs):
-            top += [f"{model}: {line}" for line in file_differences(ours, theirs)]
-        if answers(ours) != answers(theirs):
-            top.append(f"{model}: answers differ")
-        if len(versions(one / model)) != len(versions(other / model)):
-            top.append(f"{model}: more or fewer versions")
-    return top
+    return {path.name: versions(path) for path in exports.iterdir() if path.is_dir() and versions(path)}
 
 
 def answers(version: Path) -> list[dict[str, str]]:
@@ -182,8 +202,8 @@ def _answers(version: Path, files: tuple[tuple[str, int], ...]) -> list[dict[str
 
 
 KINDS = {
-    "dataset": Kind(is_whole_dataset, file_differences),
-    "run": Kind(is_whole_run, run_differences),
-    "cache": Kind(is_whole_cache, file_differences),
-    "exports": Kind(is_whole_export, export_differences),
+    "dataset": Kind(is_whole_dataset, file_differences, file_differences),
+    "run": Kind(is_whole_run, run_differences, run_differences),
+    "cache": Kind(is_whole_cache, file_differences, file_differences),
+    "exports": Kind(is_whole_export, export_differences, export_differences_after_kill),
 }

@@ -127,9 +127,8 @@ class Interruption:
             return "unfinished"
         if before and not KINDS[kind].differences(directory / path, self._world.source(before)):
             return "old"
-        differences = KINDS[kind].differences(directory / path, self._reference.directory / path)
-        # With an old version to remove, an export has a moment with both.
-        if differences and not (before and kind == "exports"):
+        differences = KINDS[kind].differences_after_kill(directory / path, self._reference.directory / path)
+        if differences:
             self._failed(f"{path} after a kill: {'; '.join(differences)}")
         return "new"
 

@@ -145,6 +145,12 @@ def test_exports_are_run_and_compared(tmp_path):
     different = KINDS["exports"].differences(tmp_path / "one", tmp_path / "other")
     assert different[-1] == "model: answers differ"
     assert "model: variables/variables.data-00000-of-00001 differs" in different
+    (tmp_path / "other" / "compose.yaml").touch()
+    same = shutil.copytree(tmp_path / "other", tmp_path / "same", ignore=shutil.ignore_patterns("compose.yaml"))
+    assert KINDS["exports"].differences(same, tmp_path / "other") == ["compose.yaml is in one only"]
+    assert KINDS["exports"].differences_after_kill(same, tmp_path / "other") == []
+    (same / "compose.yaml").write_text("half")
+    assert KINDS["exports"].differences_after_kill(same, tmp_path / "other") == ["compose.yaml differs"]
     next((tmp_path / "one" / "model" / "1" / "variables").glob("*.data*")).unlink()
     with pytest.raises(RuntimeError):
         KINDS["exports"].is_whole(tmp_path / "one")
