@@ -15,6 +15,7 @@ from rd_tf.prepare import prepare
 from rd_tf.serving.export_name import check_export_name
 from rd_tf.serving.export_options import ExportOptions
 from rd_tf.train import train
+from rd_tf.training.cluster import cluster
 
 # Flags of the stages that the pipeline sets itself.
 _OWN = {"teacher_dim", "student_dim", "teacher_epochs", "distilled_epochs", "distilled_dropout", "seeds", "results"}
@@ -34,6 +35,11 @@ def distill(**flags: Any) -> dict[str, Any]:
     if not flags["dataset"]:
         raise InputError("--dataset is empty; name a dataset directory")
     check_export_name(flags["export_name"])
+    if cluster()[1] > 1:
+        raise InputError(
+            "TF_CONFIG in the environment names several workers, but this pipeline runs in one process; unset it, or run "
+            "python -m rd_tf.train on every worker for the teacher and for the students"
+        )
     if flags["teacher"]:
         # A teacher cache has no metrics for the table.
         run_directory.load_run_manifest(flags["teacher"], "teacher")

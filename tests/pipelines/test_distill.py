@@ -125,6 +125,14 @@ def test_a_dataset_whose_input_has_changed_is_refused(flags, tmp_path):
         _prepare_if_asked({**flags, **changed})
 
 
+def test_several_workers_are_refused(flags, tmp_path, monkeypatch):
+    two = '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1}}'
+    monkeypatch.setenv("TF_CONFIG", two)
+    with pytest.raises(InputError, match="names several workers, but this pipeline runs in one process"):
+        distill(**{**flags, "run_dir": str(tmp_path / "runs")})
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize("seeds", [["x"], ["1", "1"], []])
 def test_bad_seeds_are_refused(flags, seeds):
     with pytest.raises(InputError, match="seeds are different whole numbers from 0"):
