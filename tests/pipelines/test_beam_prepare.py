@@ -127,7 +127,7 @@ GOOD = as_csv([("a", "p", "1"), ("b", "q", "2")])
         ({"a.csv": GOOD, "b.csv": GOOD + "c,r,soon\nd\n"}, {}),
         ({"a.csv": GOOD + "c\n" * 3 + ",,\n"}, {}),
         ({"a.csv": "user_id,item_id\n", "b.csv": GOOD + "c,r,soon\n"}, {}),
-        ({"a.csv": GOOD, "b.csv.gz": gzip.compress(GOOD.encode() * 50)[:-9]}, {}),
+        ({"a.csv": GOOD, "b.csv.gz": gzip.compress(GOOD.encode() * 50, mtime=0)[:-9]}, {}),
         ({"a.csv": GOOD + '"c,r,1\n' + "d,s,2\n" * 20}, {}),
         ({"a.csv": GOOD, "b.csv": GOOD.replace('"1"', "2012-01-01").replace('"2"', "2012-01-02")}, {}),
         ({"a.csv": GOOD + "c,r,9223372036854775807\n", "b.csv": GOOD + "c,r,0.5\n"}, {}),
