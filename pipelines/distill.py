@@ -37,8 +37,8 @@ def distill(**flags: Any) -> dict[str, Any]:
     check_export_name(flags["export_name"])
     if cluster()[1] > 1:
         raise InputError(
-            "TF_CONFIG in the environment names several workers, but this pipeline runs in one process; unset it, or run "
-            "python -m rd_tf.train on every worker for the teacher and for the students"
+            "TF_CONFIG in the environment names several workers, but this pipeline runs in one process; unset it, or "
+            "run python -m rd_tf.train on every worker for the teacher and for the students"
         )
     if flags["teacher"]:
         # A teacher cache has no metrics for the table.
