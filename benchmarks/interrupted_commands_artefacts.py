@@ -14,8 +14,8 @@ from rd_tf import run_directory, storage
 from rd_tf.data.dataset_directory import load_dataset
 from rd_tf.training.checkpoint import list_checkpoints, load_checkpoint
 
-# Of a run: the seconds and the memory it took, and what it printed and drew on the way.
-_MANIFEST_MAY_DIFFER = {"seconds", "peak_memory_bytes"}
+# Of a run: the seconds and the memory it took (and so the checksum), and what it printed and drew on the way.
+_MANIFEST_MAY_DIFFER = {"seconds", "peak_memory_bytes", "manifest_sha256"}
 _HISTORY_MAY_DIFFER = "seconds/"
 # Keras numbers the layers in the weights' file after what the process has made before, such as a teacher. Its arrays
 # are compared by the fingerprint in the manifest, which `load_model` checks.

@@ -94,7 +94,7 @@ def change_seconds(path):
 @pytest.mark.parametrize(
     ("name", "alter", "found"),
     [
-        ("manifest.json", rewrite(lambda it: it.update(seconds=7.0, peak_memory_bytes=1)), []),
+        ("manifest.json", rewrite(lambda it: it.update(seconds=7.0, peak_memory_bytes=1, manifest_sha256="0")), []),
         ("manifest.json", rewrite(lambda it: it.update(epoch=7)), ["manifest.json: epoch differs"]),
         ("history.csv", change_seconds, []),
         ("history.csv", lambda path: path.write_text(path.read_text() + "3\n"), ["history.csv differs"]),
