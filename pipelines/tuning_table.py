@@ -7,10 +7,10 @@ from typing import Any
 from pipelines.number_text import short
 from rd_tf import run_directory
 from rd_tf.command_line import default_flags, flag_lines, parse
-from rd_tf.train import train
+from rd_tf.train import NO_PART_OF_THE_RESULT, train
 
 # Where a run lies and how long it takes say nothing of its settings.
-_NOT_SHOWN = {"dataset", "run_dir", "split", "validate_every", "model", "epochs", "seed", "teacher", "force"}
+_NOT_SHOWN = {*NO_PART_OF_THE_RESULT, "split", "validate_every", "model", "epochs", "seed"}
 
 
 def tuning_table(tuning: Path) -> str:

@@ -61,7 +61,7 @@ def test_train_step_measures_steps_and_epochs(tmp_path, tiny_dataset, optimizer)
     assert ("teacher finish_epoch" in cases) == is_lazy
     assert ("all_rows_floor" in cases["teacher"]) != is_lazy
     assert cases["epoch_teacher"]["steps"] == -(-cases["epoch_teacher"]["windows"] // 64)
-    assert cases["teacher"]["median"] > cases["teacher"]["floor"] > 0
+    assert cases["teacher"]["floor"] > 0
 
 
 def test_top_k_measures_both_list_lengths(tmp_path):
