@@ -68,8 +68,8 @@ FLAGS: dict[str, Define] = dict(
         _whole("shards", 0, 0, "Files that the interactions are cut into, each with all rows of some users; at most one a user. 0: one file, interactions.parquet.", 99_999),
         _text("tfds_data_dir", "", "Where TensorFlow Datasets' built datasets lie (--format=tfds). Empty: its own folder, TFDS_DATA_DIR or ~/tensorflow_datasets."),
         _text("tfds_manual_dir", "", "Folder with the files of a dataset of TensorFlow Datasets; a dataset that is not built yet is built from them (--format=tfds)."),
-        _whole("synthetic_users", 1000, 10, "Users of the built-in world."),
-        _whole("synthetic_items", 2000, 20, "Items (places) of the built-in world."),
+        _whole("synthetic_users", 12000, 10, "Users of the built-in world. By default it is about as large as the paper's Gowalla."),
+        _whole("synthetic_items", 12000, 20, "Items (places) of the built-in world."),
         _real("synthetic_visits", 60.0, 8.0, "Mean visits of a user of the built-in world, repeats included."),
         # Apache Beam, for data larger than one machine.
         _text("runner", "DirectRunner", "Apache Beam's runner. DirectRunner: this machine. DataflowRunner, FlinkRunner, SparkRunner, PortableRunner: a cluster."),

@@ -66,10 +66,10 @@ def die(monkeypatch):
 
 
 RUNS = {
-    "distilled": {"epochs": 4, "discrepancy_start_epoch": 2},
-    "fossil with Adam": {"model": "fossil", "optimizer": "adam", "epochs": 3, "dropout": 0.3, "user_dropout": 0.1},
+    "distilled": {"epochs": 3},
+    "fossil with Adam": {"model": "fossil", "optimizer": "adam", "dropout": 0.3, "user_dropout": 0.1},
     "best of validation": {"split": "validation", "validate_every": 1, "epochs": 4, "learning_rate": 0.1},
-    "half precision": {"dtype_policy": "mixed_float16", "epochs": 3},
+    "half precision": {"dtype_policy": "mixed_float16"},
 }
 
 
@@ -92,7 +92,7 @@ def test_a_killed_run_ends_as_an_undisturbed_one(name, die, tiny_dataset, tiny_t
 
 
 def test_a_process_that_is_killed_or_stopped_goes_on(tiny_dataset, train_flags, tmp_path):
-    flags = train_flags(dataset=tiny_dataset, epochs=20, steps_per_call=1, checkpoint_minutes=0.001)
+    flags = train_flags(dataset=tiny_dataset, epochs=10, steps_per_call=1, checkpoint_minutes=0.001)
     train(**{**flags, "run_dir": str(tmp_path / "undisturbed")})
     run = tmp_path / "run"
     lines = command_line.flag_lines({**flags, "run_dir": str(run)}).splitlines()

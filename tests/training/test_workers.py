@@ -18,7 +18,12 @@ from rd_tf.training.strategies import Workers, make_workers
 
 def test_a_lost_worker_stops_the_other_and_both_go_on(tiny_dataset, tiny_teacher, train_flags, tmp_path):
     flags = train_flags(
-        dataset=tiny_dataset, teacher=tiny_teacher, epochs=12, steps_per_call=3, split="test", checkpoint_minutes=0.01
+        dataset=tiny_dataset,
+        teacher=tiny_teacher,
+        epochs=8,
+        steps_per_call=3,
+        discrepancy_start_epoch=0,
+        checkpoint_minutes=0.005,
     )
     alone, run = tmp_path / "alone", tmp_path / "run"
     train(**{**flags, "run_dir": str(alone)})
