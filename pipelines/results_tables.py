@@ -20,7 +20,8 @@ _ROOT = Path(__file__).parents[1]
 _FOLDERS = {
     "gowalla/caser": "Gowalla, Caser, the paper's settings",
     "unseen/gowalla_raw": "SNAP's raw Gowalla sample (tuned on by nobody), Caser, the paper's settings unchanged",
-    "unseen/world": "Built-in world, Caser, the paper's settings unchanged",
+    "unseen/world": "Built-in world (12,000 users, tuned on by nobody), Caser, the paper's settings unchanged",
+    "unseen/world_small": "Built-in world (1,000 users: too small for d = 100), Caser, the paper's settings unchanged",
     "quickstart": "Built-in world, `make quickstart`",
 }
 
