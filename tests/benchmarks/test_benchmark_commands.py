@@ -120,7 +120,9 @@ def test_scale_measures_time_and_memory_of_a_world_in_a_process_of_its_own(tmp_p
     timed = ("prepare", "step", "distillation", "finish_epoch", "top_k", "evaluate", "cache")
     for name in (*timed, "memory data", "memory model", "memory training", "memory peak step", "memory peak cache"):
         assert f"200 {name}" in cases
-    assert cases["200 step"]["ratio_to_smallest"] == 1.0
+    # A single step is the difference of two times, which noise can make negative; then there is no ratio.
+    step = cases["200 step"]
+    assert step.get("ratio_to_smallest") == (1.0 if step["median"] > 0 else None)
     assert cases["200 memory model"]["structures_mb"]["weights"] > 0
     # 100 items of 4 bytes and 100 scores of 2 a window, two headers and the manifest.
     assert 70 * 600 < cases["200 cache"]["bytes"] < 70 * 600 + 2000
