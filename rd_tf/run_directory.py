@@ -1,8 +1,6 @@
 """What a run leaves on disk, by name; every command reads it from here."""
 
-import hashlib
 import importlib.metadata
-import json
 import os
 import platform
 import resource
@@ -86,7 +84,7 @@ def write_run_manifest(directory: str | os.PathLike[str], manifest: dict[str, An
 
 def _checksum(manifest: dict[str, Any]) -> str:
     rest = {name: value for name, value in manifest.items() if name != _CHECKSUM}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+    return storage.json_sha256(rest)
 
 
 def environment() -> dict[str, Any]:

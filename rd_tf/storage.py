@@ -127,17 +127,10 @@ def atomic_directory(path: str | os.PathLike[str], replace: bool = False) -> Ite
     temporary.mkdir()
     try:
         yield temporary
-        for file in temporary.rglob("*"):
-            _fsync(file)
-        _fsync(temporary)
+        _fsync_tree(temporary)
         if path.exists() and not replace:
             raise InputError(f"{path} was made by another process meanwhile; name another directory")
-        if path.exists():
-            _exchange(temporary, path)
-        else:
-            os.rename(temporary, path)
-        _fsync(path.parent)
-        remove(temporary)
+        _put(temporary, path)
     except BaseException:
         remove(temporary)
         raise
@@ -145,10 +138,20 @@ def atomic_directory(path: str | os.PathLike[str], replace: bool = False) -> Ite
 
 def replace_directory(new: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
     """Puts a finished directory in the place of one that is there, in one step, and removes the old one."""
-    new, path = Path(new), Path(path)
-    for file in (*new.rglob("*"), new):
-        _fsync(file)
-    _exchange(new, path)
+    _fsync_tree(Path(new))
+    _put(Path(new), Path(path))
+
+
+def _fsync_tree(directory: Path) -> None:
+    for path in (*directory.rglob("*"), directory):
+        _fsync(path)
+
+
+def _put(new: Path, path: Path) -> None:
+    if path.exists():
+        _exchange(new, path)
+    else:
+        os.rename(new, path)
     _fsync(path.parent)
     remove(new)
 
@@ -248,6 +251,11 @@ def require(manifest: dict[str, Any], required: Mapping[str, Kind], path: str | 
             raise InputError(
                 f"{path} is damaged or of another kind (no usable {name!r}); name another one or make it again"
             )
+
+
+def json_sha256(value: Any) -> str:
+    """SHA-256 (hex) of JSON values, whatever the order of their names."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:

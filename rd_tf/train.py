@@ -7,7 +7,6 @@ from typing import Any
 from rd_tf import command_line, run_directory, storage
 from rd_tf.errors import InputError
 from rd_tf.models.model_flags import flags_of_others
-from rd_tf.training.checkpoint import checkpointed_run
 from rd_tf.training.cluster import cluster
 
 # Flags that say where or how fast, not what: a finished run is the same run whatever they were.
@@ -172,6 +171,9 @@ def _teacher_fingerprint(teacher: str) -> str | None:
 
 def _check_unfinished(directory: Path, identity: dict[str, Any], force: bool) -> None:
     """Checks that the checkpoints in a directory are of this run; with `force`, those of another are removed."""
+    # Imports NumPy, which would make --help slow.
+    from rd_tf.training.checkpoint import checkpointed_run
+
     checkpoints = directory / run_directory.CHECKPOINT
     run = checkpointed_run(checkpoints)
     if run is None:

@@ -67,6 +67,18 @@ def tiny_dataset(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def sharded_dataset(tmp_path_factory, tiny_dataset):
+    """The same in shards."""
+    from tiny_shards import SHARDS
+
+    from rd_tf.data.dataset_directory import load_dataset, save_dataset
+
+    path = tmp_path_factory.mktemp("data") / "sharded"
+    save_dataset(load_dataset(tiny_dataset), path, {}, shards=SHARDS)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
 def train_flags():
     """Flags of a training run that takes a second."""
     from rd_tf.command_line import choose, default_flags

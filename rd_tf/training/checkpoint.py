@@ -2,8 +2,6 @@
 
 import contextlib
 import dataclasses
-import hashlib
-import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -29,13 +27,11 @@ class Checkpoint:
         step: steps since the beginning of the run.
         arrays: by name.
         progress: JSON values, as they were saved.
-        run: JSON values that say which run it belongs to.
     """
 
     step: int
     arrays: dict[str, np.ndarray]
     progress: dict[str, Any]
-    run: dict[str, Any]
 
 
 def save_checkpoint(
@@ -71,7 +67,7 @@ def save_checkpoint(
             np.save(temporary / file, array, allow_pickle=False)
             described[name] = {"file": file, "sha256": storage.file_sha256(temporary / file)}
         manifest = {"format": FORMAT, "step": step, "arrays": described, "progress": progress, "run": run}
-        storage.write_json(temporary / MANIFEST, {**manifest, "sha256": manifest_digest(manifest)})
+        storage.write_json(temporary / MANIFEST, {**manifest, "sha256": storage.json_sha256(manifest)})
     for old in list_checkpoints(directory)[_KEPT:]:
         storage.remove_whole(old)
 
@@ -92,7 +88,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     manifest = storage.read_manifest(path / MANIFEST, _REQUIRED)
     if manifest["format"] != FORMAT:
         raise InputError(f"{path / MANIFEST} has format {manifest['format']}, not {FORMAT}")
-    if manifest.pop("sha256") != manifest_digest(manifest):
+    if manifest.pop("sha256") != storage.json_sha256(manifest):
         raise InputError(f"{path / MANIFEST} is not what was written")
     arrays = {}
     for name, described in manifest["arrays"].items():
@@ -103,7 +99,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             arrays[name] = np.load(file, allow_pickle=False)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path}: {name} cannot be read ({str(error).splitlines()[0]})") from None
-    return Checkpoint(manifest["step"], arrays, manifest["progress"], manifest["run"])
+    return Checkpoint(manifest["step"], arrays, manifest["progress"])
 
 
 def checkpointed_run(directory: str | os.PathLike[str]) -> dict[str, Any] | None:
@@ -112,8 +108,3 @@ def checkpointed_run(directory: str | os.PathLike[str]) -> dict[str, Any] | None
         with contextlib.suppress(InputError):
             return dict(storage.read_manifest(path / MANIFEST, _REQUIRED)["run"])
     return None
-
-
-def manifest_digest(manifest: Mapping[str, Any]) -> str:
-    """SHA-256 (hex) of a checkpoint's manifest without its own "sha256"."""
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tiny_shards import SHARDS, cut_power_in_the_second_shard
 
 from pipelines.beam_teach import beam_teach
 from rd_tf import command_line
@@ -12,15 +13,7 @@ from rd_tf.data.dataset_directory import load_dataset, save_dataset
 from rd_tf.errors import InputError
 from rd_tf.teach import teach
 
-SHARDS = 3
 LISTS = {"k": 5, "mask": "target", "block_size": 32, "force": False}
-
-
-@pytest.fixture(scope="module")
-def sharded_dataset(tmp_path_factory, tiny_dataset):
-    path = tmp_path_factory.mktemp("data") / "sharded"
-    save_dataset(load_dataset(tiny_dataset), path, {}, shards=SHARDS)
-    return str(path)
 
 
 @pytest.fixture(scope="module")
@@ -88,19 +81,9 @@ def test_everything_may_be_remote(tiny_teacher, sharded_dataset, tmp_path, remot
 def test_a_remote_cache_of_a_killed_job_is_none_and_the_next_job_finishes_it(
     monkeypatch, tiny_teacher, sharded_dataset, tmp_path, remote, expected
 ):
-    from rd_tf.teacher.top_k import TopK
-
     places = tiny_teacher, sharded_dataset, remote(tmp_path / "cache")
-    all_lists, calls = TopK.all_lists, []
-
-    def power_cut(self, store, advance):
-        calls.append(1)
-        if len(calls) == 2:
-            raise RuntimeError("power cut")
-        all_lists(self, store, advance)
-
     with monkeypatch.context() as patch:
-        patch.setattr(TopK, "all_lists", power_cut)
+        cut_power_in_the_second_shard(patch)
         with pytest.raises(RuntimeError, match="power cut"):
             run(*places)
     left = contents(tmp_path / "cache")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_shards import SHARDS, cut_power_in_the_second_shard
 
 from rd_tf.data.dataset_directory import load_dataset, save_dataset
 from rd_tf.data.sharded_array import ShardedArray
@@ -14,15 +15,6 @@ from rd_tf.errors import InputError
 from rd_tf.teach import teach
 from rd_tf.teacher.top_k import TopK
 from rd_tf.train import train
-
-SHARDS = 3
-
-
-@pytest.fixture(scope="module")
-def sharded_dataset(tmp_path_factory, tiny_dataset):
-    path = tmp_path_factory.mktemp("data") / "sharded"
-    save_dataset(load_dataset(tiny_dataset), path, {}, shards=SHARDS)
-    return str(path)
 
 
 def make(teacher, dataset, cache, **changed):
@@ -67,16 +59,8 @@ def test_a_teaching_that_is_killed_half_way_leaves_nothing_and_can_be_repeated(
     monkeypatch, tiny_teacher, sharded_dataset, tmp_path
 ):
     expected = contents(make(tiny_teacher, sharded_dataset, tmp_path / "expected"))
-    all_lists, calls = TopK.all_lists, []
-
-    def power_cut(self, store, advance):
-        calls.append(1)
-        if len(calls) == 2:
-            raise RuntimeError("power cut")
-        all_lists(self, store, advance)
-
     with monkeypatch.context() as patch:
-        patch.setattr(TopK, "all_lists", power_cut)
+        cut_power_in_the_second_shard(patch)
         with pytest.raises(RuntimeError, match="power cut"):
             make(tiny_teacher, sharded_dataset, tmp_path / "cache")
     assert [path.name for path in tmp_path.iterdir()] == ["expected"]

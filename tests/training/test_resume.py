@@ -15,7 +15,7 @@ import tensorflow as tf
 from rd_tf import command_line, storage
 from rd_tf.errors import InputError
 from rd_tf.train import train
-from rd_tf.training.checkpoint import list_checkpoints, manifest_digest
+from rd_tf.training.checkpoint import list_checkpoints
 from rd_tf.training.checkpointer import Checkpointer, RunState
 from rd_tf.training.step import TrainStep
 
@@ -159,7 +159,7 @@ def test_where_no_checkpoint_can_be_read_the_run_begins_anew(damage, unfinished,
         else:
             described["arrays"].pop(next(iter(described["arrays"])))
             described.pop("sha256")
-            described["sha256"] = manifest_digest(described)
+            described["sha256"] = storage.json_sha256(described)
         storage.write_json(manifest, described)
     train(**unfinished)
     assert capsys.readouterr().out.count("is damaged") == 2
