@@ -49,7 +49,7 @@ def beam_teach(
     if keeps_cache(place, plan, not cache, force):
         print(f"teacher cache kept: {place}", flush=True)
         return place
-    # With the mask "seen" the longest history decides, which a worker finds.
+    # Items without a training row and, with the mask "seen", the longest history count too; workers find them.
     check_k(k, mask, plan.num_items, plan.target_length, 0)
     # A worker may be in another directory.
     teacher, dataset = (path if is_remote(path) else str(Path(path).absolute()) for path in (teacher, dataset))

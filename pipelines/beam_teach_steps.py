@@ -2,9 +2,10 @@
 
 import dataclasses
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import apache_beam as beam
+import numpy as np
 from apache_beam.metrics import Metrics
 from apache_beam.utils.shared import Shared
 
@@ -54,9 +55,31 @@ class TeachJob:
         """Goes over the windows of all shards."""
         return survey_windows(self.plan, self.cut, self.shards or 1)
 
-    def longest(self, number: int) -> int:
-        """Most training items of a user of a shard."""
-        return self.cut(number).seen.longest
+    def facts(self, number: int) -> "ShardFacts":
+        """What the lists of every shard depend on."""
+        seen = self.cut(number).seen
+        return ShardFacts(seen.longest, seen.occurring(self.plan.num_items))
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardFacts:
+    """What must be known of all shards before the first list is made.
+
+    Attributes:
+        longest: most training items of a user.
+        is_candidate: `[num_items + 1] bool`, the items that have a training row.
+    """
+
+    longest: int
+    is_candidate: np.ndarray
+
+
+def merge_facts(facts: Iterable[ShardFacts]) -> ShardFacts:
+    """Facts about some shards together."""
+    longest, is_candidate = 0, np.zeros(1, bool)
+    for shard in facts:
+        longest, is_candidate = max(longest, shard.longest), is_candidate | shard.is_candidate
+    return ShardFacts(longest, is_candidate)
 
 
 class _Lister:
@@ -85,8 +108,8 @@ class _Lister:
 class TeachShard(beam.DoFn):
     """Writes a shard's two files.
 
-    It takes the shard's number and the most training items of a user in the whole dataset, and gives the number and
-    what the manifest says of the files.
+    It takes the shard's number and the facts about the whole dataset, and gives the number and what the manifest says
+    of the files.
 
     Args:
         job: what every step knows.
@@ -100,12 +123,18 @@ class TeachShard(beam.DoFn):
     def setup(self) -> None:
         self._lister = self._shared.acquire(lambda: _Lister(self._job))
 
-    def process(self, number: int, longest: int) -> Iterator[tuple[int, Described]]:
+    def process(self, number: int, facts: ShardFacts) -> Iterator[tuple[int, Described]]:
         job, plan = self._job, self._job.plan
-        check_k(plan.k, plan.mask, plan.num_items, plan.target_length, longest)
+        candidates = int(facts.is_candidate.sum())
+        check_k(plan.k, plan.mask, candidates, plan.target_length, facts.longest)
         with self._lister.lock:
             described = self._lister.lists.write(
-                job.cut(number), lambda name: new_file(job.output, name), number, job.shards, self._windows.inc
+                job.cut(number),
+                facts.is_candidate,
+                lambda name: new_file(job.output, name),
+                number,
+                job.shards,
+                self._windows.inc,
             )
         yield number, described
 
@@ -122,11 +151,8 @@ def add_steps(pipeline: beam.Pipeline, job: TeachJob) -> None:
     """Adds all steps to a pipeline: the lists of every shard, the fingerprint of all windows, the manifest."""
     # Reshuffled, so that runners do not fuse all shards into one bundle.
     numbers = pipeline | "Shards" >> beam.Create(range(job.shards or 1)) | "Spread" >> beam.Reshuffle()
-    longest: int | beam.pvalue.AsSingleton = 0
-    if job.plan.mask == "seen":
-        lengths = numbers | "LongestHistory" >> beam.Map(job.longest) | "Longest" >> beam.CombineGlobally(max)
-        longest = beam.pvalue.AsSingleton(lengths)
-    files = numbers | "TeachShard" >> beam.ParDo(TeachShard(job), longest)
+    facts = numbers | "Facts" >> beam.Map(job.facts) | "OfAllShards" >> beam.CombineGlobally(merge_facts)
+    files = numbers | "TeachShard" >> beam.ParDo(TeachShard(job), beam.pvalue.AsSingleton(facts))
     survey = pipeline | "All" >> beam.Create([None]) | "Fingerprint" >> beam.Map(job.survey)
     (
         pipeline

@@ -14,7 +14,8 @@ from rd_tf.data.windows import Windows
 from rd_tf.errors import InputError
 
 KIND = "teacher cache"
-FORMAT = 1
+# 2: items without a training row are in no list.
+FORMAT = 2
 AGAIN = "make it again with python -m rd_tf.teach"
 ARRAYS = {"items": np.int32, "scores": np.float16}
 _REQUIRED = {"format": int, "k": int, "rows": int, "teacher": str}

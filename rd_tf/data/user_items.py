@@ -23,6 +23,12 @@ class UserItems:
     def longest(self) -> int:
         return int(np.diff(self._offsets).max(initial=0))
 
+    def occurring(self, num_items: int) -> np.ndarray:
+        """Which items some user has: `[num_items + 1] bool`; never the padding."""
+        occurs = np.zeros(num_items + 1, bool)
+        occurs[self._items[:-1]] = True
+        return occurs
+
     def padded(self, users: np.ndarray) -> np.ndarray:
         """All items of some users: `[len(users), longest among them] int32`, padded with 0 on the right."""
         counts = self._offsets[users + 1] - self._offsets[users]

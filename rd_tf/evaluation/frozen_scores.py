@@ -39,10 +39,13 @@ class FrozenScores:
         self._score_with_history = tf.function(score, input_signature=signature, autograph=False)
         self._item_matrix = tf.function(model.item_matrix, input_signature=[], autograph=False)
 
-    def freeze(self) -> Scores:
+    def freeze(self, is_candidate: np.ndarray | None = None) -> Scores:
         """The scores of the model as it is now; may be called from several threads, before the weights change.
 
         It keeps a copy of the item table.
+
+        Args:
+            is_candidate: `[num_items + 1] bool`; the scores of other items are -inf. None: all items are candidates.
 
         Raises:
             InputError: a weight of an item is NaN or infinite. Where one elsewhere is, all scores of a query are NaN.
@@ -50,6 +53,10 @@ class FrozenScores:
         item_matrix = self._item_matrix()
         if not np.isfinite(np.asarray(item_matrix)[:, 1:]).all():
             raise InputError("the model's weights are not finite; train it again with a smaller --learning_rate")
+        if is_candidate is not None and not is_candidate[1:].all():
+            # The last row holds the biases.
+            biases = tf.where(is_candidate, item_matrix[-1:], -np.inf)
+            item_matrix = tf.concat([item_matrix[:-1], biases], axis=0)
 
         def scores(
             users: np.ndarray, sequences: np.ndarray, history: tuple[np.ndarray, np.ndarray] | None = None

@@ -9,7 +9,7 @@ def check_k(k: int, mask: str, num_items: int, target_length: int, longest: int)
     Args:
         k: K.
         mask: "target", "seen" or "none".
-        num_items: of the catalogue.
+        num_items: how many items may be listed, those with a training row.
         target_length: T.
         longest: most training items of a user.
 
@@ -19,6 +19,6 @@ def check_k(k: int, mask: str, num_items: int, target_length: int, longest: int)
     masked = {"target": target_length, "seen": longest, "none": 0}[mask]
     if k > num_items - masked:
         raise InputError(
-            f"--k={k} is larger than the catalogue of {num_items} items less the {masked} that --mask={mask} "
+            f"--k={k} is larger than the catalogue of {num_items} items with a training row less the {masked} that --mask={mask} "
             f"keeps out; use --k={max(num_items - masked, 0)} or less"
         )

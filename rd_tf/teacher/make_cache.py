@@ -55,14 +55,15 @@ def make_cache(teacher: str, dataset: str, cache: str, k: int, mask: str, block_
             print(f"teacher cache kept: {directory}", flush=True)
             return directory
         force = True
-    check_k(k, mask, plan.num_items, plan.target_length, survey.longest)
+    check_k(k, mask, int(survey.is_candidate.sum()), plan.target_length, survey.longest)
     lists = ShardLists(plan, load_model(teacher, "teacher"))
     with (
         storage.atomic_directory(directory, replace=force) as temporary,
         progress_bar("teacher's top-K", survey.windows, "windows") as advance,
     ):
         files = [
-            lists.write(cut(number), files_in(temporary), number, shards, advance) for number in range(shards or 1)
+            lists.write(cut(number), survey.is_candidate, files_in(temporary), number, shards, advance)
+            for number in range(shards or 1)
         ]
         storage.write_json(temporary / "manifest.json", cache_manifest(key, k, files, sharded=shards > 0))
     print(f"teacher cache: {directory} ({survey.windows:,} windows, K = {k}, mask {mask})", flush=True)

@@ -1,5 +1,7 @@
 """A teacher's lists for the windows of one shard after another."""
 
+import numpy as np
+
 from rd_tf.data.shard_windows import ShardWindows
 from rd_tf.data.teacher_cache_writer import Described, OpenFile, open_lists
 from rd_tf.evaluation.frozen_scores import FrozenScores
@@ -23,11 +25,20 @@ class ShardLists:
     def __init__(self, plan: TeachPlan, model: SequenceRanker) -> None:
         self._plan, self._model, self._scores = plan, model, FrozenScores(model)
 
-    def write(self, cut: ShardWindows, open_file: OpenFile, number: int, shards: int, advance: Advance) -> Described:
+    def write(
+        self,
+        cut: ShardWindows,
+        is_candidate: np.ndarray,
+        open_file: OpenFile,
+        number: int,
+        shards: int,
+        advance: Advance,
+    ) -> Described:
         """Writes the two files of a shard.
 
         Args:
             cut: the shard's windows.
+            is_candidate: `[num_items + 1] bool`, the items that have a training row in some shard.
             open_file: opens a file of the cache by its name.
             number: of the shard.
             shards: how many there are; 0 where the dataset is not sharded.
@@ -41,7 +52,9 @@ class ShardLists:
         """
         plan = self._plan
         sizes = plan.k, plan.mask, plan.block_size
-        top_k = TopK(self._model, cut.windows, cut.seen, *sizes, first_user=cut.first_user, scores=self._scores)
+        top_k = TopK(
+            self._model, cut.windows, cut.seen, *sizes, cut.first_user, scores=self._scores, is_candidate=is_candidate
+        )
         with open_lists(open_file, number, shards, len(cut.windows), plan.k) as writer:
             top_k.all_lists(writer.store, advance)
         return writer.described()

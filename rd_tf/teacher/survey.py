@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Callable, Iterator
 
+import numpy as np
+
 from rd_tf.data.shard_windows import ShardWindows
 from rd_tf.data.windows import Windows
 from rd_tf.data.windows_fingerprint import windows_fingerprint
@@ -17,11 +19,13 @@ class Survey:
         fingerprint: `Windows.fingerprint()` of all windows.
         windows: how many there are.
         longest: most training items of a user.
+        is_candidate: `[num_items + 1] bool`, the items that have a training row.
     """
 
     fingerprint: str
     windows: int
     longest: int
+    is_candidate: np.ndarray
 
 
 def survey_windows(plan: TeachPlan, cut: Callable[[int], ShardWindows], shards: int) -> Survey:
@@ -33,15 +37,17 @@ def survey_windows(plan: TeachPlan, cut: Callable[[int], ShardWindows], shards: 
         shards: how many there are.
     """
     windows = longest = 0
+    is_candidate = np.zeros(plan.num_items + 1, bool)
 
     def parts() -> Iterator[Windows]:
         nonlocal windows, longest
         for number in range(shards):
             part = cut(number)
             windows, longest = windows + len(part.windows), max(longest, part.seen.longest)
+            is_candidate[:] |= part.seen.occurring(plan.num_items)
             yield part.of_the_dataset()
             # Else it would stay in memory until the next one is there.
             del part
 
     fingerprint = windows_fingerprint(parts(), plan.sequence_length, plan.target_length)
-    return Survey(fingerprint, windows, longest)
+    return Survey(fingerprint, windows, longest, is_candidate)

@@ -32,6 +32,7 @@ class TopK:
         block_size: windows a block; fewer where the catalogue is so large that memory would matter.
         first_user: the ranker's number of the user whom windows and seen items call 0.
         scores: of the ranker, where other windows were scored with it before; None for new ones.
+        is_candidate: `[num_items + 1] bool`, the items that may be in a list, those with a training row; None: all.
 
     Raises:
         InputError: fewer than K items would remain for some window.
@@ -47,8 +48,11 @@ class TopK:
         block_size: int,
         first_user: int = 0,
         scores: FrozenScores | None = None,
+        is_candidate: np.ndarray | None = None,
     ) -> None:
-        check_k(k, mask, model.num_items, windows.targets.shape[1], seen.longest)
+        candidates = model.num_items if is_candidate is None else int(is_candidate.sum())
+        check_k(k, mask, candidates, windows.targets.shape[1], seen.longest)
+        self._is_candidate = is_candidate
         self._windows, self._seen, self._mask, self._k = windows, seen, mask, k
         self._block_size = block_rows(block_size, model.num_items + 1)
         self._history = model.looks_back
@@ -57,7 +61,7 @@ class TopK:
 
     def lists(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Items `[len(rows), K] int32` and scores `[len(rows), K] float32` of some windows, best first."""
-        scores, size = self._scores.freeze(), self._block_size
+        scores, size = self._scores.freeze(self._is_candidate), self._block_size
         blocks = [self._block(scores, rows[at : at + size]) for at in range(0, len(rows), size)]
         items, scores = zip(*blocks, strict=True)
         return np.concatenate(items), np.concatenate(scores)
@@ -83,7 +87,7 @@ class TopK:
         """
         starts = range(0, len(self._windows), self._block_size)
         blocks = (np.arange(first, min(first + self._block_size, len(self._windows))) for first in starts)
-        threads, list_block = blocks_at_once(), functools.partial(self._block, self._scores.freeze())
+        threads, list_block = blocks_at_once(), functools.partial(self._block, self._scores.freeze(self._is_candidate))
         # The next blocks are scored while this one's lists are written.
         for first, (items, scores) in zip(starts, compute_ahead(list_block, blocks, threads, threads), strict=True):
             if not np.isfinite(scores).all():

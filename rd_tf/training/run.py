@@ -95,7 +95,9 @@ def train_run(directory: Path, flags: dict[str, Any], identity: dict[str, Any], 
         board = TensorBoardWriter(directory / run_directory.TENSORBOARD, flags)
     overlap = None
     if data.cache is not None:
-        lists = TopK(model, data.windows, data.seen, flags["k"], flags["mask"], flags["block_size"])
+        candidates = data.seen.occurring(model.num_items)
+        sizes = flags["k"], flags["mask"], flags["block_size"]
+        lists = TopK(model, data.windows, data.seen, *sizes, is_candidate=candidates)
         overlap = ListOverlap(lists, data.cache.items, flags["seed"])
     evaluator = Evaluator(
         data.interactions,

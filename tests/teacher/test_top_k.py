@@ -99,3 +99,21 @@ def test_lists_follow_the_weights():
     after, _ = top_k.lists(np.arange(5))
     assert (after == TopK(model, windows, UserItems(USERS, ITEMS, 3), 4, "none", 16).lists(np.arange(5))[0]).all()
     assert (after != before).any()
+
+
+def test_items_without_a_training_row_are_in_no_list():
+    model, windows = Caser(3, 15, 3, 4), make_windows()
+    model.item_bias.assign(np.linspace(-1, 1, 16))
+    seen = UserItems(USERS, ITEMS, 3)
+    is_candidate = seen.occurring(15)
+    is_candidate[[14, 15]] = False
+    most = int(is_candidate.sum())
+    items, scores = collect(TopK(model, windows, seen, most, "none", 16, is_candidate=is_candidate), 37, most)
+    assert (np.sort(items) == np.flatnonzero(is_candidate)).all()
+    everything, _ = collect(TopK(model, windows, seen, 15, "none", 16), 37, 15)
+    for row in range(37):
+        kept = everything[row][is_candidate[everything[row]]]
+        np.testing.assert_array_equal(items[row], kept)
+    assert np.isfinite(scores).all()
+    with pytest.raises(InputError, match=rf"the catalogue of {most} items with a training row"):
+        TopK(model, windows, seen, most + 1, "none", 16, is_candidate=is_candidate)
