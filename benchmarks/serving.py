@@ -8,15 +8,19 @@ with 20 random items. Exports take turns within a repeat, so that they meet the 
     teacher          d = 100, 13,149 users and 14,009 items, float32
     student          d = 50
     student_int8     the same, --weights=int8
-    d128             d = 128, float32, a teacher's size; these four with --items above 200,000
+    student_batching the same as student, --batching
+    d128             d = 128, float32, a teacher's size; these six with --items above 200,000
     d64              d = 64
+    d64_float16      --weights=float16
     d64_int8         --weights=int8
+    d64_batching     --batching
     d64_clusters     --index=clusters
 
 --run_dirs measures finished runs in their place.
 
 Floor, in every row: the same requests, as arrays, answered one at a time by the same graph in this process, taken just
-before; its median. It has no HTTP, JSON, protos, threads or other clients. *Share of floor* is the requests a second
+before; its median. The export's warm-up requests were replayed there as servers replay them. It has no HTTP, JSON,
+protos, threads or other clients. *Share of floor* is the requests a second
 times the floor: 1 would be a server that costs nothing and works on one request at a time. What lies between is the
 Python of the interface (parsing and writing JSON or protos, one thread at a time), the system's way from process to
 process and, on few cores, the clients. More than 1 takes several cores.
@@ -54,11 +58,14 @@ CASES: dict[str, tuple[int, dict[str, Any]]] = {
     "teacher": (100, {}),
     "student": (50, {}),
     "student_int8": (50, {"weights": "int8"}),
+    "student_batching": (50, {"batching": True}),
 }
 LARGE_CASES: dict[str, tuple[int, dict[str, Any]]] = {
     "d128": (128, {}),
     "d64": (64, {}),
+    "d64_float16": (64, {"weights": "float16"}),
     "d64_int8": (64, {"weights": "int8"}),
+    "d64_batching": (64, {"batching": True}),
     "d64_clusters": (64, {"index": "clusters"}),
 }
 _LARGE = 200_000
@@ -85,8 +92,9 @@ def serving(
 ) -> None:
     """Measures a model server with exports of random weights, by REST and gRPC, beside the same graph without a server.
 
-    Cases: teacher, student, student_int8; with --items above 200,000: d128, d64, d64_int8, d64_clusters. A measurement
-    takes --seconds and a warm-up of a fifth of it; --repeats of them are taken in turn with those of the other exports.
+    Cases: teacher, student, student_int8, student_batching; with --items above 200,000: d128, d64, d64_float16,
+    d64_int8, d64_batching, d64_clusters. A measurement takes --seconds and a warm-up of a fifth of it; --repeats of
+    them are taken in turn with those of the other exports.
     """
     known = LARGE_CASES if items > _LARGE else CASES
     chosen = check_cases(cases, list(known))
@@ -123,9 +131,12 @@ class _Subject:
     def __init__(self, export: "ServedExport", server: ServingProcess) -> None:
         from rd_tf.serving.server.limits import Limits
         from rd_tf.serving.server.loaded_version import LoadedVersion
+        from rd_tf.serving.server.warmup_replay import replay_warmup
 
         self.export, self.server = export, server
         self.version = LoadedVersion(export.version, 1, Limits())
+        # What the server has seen before its first request may change how fast a graph is.
+        replay_warmup(self.version, Path(export.version), Limits())
 
 
 def measure_in_turn(

@@ -33,6 +33,10 @@ def export(
     clusters: int,
     probes: int,
     item_table: bool,
+    batching: bool,
+    max_batch_size: int,
+    batch_timeout_micros: int,
+    num_batch_threads: int,
     keep_versions: int,
     min_metric_ratio: list[str],
     gate_against: str,
@@ -64,8 +68,22 @@ def export(
     check_export_name(export_name)
     ratios = parse_min_metric_ratio(min_metric_ratio)
     options = ExportOptions(
-        max_k, exclude_recent, id_type, weights, index, clusters, probes, item_table, export_format
-    ).for_catalogue(dataset_directory.load_manifest(dataset)["items"])
+        max_k=max_k,
+        exclude_recent=exclude_recent,
+        id_type=id_type,
+        weights=weights,
+        index=index,
+        clusters=clusters,
+        probes=probes,
+        item_table=item_table,
+        batching=batching,
+        max_batch_size=max_batch_size,
+        batch_timeout_micros=batch_timeout_micros,
+        num_batch_threads=num_batch_threads,
+        export_format=export_format,
+    )
+    # The catalogue that is served may be smaller still; what does not fit even the whole one is refused at once.
+    options.for_catalogue(dataset_directory.load_manifest(dataset)["items"])
 
     from rd_tf.quiet_tensorflow import import_quietly
 
@@ -85,6 +103,9 @@ def export(
     )
     size = sum(file.stat().st_size for file in version.rglob("*") if file.is_file())
     did = "export kept:" if version in before else "exported"
+    left_out = data.num_items - len(quality.trained_items())
+    if left_out:
+        print(f"{left_out:,} of {data.num_items:,} items have no training row and are left out, as in evaluation")
     print(f"{did} {version} ({size:,} bytes)" + ("" if export_format == "litert" else "; serve it and ask it with"))
     if export_format == "saved_model":
         if server_config:

@@ -131,12 +131,16 @@ FLAGS: dict[str, Define] = dict(
         _whole("clusters", 0, 0, "Cells of items (--index=clusters). 0: twice the square root of the catalogue."),
         _whole("probes", 16, 1, "Cells that are searched for a request (--index=clusters)."),
         _switch("item_table", False, "Whether to write item_table.npy and item_ids.txt beside the export, for a nearest-neighbour index that is asked with the signature query."),
+        _switch("batching", False, "Whether the export answers requests of different clients together, inside its graph: more requests a second under load, the same answers to the rounding of a matrix product. Clients and servers need no setting for it; leave the server's own --enable_batching off."),
+        _whole("max_batch_size", 64, 1, "Most rows that are answered together (--batching); a request of more rows is answered alone.", 4096),
+        _whole("batch_timeout_micros", 0, 0, "Microseconds that a request waits for others (--batching). 0: not at all; requests meet while others are computed.", 1_000_000),
+        _whole("num_batch_threads", 2, 1, "Batches that are computed at the same time (--batching); about as many as the server has cores.", 256),
         _choice("export_format", "saved_model", ["saved_model", "litert"], "What to write. saved_model: for tensorflow_model_server. litert: a .tflite file for devices."),
         # Publishing.
         _whole("keep_versions", 0, 0, "How many of the highest versions of the served model stay, the new one included; lower ones are removed after it has appeared. 0: all. Keep 2 or more where a server may still be loading the one before.", 1_000_000),
         _texts("min_metric_ratio", [], "metric:ratio, such as map:0.98,ndcg@10:0.97: the model is published only where each metric of its run is at least that share (above 0; 1: no worse) of the reference's, --gate_against. Empty: always."),
         _text("gate_against", "", "What --min_metric_ratio holds the model against: a run directory, such as the teacher's; empty or last: the served model's highest version, where there is one."),
-        _switch("server_config", True, "Whether models.config, batching.config, monitoring.config, healthcheck.sh and compose.yaml are written into --export_dir. An edited file is left alone."),
+        _switch("server_config", True, "Whether models.config, monitoring.config, healthcheck.sh and compose.yaml are written into --export_dir. An edited file is left alone."),
         _text("serving_image", "tensorflow/serving:2.20.0", "Container image in compose.yaml."),
         # Serving.
         _text("model_name", "default", "Name of the model in requests (with --model_base_path)."),

@@ -68,16 +68,16 @@ class Caser(SequenceRanker):
         self.conv_activation_name = conv_activation
         self.dense_activation_name = dense_activation
         self.dropout_rate = dropout
-        self.conv_activations = [make_activation(conv_activation, self.dtype_policy) for _ in range(sequence_length)]
-        self.dense_activation = make_activation(dense_activation, self.dtype_policy)
-        # In float32, so that every policy drops the same numbers: of fewer bits, the same seed draws another mask.
-        self.dropout = keras.layers.Dropout(dropout, seed=seed * 1000, dtype="float32")
+        heights = range(1, sequence_length + 1)
+        self.conv_activations = [self._activation(conv_activation, f"conv_activation_{height}") for height in heights]
+        self.dense_activation = self._activation(dense_activation, "dense_activation")
+        self.dropout = self.make_dropout(dropout)
         self.build_weights()
 
     def build_weights(self) -> None:
         length, dim = self.sequence_length, self.dim
         self.user_table = self.add_table("user_table", self.user_rows, dim, 2)
-        self.sequence_table = self.add_table("sequence_table", self.num_items + 1, dim, 3)
+        self.sequence_table = self.add_table("sequence_table", self.num_items + 1, dim, 3, of_items=True)
         if self.vertical_filters:
             self.vertical_kernel = self._add_uniform("vertical_kernel", (length, self.vertical_filters), length, 4)
             self.vertical_bias = self._add_uniform("vertical_bias", (self.vertical_filters,), length, 5)
@@ -96,6 +96,11 @@ class Caser(SequenceRanker):
         for activation in (*self.conv_activations, self.dense_activation):
             activation.build((None, dim))
         self.built = True
+
+    def _activation(self, kind: str, name: str) -> keras.layers.Layer:
+        activation = make_activation(kind, self.dtype_policy)
+        activation.name = name
+        return activation
 
     def _add_uniform(self, name: str, shape: tuple[int, ...], fan_in: int, seed_offset: int) -> keras.Variable:
         # U(-1/sqrt(fan_in), 1/sqrt(fan_in)) is what the authors' framework gives convolutions and dense layers.

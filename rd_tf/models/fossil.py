@@ -71,8 +71,8 @@ class Fossil(SequenceRanker):
         self.looks_back = history
         self.history_exponent = history_exponent
         self.dropout_rate, self.noise_width = dropout, dim
-        self.dropout = keras.layers.Dropout(dropout, seed=seed * 1000, dtype="float32")
-        self.visited_table = self.add_table("visited_table", num_items + 1, dim, 3)
+        self.dropout = self.make_dropout(dropout)
+        self.visited_table = self.add_table("visited_table", num_items + 1, dim, 3, of_items=True)
         # The average of the last steps to begin with, the same for everybody.
         step = keras.initializers.Constant(1.0 / sequence_length)
         self.markov_weights = self.add_weight(

@@ -57,7 +57,8 @@ class SequenceRanker(keras.Model, abc.ABC):
         unknown_user: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        # Keras' own names count what the process has made before, and files that hold them would differ after a kill.
+        super().__init__(**{"name": type(self).__name__.lower(), **kwargs})
         for name, value in (("num_users", num_users), ("num_items", num_items), ("sequence_length", sequence_length)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1; received {value}")
@@ -69,24 +70,39 @@ class SequenceRanker(keras.Model, abc.ABC):
         self.unknown_user = unknown_user
         self.user_rows = num_users + int(unknown_user)
 
-    def add_table(self, name: str, rows: int, dim: int, seed_offset: int) -> keras.Variable:
+    def add_table(self, name: str, rows: int, dim: int, seed_offset: int, of_items: bool = False) -> keras.Variable:
         """Adds an embedding table `[rows, dim]`, normal with standard deviation 1 / dim (as the authors').
 
-        Its attribute `row_sparse` tells optimizers that a batch uses few of its rows.
+        Its attribute `row_sparse` tells optimizers that a batch uses few of its rows, `row_an_item` that its rows are
+        the padding and the items.
         """
         initializer = keras.initializers.RandomNormal(stddev=1.0 / dim, seed=self.seed * 1000 + seed_offset)
         # No autocast: under a mixed policy scores stay float32 whether the model is called or its methods are.
         table = self.add_weight(shape=(rows, dim), initializer=initializer, name=name, autocast=False)
         table.row_sparse = True
+        table.row_an_item = of_items
         return table
 
     def build_item_table(self) -> None:
         """Adds the item table and the item biases; a subclass calls it in the place its weight order wants."""
-        self.item_table = self.add_table("item_table", self.num_items + 1, self.query_dim, 1)
+        self.item_table = self.add_table("item_table", self.num_items + 1, self.query_dim, 1, of_items=True)
         self.item_bias = self.add_weight(
             shape=(self.num_items + 1,), initializer="zeros", name="item_bias", autocast=False
         )
-        self.item_bias.row_sparse = True
+        self.item_bias.row_sparse = self.item_bias.row_an_item = True
+
+    def make_dropout(self, rate: float) -> keras.layers.Dropout:
+        """Makes the layer of `drop`.
+
+        Args:
+            rate: share of the numbers dropped in training, in [0, 1).
+        """
+        # In float32, so that every policy drops the same numbers: of fewer bits, the same seed draws another mask.
+        dropout = keras.layers.Dropout(rate, seed=self.seed * 1000, name="dropout", dtype="float32")
+        if rate:
+            # The layer gives it no name, and it is saved with the weights.
+            dropout.seed_generator.name = "dropout_seeds"
+        return dropout
 
     def drop(self, values: Tensor, noise: Tensor | None) -> Tensor:
         """Dropout in training.

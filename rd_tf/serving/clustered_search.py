@@ -34,11 +34,13 @@ class ClusteredSearch(tf.Module):
         with_one = tf.concat([query, tf.ones_like(query[:, :1])], 1)
         cells = tf.math.top_k(tf.matmul(with_one, self._centroids, transpose_b=True), self._probes).indices
         inside_cell = tf.range(self._largest)
+        # Read, not gathered from, see `CompactTable`.
+        all_items, offsets = tf.convert_to_tensor(self._items), tf.convert_to_tensor(self._offsets)
 
         def probe(cell: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            begin, end = tf.gather(self._offsets, cell), tf.gather(self._offsets, cell + 1)
+            begin, end = tf.gather(offsets, cell), tf.gather(offsets, cell + 1)
             place = begin[:, tf.newaxis] + inside_cell
-            items = tf.where(place < end[:, tf.newaxis], tf.gather(self._items, place), 0)
+            items = tf.where(place < end[:, tf.newaxis], tf.gather(all_items, place), 0)
             return items, ranker.score(query, items)
 
         # One cell of every query at a time: all at once would gather probes times the vectors.

@@ -64,7 +64,10 @@ def to_half(value: np.ndarray) -> np.ndarray:
 class CompactTable(tf.Module):
     """A table `[rows, d]` or biases `[rows]` in few bytes, computing in float32.
 
-    They are stored as float16, or as int8 with a scale a row (`quantize_rows`).
+    They are stored as float32 or float16, or as int8 with a scale a row (`quantize_rows`).
+
+    Rows are gathered from the variable as it was read, never from the variable itself: one gather of that kind makes
+    TensorFlow copy the whole table for every later read of it, 0.25 GB a request for a million items of 64 numbers.
 
     Args:
         table: `[rows, d]` or `[rows] float32`.
@@ -87,24 +90,33 @@ class CompactTable(tf.Module):
         self._values = tf.Variable(values, trainable=False)
 
     def __tf_tensor__(self, dtype: tf.DType | None = None, name: str | None = None) -> tf.Tensor:
-        return self.take_rows(tf.range(self.shape[0]))
+        values = tf.cast(self._read(), tf.float32)
+        if self._codes is None:
+            return values
+        return values * tf.expand_dims(self._scale(tf.convert_to_tensor(self._codes)), -1)
 
     def take_rows(self, rows: tf.Tensor) -> tf.Tensor:
         """Gathers rows: `rows.shape + shape[1:] float32`."""
-        values = tf.cast(tf.gather(self._values, rows), tf.float32)
+        values = tf.cast(tf.gather(self._read(), rows), tf.float32)
         if self._codes is None:
             return values
-        return values * tf.expand_dims(self._scale(tf.gather(self._codes, rows)), -1)
+        codes = tf.gather(tf.convert_to_tensor(self._codes), rows)
+        return values * tf.expand_dims(self._scale(codes), -1)
 
     def query_products(self, query: tf.Tensor, first: int | tf.Tensor, size: int | None) -> tf.Tensor:
         """Multiplies queries `[batch, d] float32` by rows, all or `first ..`: `[batch, size] float32`."""
-        rows = self.shape[0] if size is None else size
-        values = tf.slice(self._values, [first, 0], [rows, self.shape[1]])
+        values, codes = self._read(), self._codes
+        if size is not None:
+            values = tf.slice(values, [first, 0], [size, self.shape[1]])
+            codes = None if codes is None else tf.slice(tf.convert_to_tensor(codes), [first], [size])
         products = tf.matmul(query, tf.cast(values, tf.float32), transpose_b=True)
-        if self._codes is None:
+        if codes is None:
             return products
         # Behind the product: a pass over batch x rows numbers in place of one over the whole table.
-        return products * self._scale(tf.slice(self._codes, [first], [rows]))
+        return products * self._scale(tf.convert_to_tensor(codes))
+
+    def _read(self) -> tf.Tensor:
+        return tf.convert_to_tensor(self._values)
 
     def _scale(self, codes: tf.Tensor) -> tf.Tensor:
-        return tf.gather(self._scales, tf.cast(codes, tf.int32))
+        return tf.gather(tf.convert_to_tensor(self._scales), tf.cast(codes, tf.int32))

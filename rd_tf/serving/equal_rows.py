@@ -9,7 +9,8 @@ def equal_rows(ids: tf.Tensor, user_id: tf.Tensor) -> tf.Tensor:
     Operations would take a single row for all rows without a word, and a model server does not compare.
 
     Args:
-        ids: `[b, n]` of any dtype.
+        ids: `[b, n]` of any dtype; or `[0]`, which is how JSON writes a table of no rows, for empty rows.
         user_id: `[b]`.
     """
-    return tf.reshape(ids, [tf.shape(user_id)[0], tf.shape(ids)[1]])
+    columns = tf.concat([tf.shape(ids)[1:], [0]], 0)[0]
+    return tf.reshape(ids, [tf.shape(user_id)[0], columns])

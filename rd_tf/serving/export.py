@@ -11,12 +11,13 @@ from rd_tf.serving.equal_versions import are_equal_versions
 from rd_tf.serving.export_name import check_export_name
 from rd_tf.serving.export_options import ExportOptions
 from rd_tf.serving.gate import LAST, check_gate, find_reference
-from rd_tf.serving.held_out_quality import HeldOutQuality
+from rd_tf.serving.held_out_quality import HeldOutQuality, ServedQuality
 from rd_tf.serving.litert import MODEL_FILE, write_litert
 from rd_tf.serving.measured import measured_version
 from rd_tf.serving.publishing import NothingNew, publishing, versions
 from rd_tf.serving.raw_ids import check_ids
 from rd_tf.serving.saved_model import write_saved_model
+from rd_tf.serving.stored_ranker import with_items
 
 _FILE_OF_FORMAT = {"saved_model": "saved_model.pb", "litert": MODEL_FILE}
 
@@ -34,6 +35,9 @@ def export_ranker(
 ) -> Path:
     """Writes `<directory>/<next version>`, for tensorflow_model_server or for devices, whole and checked or not at all.
 
+    Items without a training row are left out where `quality` tells which have one: evaluation has no place for them
+    either, so that what is served is what was measured. To a request they are unknown items.
+
     The version is loaded and run by TensorFlow's C++ loader, as the server does, or by LiteRT, and compared with the
     model before it appears under its number. Other versions stay as they are, until there are more than are to be kept.
     Where the highest version is equal to the new one, it is kept and none appears, so that an export that was killed
@@ -45,7 +49,8 @@ def export_ranker(
         item_ids: raw id of every item, `item_ids[item - 1]`.
         directory: the served model's directory; its last part is the model's name.
         options: how to export; None takes the defaults.
-        quality: measures what the export ranks like, for the report; None leaves that out.
+        quality: measures what the export ranks like, for the report, and knows which items have a training row; None
+            leaves the metrics out and serves all items.
         keep_versions: how many of the highest versions stay, the new one included; 0 keeps all.
         min_metric_ratio: metric -> the least share of the reference's value that the export must reach.
         gate_against: the reference, a run directory; "" or "last" for the highest version, where there is one.
@@ -60,13 +65,19 @@ def export_ranker(
     """
     directory = Path(directory)
     check_export_name(directory.name)
-    options = (options or ExportOptions()).for_catalogue(model.num_items)
+    options = options or ExportOptions()
     check_ids("users", user_ids, model.num_users, options.id_type)
     check_ids("items", item_ids, model.num_items, options.id_type)
+    served, served_quality = model, None
+    if quality:
+        items = quality.trained_items()
+        served, item_ids = with_items(model, items), [item_ids[item - 1] for item in items]
+        served_quality = ServedQuality(quality, model, items)
+    options = options.for_catalogue(served.num_items)
     with _writing(directory), publishing(directory, keep_versions) as new:
         _check_format(directory, options.export_format)
         reference = find_reference(gate_against, directory) if min_metric_ratio else None
-        arguments = (model, user_ids, item_ids, options, quality)
+        arguments = (served, user_ids, item_ids, options, served_quality)
         if options.export_format == "litert":
             write_litert(new.directory, *arguments)
         else:

@@ -23,6 +23,10 @@ class ExportOptions:
         clusters: cells of the clustered index; 0 chooses.
         probes: cells that are searched for a query.
         item_table: whether item vectors are written beside the model, for other indexes.
+        batching: whether requests of different clients are answered together, inside the graph.
+        max_batch_size: most rows that are answered together.
+        batch_timeout_micros: how long a request waits for others, in microseconds.
+        num_batch_threads: batches that are computed at the same time.
         export_format: "saved_model" for tensorflow_model_server, or "litert" for devices.
     """
 
@@ -35,6 +39,10 @@ class ExportOptions:
     probes: int = 16
     item_table: bool = False
     export_format: str = "saved_model"
+    batching: bool = False
+    max_batch_size: int = 64
+    batch_timeout_micros: int = 0
+    num_batch_threads: int = 2
 
     def for_catalogue(self, num_items: int) -> "ExportOptions":
         """These options with everything chosen that they left open.
@@ -52,6 +60,14 @@ class ExportOptions:
                 raise InputError(f"--{name}={getattr(self, name)} is none of {', '.join(allowed)}")
         if self.max_k < 1:
             raise InputError(f"--max_k={self.max_k} is below 1; a request must be able to ask for an item")
+        if self.batching and self.export_format != "saved_model":
+            raise InputError(
+                f"--batching does not go with --export_format={self.export_format}, since a device has one client; "
+                "leave it out"
+            )
+        for name, least in (("max_batch_size", 1), ("batch_timeout_micros", 0), ("num_batch_threads", 1)):
+            if getattr(self, name) < least:
+                raise InputError(f"--{name}={getattr(self, name)} is below {least}")
         if self.index == "exact":
             return dataclasses.replace(self, max_k=min(self.max_k, num_items))
         if self.export_format != "saved_model":

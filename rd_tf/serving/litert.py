@@ -12,7 +12,7 @@ from rd_tf.data.dataset_directory import write_lines
 from rd_tf.models.ranker import SequenceRanker
 from rd_tf.serving.agreement import TOLERANCE, Disagreement
 from rd_tf.serving.export_options import ExportOptions
-from rd_tf.serving.held_out_quality import HeldOutQuality
+from rd_tf.serving.held_out_quality import ServedQuality
 from rd_tf.serving.item_table import write_item_table
 from rd_tf.serving.padded_history import PaddedHistory
 from rd_tf.serving.real_queries import Queries, made_up_queries
@@ -31,7 +31,7 @@ def write_litert(
     user_ids: Sequence[str],
     item_ids: Sequence[str],
     options: ExportOptions,
-    quality: HeldOutQuality | None,
+    quality: ServedQuality | None,
 ) -> None:
     """Writes `model.tflite`, ids and a report, and checks the model in LiteRT's interpreter.
 
@@ -64,13 +64,13 @@ def write_litert(
     nobody = Queries(np.array([model.num_users], np.int32), [np.zeros(0, np.int32)])
     ask = make_interpreter(directory / MODEL_FILE)
     largest = max(_compare(ask, exported, asked, options) for asked in (queries, nobody))
-    changed = None if options.weights == "float32" else rounded_copy(model, options.weights)
+    changed = None if options.weights == "float32" else exported
     first = _inputs(exported, queries.rows(slice(1)))
     if options.item_table:
         write_item_table(directory, exported, item_ids)
     measured = {
         "bytes": bytes_by_kind(directory),
-        "quality": quality.compare(model, changed) if quality else None,
+        "quality": quality.compare(changed) if quality else None,
         "agreement": {"requests": len(queries.users) + 1, "largest_difference": largest},
         "seconds_per_request": {"1": seconds_per_request(lambda _: ask(**first))["1"]},
     }

@@ -1,12 +1,16 @@
 """Raw ids to numbers and back, inside a graph."""
 
+import gzip
 import hashlib
 import os
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
 from rd_tf import storage
+
+_BUCKETS = 2**63 - 1
 
 
 class Lookups(tf.Module):
@@ -52,10 +56,18 @@ class _Lines(tf.lookup.TextFileInitializer):
         super().__init__(os.fspath(file), tf.string, whole_line, tf.int64, line_number)
         self._key_dtype, self._value_dtype = (tf.int64, id_dtype) if by_number else (id_dtype, tf.int64)
         self._id_dtype, self._first, self._by_number = id_dtype, first, by_number
+        self._file = Path(file).name
         self._sha256 = storage.file_sha256(file)
+        with gzip.open(file, "rb") as text:
+            self._fingerprint = int(tf.strings.to_hash_bucket_fast(text.read(), _BUCKETS))
 
     def initialize(self, table: tf.lookup.StaticHashTable) -> tf.Operation:
         text = tf.io.decode_compressed(tf.io.read_file(tf.convert_to_tensor(self._filename, tf.string)), "GZIP")
+        # A loader reads a file that was cut or altered without a word, and the answers would be other people's ids.
+        is_whole = tf.equal(tf.strings.to_hash_bucket_fast(text, _BUCKETS), self._fingerprint)
+        damaged = tf.debugging.Assert(is_whole, [f"{self._file} is not the file that was exported"])
+        with tf.control_dependencies([damaged]):
+            text = tf.identity(text)
         # The op itself: what tf.strings.split adds for ragged tensors is 6 kB of graph a table.
         ids = tf.raw_ops.StringSplitV2(input=tf.expand_dims(text, 0), sep="\n").values
         if self._id_dtype != tf.string:

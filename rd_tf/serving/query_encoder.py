@@ -20,6 +20,7 @@ class QueryEncoder(tf.Module):
 
     Attributes:
         inputs: specs of `user_id` `[b]` and `recent_items` `[b, n]`, with which every signature begins.
+        encode: from users `[b] int32` and their items `[b, n] int32`, numbers, to queries `[b, q] float32`.
     """
 
     def __init__(self, stored: StoredRanker, lookups: Lookups) -> None:
@@ -29,16 +30,18 @@ class QueryEncoder(tf.Module):
             tf.TensorSpec([None, None], lookups.id_dtype, name="recent_items"),
         )
 
-        @tf.function(autograph=False, input_signature=self.inputs)
-        def encode(user_id: tf.Tensor, recent_items: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            recent = lookups.items(equal_rows(recent_items, user_id))
+        self._lookups = lookups
+
+        @tf.function(
+            autograph=False, input_signature=[tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, None], tf.int32)]
+        )
+        def encode(users: tf.Tensor, recent: tf.Tensor) -> tf.Tensor:
             with stored.dense_weights_in_use() as ranker:
                 history = known_items(recent) if ranker.looks_back != "none" else None
-                sequence = last_known(recent, ranker.sequence_length)
-                query = ranker.encode(lookups.users(user_id), sequence, history=history)
-            return tf.cast(query, tf.float32), recent
+                query = ranker.encode(users, last_known(recent, ranker.sequence_length), history=history)
+            return tf.cast(query, tf.float32)
 
-        self._encode = encode
+        self.encode = encode
 
     def __call__(self, user_id: tf.Tensor, recent_items: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Encodes `user_id` `[b]` and `recent_items` `[b, n]`, ids, the items oldest first.
@@ -46,7 +49,12 @@ class QueryEncoder(tf.Module):
         Returns:
             queries `[b, q] float32`, and the items' numbers `[b, n] int32`, 0 = unknown or none.
         """
-        return self._encode(user_id, recent_items)
+        users, recent = self.numbers(user_id, recent_items)
+        return self.encode(users, recent), recent
+
+    def numbers(self, user_id: tf.Tensor, recent_items: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The numbers of the users `[b] int32` and of the items `[b, n] int32`, 0 = unknown or none."""
+        return self._lookups.users(user_id), self._lookups.items(equal_rows(recent_items, user_id))
 
 
 def last_known(items: tf.Tensor, length: int) -> tf.Tensor:

@@ -9,17 +9,16 @@ from rd_tf.models.ranker import SequenceRanker
 from rd_tf.serving.equal_rows import equal_rows
 from rd_tf.serving.lookups import Lookups
 from rd_tf.serving.query_encoder import QueryEncoder
-from rd_tf.serving.stored_ranker import StoredRanker
 
 # What stands beside no item; infinities are not JSON.
 NO_SCORE = tf.float32.min
 # (ranker, query [b, q], exclude [b, m], k) -> items [b, k] int32 and scores [b, k] float32.
 Search = Callable[[SequenceRanker, tf.Tensor, tf.Tensor, int], tuple[tf.Tensor, tf.Tensor]]
+# (users [b], recent [b, n], exclude [b, m], all int32) -> items [b, max_k] int32 and scores [b, max_k] float32.
+Find = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
-def recommend_signature(
-    encode: QueryEncoder, stored: StoredRanker, lookups: Lookups, search: Search, max_k: int, exclude_recent: bool
-) -> Any:
+def recommend_signature(encode: QueryEncoder, lookups: Lookups, find: Find, max_k: int, exclude_recent: bool) -> Any:
     """Makes the signature.
 
     It takes `user_id` `[b]`, `recent_items` `[b, n]` (oldest first) and `exclude_items` `[b, m]`, all ids, and `k` `[b]
@@ -28,10 +27,9 @@ def recommend_signature(
     finite float32. Nothing but k_max depends on other rows.
 
     Args:
-        encode: gives queries.
-        stored: scores.
-        lookups: the ids' numbers.
-        search: finds the best items.
+        encode: knows the ids' numbers.
+        lookups: gives raw ids.
+        find: finds the best items.
         max_k: longest list, at most num_items.
         exclude_recent: whether all of `recent_items` are kept out of the list.
 
@@ -50,12 +48,15 @@ def recommend_signature(
     def recommend(
         user_id: tf.Tensor, recent_items: tf.Tensor, exclude_items: tf.Tensor, k: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        query, recent = encode(user_id, recent_items)
+        users, recent = encode.numbers(user_id, recent_items)
         exclude = lookups.items(equal_rows(exclude_items, user_id))
         if exclude_recent:
             exclude = tf.concat([exclude, recent], 1)
-        items, scores = search(stored.ranker, query, exclude, max_k)
         wanted = tf.clip_by_value(equal_rows(k[:, tf.newaxis], user_id), 0, max_k)
+        # A request that is refused must be so before it shares a batch with others.
+        with tf.control_dependencies([exclude, wanted]):
+            users = tf.identity(users)
+        items, scores = find(users, recent, exclude)
         longest = tf.reduce_max(tf.pad(wanted, [[0, 1], [0, 0]]))
         items, scores = items[:, :longest], scores[:, :longest]
         items = tf.where(tf.range(longest) < wanted, items, 0)

@@ -67,21 +67,27 @@ def write_report(
 
     Args:
         directory: the export's; the report lies in its `assets.extra`.
-        model: the trained ranker.
+        model: the ranker of the served items.
         options: how it was exported.
         measured: what else is known (JSON values).
     """
     described = {
         "model": type(model).__name__.lower(),
         "parameters": model.count_params(),
+        "items": model.num_items,
         "format": options.export_format,
         "weights": options.weights,
         "id_type": options.id_type,
         "max_k": options.max_k,
         "exclude_recent": options.exclude_recent,
+        "batching": _batching(options) if options.batching else None,
         "unknown_user": "a trained row" if model.unknown_user else model.unknown_user_is,
         **measured,
     }
     path = Path(directory) / REPORT_FILE
     path.parent.mkdir(exist_ok=True)
     storage.write_json(path, described)
+
+
+def _batching(options: ExportOptions) -> dict[str, int]:
+    return {name: getattr(options, name) for name in ("max_batch_size", "batch_timeout_micros", "num_batch_threads")}

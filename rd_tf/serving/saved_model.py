@@ -1,19 +1,23 @@
 """One version of a served model, as tensorflow_model_server reads it."""
 
+import hashlib
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import keras
 import tensorflow as tf
 
+from rd_tf import storage
 from rd_tf.models.ranker import SequenceRanker
 from rd_tf.serving.agreement import check_agreement
+from rd_tf.serving.batched_find import Batching
 from rd_tf.serving.cells import make_cells
 from rd_tf.serving.clustered_search import ClusteredSearch
 from rd_tf.serving.exact_search import ExactSearch
 from rd_tf.serving.export_options import ExportOptions
-from rd_tf.serving.held_out_quality import HeldOutQuality
+from rd_tf.serving.held_out_quality import ServedQuality
 from rd_tf.serving.item_table import item_vectors, write_item_table
 from rd_tf.serving.lookups import Lookups
 from rd_tf.serving.measured import EXTRA
@@ -41,7 +45,7 @@ def write_saved_model(
     user_ids: Sequence[str],
     item_ids: Sequence[str],
     options: ExportOptions,
-    quality: HeldOutQuality | None,
+    quality: ServedQuality | None,
 ) -> None:
     """Writes a SavedModel, its warm-up requests and its report, and checks it.
 
@@ -69,7 +73,8 @@ def write_saved_model(
         write_ids(items_file, item_ids)
         lookups = Lookups(users_file, items_file, model.num_users, options.id_type)
         stored = StoredRanker(wider, options.weights)
-        module = ServingModule(stored, lookups, search, options.max_k, options.exclude_recent)
+        batching = _batching(exported, [users_file, items_file], options) if options.batching else None
+        module = ServingModule(stored, lookups, search, options.max_k, options.exclude_recent, batching)
         tf.saved_model.save(module, str(directory), signatures=module.functions())
     slim_graph(directory)
     request = known_request(model, user_ids, item_ids, options.max_k, options.id_type)
@@ -79,7 +84,7 @@ def write_saved_model(
     measured = {
         "index": index,
         "bytes": bytes_by_kind(directory),
-        "quality": quality.compare(model, changed) if quality else None,
+        "quality": quality.compare(changed) if quality else None,
         "agreement": agreement,
         "seconds_per_request": seconds_per_request(_asker(module, queries, user_ids, item_ids, options.id_type)),
     }
@@ -87,6 +92,17 @@ def write_saved_model(
         write_item_table(directory / EXTRA, exported, item_ids)
         measured["bytes"] = bytes_by_kind(directory)
     write_report(directory, model, options, measured)
+
+
+def _batching(exported: SequenceRanker, files: Sequence[Path], options: ExportOptions) -> Batching:
+    # Named after all that an answer depends on: in one process models with one name share their batches.
+    content = hashlib.sha256(repr(options).encode())
+    for weight in exported.weights:
+        content.update(keras.ops.convert_to_numpy(weight).tobytes())
+    for file in files:
+        content.update(storage.file_sha256(file).encode())
+    queue = f"batches_{content.hexdigest()}"
+    return Batching(options.max_batch_size, options.batch_timeout_micros, options.num_batch_threads, queue)
 
 
 def _search(exported: SequenceRanker, queries: Queries, options: ExportOptions) -> tuple[Search, dict[str, Any]]:

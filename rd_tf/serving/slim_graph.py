@@ -3,10 +3,15 @@
 import os
 from pathlib import Path
 
-from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.core.protobuf import config_pb2, saved_model_pb2
+
+from rd_tf.serving.function_names import number_functions
 
 # Shapes that the graph's functions infer again.
 _INFERRED = "_output_shapes"
+# How the process that exported was configured.
+_CONFIG = "config_proto"
+_OF_THE_MACHINE = ("device_count", "intra_op_parallelism_threads", "inter_op_parallelism_threads")
 
 
 def slim_graph(directory: str | os.PathLike[str]) -> None:
@@ -28,6 +33,12 @@ def slim_graph(directory: str | os.PathLike[str]) -> None:
         for node in nodes:
             node.ClearField("experimental_debug_info")
             node.attr.pop(_INFERRED, None)
+            if _CONFIG in node.attr:
+                config = config_pb2.ConfigProto.FromString(node.attr[_CONFIG].s)
+                for name in _OF_THE_MACHINE:
+                    config.ClearField(name)
+                node.attr[_CONFIG].s = config.SerializeToString(deterministic=True)
+        number_functions(graph)
     path.write_bytes(saved.SerializeToString(deterministic=True))
     # It names the graph as it was.
     (Path(directory) / "fingerprint.pb").unlink(missing_ok=True)

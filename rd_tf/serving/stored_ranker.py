@@ -16,7 +16,8 @@ class StoredRanker(tf.Module):
     """A ranker for a graph, with the variables that the graph keeps.
 
     Tables with a row per user or item are stored as `weights` says. All other weights, item biases among them, are
-    stored as float16 unless `weights` is float32: a byte a number does only for rows with a scale.
+    stored as float16 unless `weights` is float32: a byte a number does only for rows with a scale. Every table is a
+    `CompactTable`, in float32 too: it alone reads rows so that the whole table is never copied.
 
     Args:
         model: the ranker; it is left as it is.
@@ -36,15 +37,13 @@ class StoredRanker(tf.Module):
         self._untracked = _Untracked(copy_ranker(model))
         ranker = self.ranker
         attributes = {id(value): name for name, value in vars(ranker).items() if has_row_a_user_or_item(value)}
-        # The backend's variables themselves: under Keras' wrappers tensorflow_model_server does not find them.
-        self._kept: list[tf.Variable | CompactTable] = []
+        # Of TensorFlow's variables: under Keras' wrappers tensorflow_model_server does not find them.
+        self._kept: list[CompactTable] = []
         for weight in ranker.trainable_weights:
             if id(weight) not in attributes:
                 self._untracked.dense.append(weight)
-            elif weights == "float32":
-                self._kept.append(weight.value)
             else:
-                kind = weights if is_table(weight) else others
+                kind = weights if is_table(weight) or weights == "float32" else others
                 table = CompactTable(keras.ops.convert_to_numpy(weight), kind)
                 setattr(ranker, attributes[id(weight)], table)
                 self._kept.append(table)
@@ -105,4 +104,41 @@ def rounded_copy(model: SequenceRanker, weights: str) -> SequenceRanker:
     for weight in copy.trainable_weights:
         value: np.ndarray = keras.ops.convert_to_numpy(weight)
         weight.assign(rounded(value, weights if is_table(weight) else "float16"))
+    return copy
+
+
+def with_items(model: SequenceRanker, items: np.ndarray) -> SequenceRanker:
+    """A ranker of some items alone, numbered from 1 in the order given; the ranker itself where these are all.
+
+    Args:
+        model: of the whole catalogue.
+        items: `[n] int32`, the items' numbers, ascending.
+    """
+    if len(items) == model.num_items:
+        return model
+    smaller = type(model).from_config({**model.get_config(), "num_items": len(items)})
+    rows = np.concatenate([[0], items])
+    for old, new in zip(model.weights, smaller.weights, strict=True):
+        value = keras.ops.convert_to_numpy(old)
+        new.assign(value[rows] if getattr(old, "row_an_item", False) else value)
+    return smaller
+
+
+def put_back(whole: SequenceRanker, part: SequenceRanker, items: np.ndarray) -> SequenceRanker:
+    """A copy of a ranker with the weights of another one, which ranks some of its items alone (`with_items`).
+
+    Args:
+        whole: of the whole catalogue; what the other one lacks stays as it is here.
+        part: of the items, whose weights are taken.
+        items: `[n] int32`, their numbers in `whole`, ascending.
+    """
+    copy = copy_ranker(whole)
+    rows = np.concatenate([[0], items])
+    for old, new in zip(part.weights, copy.weights, strict=True):
+        value = keras.ops.convert_to_numpy(old)
+        if getattr(new, "row_an_item", False):
+            every = keras.ops.convert_to_numpy(new).copy()
+            every[rows] = value
+            value = every
+        new.assign(value)
     return copy

@@ -19,6 +19,6 @@ def check_k(k: int, mask: str, num_items: int, target_length: int, longest: int)
     masked = {"target": target_length, "seen": longest, "none": 0}[mask]
     if k > num_items - masked:
         raise InputError(
-            f"--k={k} is larger than the catalogue of {num_items} items with a training row less the {masked} that --mask={mask} "
-            f"keeps out; use --k={max(num_items - masked, 0)} or less"
+            f"--k={k} is larger than the catalogue of {num_items} items with a training row less the {masked} that "
+            f"--mask={mask} keeps out; use --k={max(num_items - masked, 0)} or less"
         )

@@ -1,20 +1,34 @@
 """An export appears whole, checked and small, or not at all."""
 
+import dataclasses
+import functools
 import json
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from serving.small_world import ITEMS, NUM_ITEMS, NUM_USERS, USERS, L, small_caser
+from serving.small_world import ITEMS, LOWEST, NUM_ITEMS, NUM_USERS, USERS, L, request, small_caser
+from tensorflow.core.protobuf import saved_model_pb2
 
+from rd_tf.data.interactions import Interactions
+from rd_tf.data.split import split_interactions
 from rd_tf.errors import InputError
 from rd_tf.models.caser import Caser
 from rd_tf.models.fossil import Fossil
 from rd_tf.serving import saved_model
 from rd_tf.serving.agreement import Disagreement, check_agreement
+from rd_tf.serving.exact_search import ExactSearch
 from rd_tf.serving.export import export_ranker
 from rd_tf.serving.export_options import ExportOptions
+from rd_tf.serving.held_out_quality import HeldOutQuality
+from rd_tf.serving.litert import make_interpreter
 from rd_tf.serving.query_encoder import last_known
+from rd_tf.serving.raw_ids import write_ids
+from rd_tf.serving.savedmodel_check import SavedModelError, run_saved_model, run_signatures
+from rd_tf.serving.server.limits import Limits
+from rd_tf.serving.server.model_config import single_model
+from rd_tf.serving.server.model_store import ModelStore
+from rd_tf.serving.stored_ranker import put_back, with_items
 from rd_tf.serving.unknown_user import with_unknown_user
 
 
@@ -170,3 +184,156 @@ def test_bad_input_is_refused_by_message(model, tmp_path, changed, message):
     with pytest.raises(InputError, match=message):
         export_ranker(model, given["users"], given["items"], tmp_path / given["name"], given["options"])
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+KINDS = {
+    "float32": ExportOptions(),
+    "float16": ExportOptions(weights="float16"),
+    "int8": ExportOptions(weights="int8"),
+    "clusters": ExportOptions(index="clusters", clusters=4, probes=2),
+    "clusters-int8": ExportOptions(index="clusters", clusters=4, probes=2, weights="int8"),
+    "batching": ExportOptions(batching=True),
+}
+
+
+def operations(version):
+    graph = saved_model_pb2.SavedModel.FromString((version / "saved_model.pb").read_bytes()).meta_graphs[0].graph_def
+    return [node.op for nodes in (graph.node, *(f.node_def for f in graph.library.function)) for node in nodes]
+
+
+@pytest.mark.parametrize("make", [small_caser, lambda: Fossil(NUM_USERS, NUM_ITEMS, L, 4)], ids=["Caser", "Fossil"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_variable_is_gathered_from(make, kind, tmp_path, monkeypatch):
+    """One ResourceGather on a variable makes every later read of the whole of it a copy."""
+    # In blocks, as large catalogues are searched.
+    monkeypatch.setattr(saved_model, "ExactSearch", functools.partial(ExactSearch, 5, 6))
+    version = export_ranker(make(), USERS, ITEMS, tmp_path / "student", KINDS[kind])
+    found = operations(version)
+    assert "ReadVariableOp" in found
+    assert "ResourceGather" not in found
+    assert "ResourceGatherNd" not in found
+    assert ("BatchFunction" in found) == (kind == "batching")
+
+
+def test_a_cut_file_of_a_version_is_noticed_when_it_is_loaded(model, tmp_path):
+    version = export_ranker(model, USERS, ITEMS, tmp_path / "student", ExportOptions(id_type="string"))
+    files = [path for path in version.rglob("*") if path.is_file() and path.name != "report.json"]
+    assert len(files) == 6
+    store = functools.partial(ModelStore, single_model("student", str(tmp_path / "student")), Limits(), 0)
+    for file in files:
+        whole = file.read_bytes()
+        # Without its last few bytes a gzip file may still give the whole text; an empty warm-up file asks nothing.
+        parts = [whole[: len(whole) // 2], whole[:-14], *([] if file.match("assets.extra/*") else [b""])]
+        for part in parts:
+            file.write_bytes(part)
+            served = store()
+            reasons = served.unavailable()
+            served.close(5)
+            assert reasons.get("student"), f"{file.name} of {len(part)} of {len(whole)} bytes"
+        file.write_bytes(whole)
+    served = store()
+    assert not served.unavailable()
+    served.close(5)
+
+
+@pytest.mark.parametrize("lines", [ITEMS[:-1], [*ITEMS[:-1], "another"], [*ITEMS[::-1]]])
+def test_altered_ids_are_noticed_by_the_loader_of_servers(model, tmp_path, lines):
+    version = export_ranker(model, USERS, ITEMS, tmp_path / "student")
+    write_ids(version / "assets" / "items.txt.gz", lines)
+    with pytest.raises(SavedModelError, match=r"items\.txt\.gz is not the file that was exported"):
+        run_saved_model(version, [request(USERS[:1], [[]], [[]], [1])])
+
+
+class Measured(HeldOutQuality):
+    """Users 0 .. 5 of the small world, whose items 4, 11 and 20 nobody was trained on."""
+
+    untrained = (4, 11, 20)
+
+    def __init__(self):
+        random = np.random.default_rng(3)
+        users = np.repeat(np.arange(NUM_USERS, dtype=np.int32), 10)
+        trained = np.setdiff1d(np.arange(1, NUM_ITEMS + 1), self.untrained)
+        rows = [
+            np.concatenate([random.permutation(trained)[:8], random.permutation(self.untrained)[:1], [1 + user]])
+            for user in range(NUM_USERS)
+        ]
+        rows[0][:8] = trained[:8]
+        rows[1][:9] = trained[8:]
+        rows[1][8] = self.untrained[0]
+        items = np.concatenate(rows).astype(np.int32)
+        stamps = np.tile(np.arange(10, dtype=np.int64), NUM_USERS)
+        self.interactions = Interactions(users, items, stamps, USERS, ITEMS)
+        super().__init__(self.interactions, "test", L)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_items_without_a_training_row_are_not_served(model, tmp_path, kind):
+    quality = Measured()
+    left_out = [ITEMS[item - 1] for item in range(1, NUM_ITEMS + 1) if item not in quality.trained_items()]
+    assert 3 <= len(left_out) < 8
+    options = dataclasses.replace(KINDS[kind], probes=4) if kind.startswith("clusters") else KINDS[kind]
+    # They would be the best of all.
+    model = small_caser()
+    bias = np.array(model.item_bias)
+    bias[np.setdiff1d(np.arange(1, NUM_ITEMS + 1), quality.trained_items())] = 50
+    model.item_bias.assign(bias)
+    version = export_ranker(model, USERS, ITEMS, tmp_path / "student", options, quality)
+    every = request(USERS, [[]] * NUM_USERS, [[]] * NUM_USERS, [NUM_ITEMS] * NUM_USERS)
+    scored = request(USERS[:1], [[]], candidates=[ITEMS])
+    asked = request(USERS[:1] * 2, [[*left_out, ITEMS[0]], [ITEMS[0]]])
+    answers = run_signatures(version, [("recommend", every), ("score", scored), ("query", asked)])
+    listed = {item for row in answers[0]["items"].tolist() for item in row}
+    assert not listed & set(left_out)
+    assert answers[1]["known"][0].tolist() == [item not in left_out for item in ITEMS]
+    assert (answers[1]["scores"][0][~answers[1]["known"][0]] == LOWEST).all()
+    # In a history they are unknown items, which vanish.
+    np.testing.assert_array_equal(*answers[2]["query"])
+    report = json.loads((version / "assets.extra" / "report.json").read_text())
+    assert report["items"] == NUM_ITEMS - len(left_out)
+    assert report["quality"]["exported"]["map"] == pytest.approx(report["quality"]["float32"]["map"], abs=0.02)
+
+
+@pytest.mark.parametrize("weights", ["float32", "int8"])
+def test_what_is_served_is_what_was_measured(tmp_path, weights):
+    model, quality = small_caser(), Measured()
+    version = export_ranker(model, USERS, ITEMS, tmp_path / "student", ExportOptions(weights=weights), quality)
+    data, split = quality.interactions, split_interactions(quality.interactions, "test")
+    seen = [[ITEMS[i - 1] for i in data.items[split.train & (data.users == user)]] for user in range(NUM_USERS)]
+    (answer,) = run_saved_model(version, [request(USERS, seen, seen, [3] * NUM_USERS)])
+    hits, users = 0, 0
+    for user, row in enumerate(answer["items"].tolist()):
+        targets = {ITEMS[i - 1] for i in data.items[split.held_out & (data.users == user)]} - set(seen[user])
+        users += bool(targets)
+        hits += len(targets & set(row))
+    report = json.loads((version / "assets.extra" / "report.json").read_text())
+    assert report["quality"]["exported"]["precision@3"] == pytest.approx(hits / 3 / users)
+
+
+def test_devices_get_the_trained_items_alone(tmp_path):
+    model, quality = small_caser(), Measured()
+    options = ExportOptions(export_format="litert")
+    version = export_ranker(model, USERS, ITEMS, tmp_path / "app", options, quality)
+    items = (version / "items.txt").read_text().splitlines()
+    assert items == [ITEMS[item - 1] for item in quality.trained_items()]
+    ask = make_interpreter(version / "model.tflite")
+    found = ask(user=np.array([0], np.int32), sequence=np.zeros((1, L), np.int32))["items"]
+    assert found.max() <= len(items)
+
+
+@pytest.mark.parametrize("make", [small_caser, lambda: Fossil(NUM_USERS, NUM_ITEMS, L, 4)], ids=["Caser", "Fossil"])
+def test_a_ranker_of_some_items_scores_them_as_the_whole_one(make):
+    model, items = make(), np.array([2, 3, 7, 19])
+    part = with_items(model, items)
+    marked = [weight.name for weight in model.weights if weight.shape and weight.shape[0] == NUM_ITEMS + 1]
+    assert marked == [weight.name for weight in model.weights if getattr(weight, "row_an_item", False)]
+    user = np.arange(2, dtype=np.int32)
+    query = model.encode(user, np.array([[0, 3, 7], [2, 19, 7]], np.int32))
+    same = part.encode(user, np.array([[0, 2, 3], [1, 4, 3]], np.int32))
+    np.testing.assert_array_equal(query, same)
+    np.testing.assert_allclose(
+        np.array(part.score_all(same))[:, 1:], np.array(model.score_all(query))[:, items], rtol=1e-5
+    )
+    back = put_back(model, part, items)
+    for old, new in zip(model.weights, back.weights, strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert with_items(model, np.arange(1, NUM_ITEMS + 1)) is model
