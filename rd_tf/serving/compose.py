@@ -6,18 +6,36 @@ MODELS_DIR = "/models"
 IMAGE = "tensorflow/serving:2.20.0"
 PROMETHEUS_PATH = "/monitoring/prometheus/metrics"
 HEALTHCHECK_FILE = "healthcheck.sh"
+# The server's own 4 x cores refuses a call when that many are under way.
+GRPC_MAX_THREADS = 64
+# The server's own 5 retries, a minute apart, keep a good version waiting for five minutes behind a broken one.
+MAX_NUM_LOAD_RETRIES = 1
+LOAD_RETRY_INTERVAL_MICROS = 1_000_000
 
 
-def compose_text(image: str, grpc_port: int, rest_port: int, poll_seconds: int) -> str:
+def compose_text(
+    *,
+    image: str,
+    grpc_port: int,
+    rest_port: int,
+    poll_seconds: int,
+    grpc_max_threads: int,
+    max_num_load_retries: int,
+    load_retry_interval_micros: int,
+) -> str:
     """A service that reads all models from the directory the file lies in.
 
-    The directory is mounted as a whole: a file that is mounted alone stays the old one when it is replaced.
+    The directory is mounted as a whole: a file that is mounted alone stays the old one when it is replaced. The
+    server's own batching is off: it fills short lists with their first element, and answers depend on who else asks.
 
     Args:
         image: of the container.
         grpc_port: of this machine, bound to 127.0.0.1.
         rest_port: of this machine, bound to 127.0.0.1.
         poll_seconds: how often the server looks for new versions and for a new models.config.
+        grpc_max_threads: gRPC calls that are worked on at a time.
+        max_num_load_retries: how often a version that cannot be loaded is tried again before the next one's turn.
+        load_retry_interval_micros: between two such tries, in microseconds.
     """
     return f"""services:
   serving:
@@ -35,8 +53,9 @@ def compose_text(image: str, grpc_port: int, rest_port: int, poll_seconds: int) 
       - --model_config_file={MODELS_DIR}/models.config
       - --model_config_file_poll_wait_seconds={poll_seconds}
       - --file_system_poll_wait_seconds={poll_seconds}
-      - --enable_batching=true
-      - --batching_parameters_file={MODELS_DIR}/batching.config
+      - --grpc_max_threads={grpc_max_threads}
+      - --max_num_load_retries={max_num_load_retries}
+      - --load_retry_interval_micros={load_retry_interval_micros}
       - --monitoring_config_file={MODELS_DIR}/monitoring.config
     healthcheck:
       test: ["CMD", "bash", "{MODELS_DIR}/{HEALTHCHECK_FILE}"]

@@ -24,6 +24,7 @@ from rd_tf.serving.server.model_server import ModelServer
 from rd_tf.serving.server.rest import RestApplication
 
 MAX_BODY, MAX_BATCH = 10_000, 50
+ROW = b'{"instances": [1.5]}'
 PATHS = ["/v1/models/adding:predict", "/v1/models/adding:classify", "/v1/models/adding:regress"]
 
 
@@ -53,6 +54,10 @@ def server(tmp_path_factory):
 def post(body, path=PATHS[0], length=None):
     size = len(body) if length is None else length
     return f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {size}\r\n\r\n".encode() + body
+
+
+def get(path):
+    return f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
 
 
 def send(server, data):
@@ -88,6 +93,21 @@ def is_well(server):
         (post(b"", length="ten"), b"400 Bad Request"),
         (post(b"{}", "/v1/models/%ff%00:predict"), b"404 Not Found"),
         (post(b"{}", "/v1/models/adding/versions/99999999999999999999:predict"), b"400 Bad Request"),
+        (post(b"{}", "/v1/models/adding/versions/9223372036854775808:predict"), b"400 Bad Request"),
+        (post(b"{}", f"/v1/models/adding/versions/{'9' * 5000}:predict"), b"400 Bad Request"),
+        (post(ROW, "/v1/models/adding/versions/9223372036854775807:predict"), b"404 Not Found"),
+        (get("/v1/models/adding/versions/1000000000000000000"), b"404 Not Found"),
+        (post(ROW, "/v1/models/adding:predict?a=1"), b"400 Bad Request"),
+        (get("/v1/models/adding/metadata?a=1"), b"400 Bad Request"),
+        (get("/v1/models/adding?a=1"), b"404 Not Found"),
+        (get("/monitoring/prometheus/metrics?a=1"), b"200 OK"),
+        (post(ROW, "//v1/models/adding:predict"), b"404 Not Found"),
+        (get("//v1/models/adding"), b"404 Not Found"),
+        (post(ROW, "/V1/MODELS/ADDING:PREDICT"), b"400 Bad Request"),
+        (post(ROW, "/v1/models/adding:Predict"), b"400 Bad Request"),
+        (get("/V1/MODELS/ADDING"), b"404 Not Found"),
+        (post(ROW + b"} and more"), b"200 OK"),
+        (post(ROW, "/V1/Models/adding/VERSIONS/0001:predict"), b"200 OK"),
         (post(b"{}", "/" + "a" * 5000), b"404 Not Found"),
         (b"BREW /v1/models/adding HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", b"400 Bad Request"),
         (b"no http at all\r\n\r\n", b"400 Bad Request"),
@@ -141,6 +161,20 @@ def test_any_body_is_an_error_of_the_client(server, path, body):
 def test_any_path_is_answered(server, method, path):
     for prefix in ("/", "/v1/", "/v1/models/", "/v1/models/adding/"):
         assert call(server, method, prefix + path, b"")[0] in {200, 400, 404}
+
+
+def test_upper_case_metadata_is_the_status(server):
+    assert "model_version_status" in json.loads(call(server, "GET", "/v1/models/adding/METADATA", b"")[1])
+    assert "metadata" in json.loads(call(server, "GET", "/v1/models/adding/metadata", b"")[1])
+
+
+def test_an_output_that_is_asked_for_twice_is_refused(server):
+    request = predict_pb2.PredictRequest(model_spec=ModelSpec(name="adding"), output_filter=["y", "y"])
+    request.inputs["x"].CopyFrom(tensor_pb2.TensorProto(dtype=1, float_val=[1.0], tensor_shape={"dim": [{"size": 1}]}))
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(server.channel)
+    with pytest.raises(grpc.RpcError, match="names an output twice") as caught:
+        stub.Predict(request)
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_bytes_come_back_as_base64_and_strings_as_they_are(server):

@@ -37,6 +37,13 @@ def read(text, **dtypes):
         ('{"inputs": {"x": [[1], [2.5]], "y": 7}}', {"x": "float32", "y": "uint8"}, {"x": [[1], [2.5]], "y": 7}),
         ('{"inputs": [NaN, Infinity, -Infinity]}', {"x": "float64"}, {"x": [np.nan, np.inf, -np.inf]}),
         ('\ufeff{"instances": [1]}', {"x": "int64"}, {"x": [1]}),
+        (' \n{"instances": [1]}\n} and more', {"x": "int64"}, {"x": [1]}),
+        (
+            '{"inputs": {"x": [], "y": [], "z": []}}',
+            {"x": "string", "y": "int32", "z": "bool"},
+            {"x": [], "y": [], "z": []},
+        ),
+        ('{"inputs": {"x": [], "y": [[]]}}', {"x": "string", "y": "string"}, {"x": [], "y": [[]]}),
     ],
 )
 def test_rows_and_columns_are_read(text, dtypes, expected):
@@ -81,6 +88,7 @@ def test_rows_and_columns_are_read(text, dtypes, expected):
         ('{"inputs": {"x": 1}}', {"x": "int64", "y": "int64"}, "lacks y"),
         ('{"instances": [1], "inputs": [1]}', {"x": "int64"}, "exactly one of"),
         ("{}", {"x": "int64"}, "exactly one of"),
+        ('{"instances": []}', {"x": "int64"}, "at least one"),
         ('{"instances": {"x": 1}}', {"x": "int64"}, "must be a list"),
         ('{"instances": [1]}', {"x": "complex64"}, "cannot be written in JSON"),
         ('{"instances": [1]}', {}, "no inputs"),
@@ -94,6 +102,10 @@ def test_what_does_not_fit_is_refused_by_message(text, dtypes, message):
 def test_bytes_that_are_no_utf8_are_refused():
     with pytest.raises(ServingError, match="JSON parse error"):
         read_document(b'{"instances": ["\xff"]}')
+
+
+def test_bytes_behind_the_document_are_not_looked_at():
+    assert read_document(b'{"inputs": 1}\xff\x00{') == {"inputs": 1}
 
 
 @pytest.mark.parametrize(
@@ -132,6 +144,12 @@ def test_a_single_output_has_no_name_and_several_make_a_row_an_object():
         write_outputs({"x": x, "y": y[:1]}, by_rows=True)
     with pytest.raises(ServingError, match="first dimension"):
         write_outputs({"x": np.array(1)}, by_rows=True)
+
+
+def test_no_rows_are_an_empty_list():
+    users, items = np.zeros([0], np.int64), np.zeros([0, 3], object)
+    assert write_outputs({"x": users, "y": items}, by_rows=False) == {"outputs": {"x": [], "y": []}}
+    assert write_outputs({"y": items}, by_rows=False) == {"outputs": []}
 
 
 def test_strings_go_out_as_they_are_and_bytes_as_base64():

@@ -21,6 +21,7 @@ from tensorflow_serving.apis import (
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from rd_tf.serving.server.listening_socket import bind
+from rd_tf.serving.server.model_config import check_models
 from rd_tf.serving.server.model_server import ModelServer
 from rd_tf.serving.server.tensor_protos import read_tensor
 
@@ -40,9 +41,9 @@ model_config_list {{
     model_version_policy {{ specific {{ versions: 1 versions: 2 }} }}
     version_labels {{ key: "stable" value: 1 }}
   }}
-  config {{ name: "plain" base_path: "{0}/plain" }}
-  config {{ name: "scalar" base_path: "{0}/scalar" }}
-  config {{ name: "pyfn" base_path: "{0}/pyfn" }}
+  config {{ name: "plain" base_path: "{0}/plain" model_platform: "tensorflow" }}
+  config {{ name: "scalar" base_path: "{0}/scalar" model_platform: "tensorflow" }}
+  config {{ name: "pyfn" base_path: "{0}/pyfn" model_platform: "tensorflow" }}
 }}
 """
 
@@ -57,7 +58,7 @@ def free_port():
 def server(tmp_path_factory):
     directory = tmp_path_factory.mktemp("reference_models")
     write_reference_models(directory)
-    models = text_format.Parse(CONFIG.format(directory), ModelServerConfig()).model_config_list.config
+    models = check_models(text_format.Parse(CONFIG.format(directory), ModelServerConfig()), "the configuration")
     rest_socket, port = bind("127.0.0.1", 0), free_port()
     running = ModelServer(models, port=port, rest_socket=rest_socket, threads=2)
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:

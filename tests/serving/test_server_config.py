@@ -1,25 +1,27 @@
 """The files beside the models: complete, readable by the server's protos, never written over an edited one."""
 
 import http.server
+import os
 import subprocess
+import tempfile
 import threading
 
 import pytest
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from tensorflow_serving.config import model_server_config_pb2
 
 from rd_tf import storage
 from rd_tf.serving.compose import HEALTHCHECK, IMAGE
 from rd_tf.serving.kept_file import Outcome, write_unless_edited
 from rd_tf.serving.publishing import publishing
+from rd_tf.serving.server.server_binary import binary_arguments
 from rd_tf.serving.server_config import (
     ServerOptions,
-    batching_text,
     models_text,
     write_server_config,
 )
 
-FILES = {"models.config", "batching.config", "monitoring.config", "healthcheck.sh", "compose.yaml"}
+FILES = {"models.config", "monitoring.config", "healthcheck.sh", "compose.yaml"}
 FIELD = descriptor_pb2.FieldDescriptorProto
 
 
@@ -27,26 +29,16 @@ FIELD = descriptor_pb2.FieldDescriptorProto
 def parse():
     """Parses a text as a message of the server that the Python package lacks."""
     file = descriptor_pb2.FileDescriptorProto(name="server.proto", package="server", syntax="proto3")
-    file.dependency.append(wrappers_pb2.DESCRIPTOR.name)
 
     def define(message, **fields):
         added = file.message_type.add(name=message)
         for number, (name, (kind, label, type_name)) in enumerate(fields.items(), start=1):
             added.field.add(name=name, number=number, type=kind, label=label, type_name=type_name)
 
-    whole = (FIELD.TYPE_MESSAGE, FIELD.LABEL_OPTIONAL, ".google.protobuf.Int64Value")
-    names = ("max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads")
-    define(
-        "Batching",
-        **dict.fromkeys(names, whole),
-        allowed_batch_sizes=(FIELD.TYPE_INT64, FIELD.LABEL_REPEATED, None),
-        pad_variable_length_inputs=(FIELD.TYPE_BOOL, FIELD.LABEL_OPTIONAL, None),
-    )
     switch, text = (FIELD.TYPE_BOOL, FIELD.LABEL_OPTIONAL, None), (FIELD.TYPE_STRING, FIELD.LABEL_OPTIONAL, None)
     define("Prometheus", enable=switch, path=text)
     define("Monitoring", prometheus_config=(FIELD.TYPE_MESSAGE, FIELD.LABEL_OPTIONAL, ".server.Prometheus"))
     pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
     pool.Add(file)
     return lambda name, text: text_format.Parse(
         text, message_factory.GetMessageClass(pool.FindMessageTypeByName(f"server.{name}"))()
@@ -80,33 +72,12 @@ def test_no_models_are_a_configuration_too(tmp_path):
     assert config.WhichOneof("config") == "model_config_list"
 
 
-def test_batching_pads_and_allows_powers_of_two(parse):
-    batching = parse("Batching", batching_text(ServerOptions(max_batch_size=48, batch_timeout_micros=500)))
-    assert batching.max_batch_size.value == 48
-    assert batching.batch_timeout_micros.value == 500
-    assert list(batching.allowed_batch_sizes) == [1, 2, 4, 8, 16, 32, 48]
-    assert batching.pad_variable_length_inputs
-    assert not batching.HasField("num_batch_threads")
-    batching = parse("Batching", batching_text(ServerOptions(8, num_batch_threads=3, allowed_batch_sizes=[4, 8])))
-    assert (batching.num_batch_threads.value, list(batching.allowed_batch_sizes)) == (3, [4, 8])
-    assert list(parse("Batching", batching_text(ServerOptions(1))).allowed_batch_sizes) == [1]
-
-
-@pytest.mark.parametrize("sizes", [[4], [4, 4, 8], [8, 4], [0, 8], [4, 16]])
-def test_batch_sizes_that_the_server_would_refuse(sizes):
-    with pytest.raises(
-        ValueError, match="allowed_batch_sizes must ascend from 1 or more to max_batch_size = 8; received"
-    ):
-        batching_text(ServerOptions(8, allowed_batch_sizes=sizes))
-
-
 def test_all_files_are_written_once_and_again_only_where_they_change(tmp_path, parse):
     publish(tmp_path, "student")
     assert write_server_config(tmp_path) == dict.fromkeys(FILES, Outcome.WRITTEN)
     monitoring = parse("Monitoring", (tmp_path / "monitoring.config").read_text())
     assert monitoring.prometheus_config.enable
     assert monitoring.prometheus_config.path == "/monitoring/prometheus/metrics"
-    parse("Batching", (tmp_path / "batching.config").read_text())
     times = {name: (tmp_path / name).stat().st_mtime_ns for name in FILES}
     assert write_server_config(tmp_path) == dict.fromkeys(FILES, Outcome.UNCHANGED)
     assert {name: (tmp_path / name).stat().st_mtime_ns for name in FILES} == times
@@ -123,12 +94,91 @@ def test_compose_binds_to_this_machine_and_names_every_file(tmp_path):
     assert '"127.0.0.1:9000:8500"' in lines
     assert '"127.0.0.1:9001:8501"' in lines
     assert f"image: {IMAGE}" in lines
-    assert {"read_only: true", "restart: unless-stopped", "enable_batching=true"} <= set(lines)
+    assert {"read_only: true", "restart: unless-stopped"} <= set(lines)
     assert {"model_config_file_poll_wait_seconds=20", "file_system_poll_wait_seconds=20"} <= set(lines)
     for name in FILES - {"compose.yaml"}:
         assert f"/models/{name}" in text
     with pytest.raises(ValueError, match="grpc_port and rest_port are both 8501"):
         write_server_config(tmp_path, ServerOptions(grpc_port=8501))
+
+
+def test_nothing_that_is_shipped_batches(tmp_path):
+    publish(tmp_path, "student")
+    write_server_config(tmp_path)
+    for file in FILES:
+        assert "batching" not in (tmp_path / file).read_text()
+
+
+def test_compose_lets_many_callers_in_and_gives_a_broken_version_up_within_seconds(tmp_path):
+    write_server_config(tmp_path)
+    options = ServerOptions(grpc_max_threads=9, max_num_load_retries=2, load_retry_interval_micros=3)
+    write_server_config(tmp_path / "other", options)
+    text, other = ((directory / "compose.yaml").read_text() for directory in (tmp_path, tmp_path / "other"))
+    for name, ours, given in [
+        ("grpc_max_threads", 64, 9),
+        ("max_num_load_retries", 1, 2),
+        ("load_retry_interval_micros", 1_000_000, 3),
+    ]:
+        assert f"      - --{name}={ours}\n" in text
+        assert f"      - --{name}={given}\n" in other
+
+
+def test_the_batching_config_of_an_earlier_export_goes_and_an_edited_one_stays(tmp_path):
+    file = tmp_path / "batching.config"
+    write_unless_edited(file, "max_batch_size { value: 64 }\n")
+    assert write_server_config(tmp_path).keys() == FILES
+    assert not file.exists()
+    write_unless_edited(file, "max_batch_size { value: 64 }\n")
+    edited = file.read_text().replace("64", "32")
+    file.write_text(edited)
+    assert write_server_config(tmp_path)["batching.config"] is Outcome.EDITED
+    assert file.read_text() == edited
+
+
+def test_a_server_whose_edited_command_names_batching_config_still_starts(tmp_path):
+    write_unless_edited(tmp_path / "batching.config", "max_batch_size { value: 64 }\n")
+    (tmp_path / "compose.yaml").write_text("command: [--batching_parameters_file=/models/batching.config]")
+    write_server_config(tmp_path)
+    assert "max_batch_size" in (tmp_path / "batching.config").read_text()
+
+
+BINARY_FLAGS = {
+    "model_name": "student",
+    "model_base_path": "/models/student",
+    "model_config_file": "",
+    "port": 8500,
+    "rest_api_port": 8501,
+    "threads": 8,
+    "request_timeout_seconds": 30.0,
+    "file_system_poll_wait_seconds": 1,
+    "grpc_max_threads": 64,
+    "enable_batching": False,
+    "batching_parameters_file": "",
+}
+
+
+def test_the_program_gets_its_limits_and_batches_only_when_told(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    arguments = binary_arguments("/program", BINARY_FLAGS)
+    limits = {"--grpc_max_threads=64", "--max_num_load_retries=1", "--load_retry_interval_micros=1000000"}
+    assert limits <= set(arguments)
+    assert "batching" not in str(binary_arguments("/program", {**BINARY_FLAGS, "batching_parameters_file": "b"}))
+    batching = {**BINARY_FLAGS, "enable_batching": True}
+    added = set(binary_arguments("/program", batching)) - set(arguments)
+    assert added == {"--enable_batching=true"}
+    added = set(binary_arguments("/program", {**batching, "batching_parameters_file": "b"})) - set(arguments)
+    assert added == {"--enable_batching=true", f"--batching_parameters_file={tmp_path}/b"}
+
+
+def test_the_program_without_a_port_for_grpc_gets_the_socket_it_insists_on():
+    assert not [argument for argument in binary_arguments("/program", BINARY_FLAGS) if "socket" in argument]
+    arguments = binary_arguments("/program", {**BINARY_FLAGS, "port": 0})
+    assert "--port=0" in arguments
+    (path,) = [argument.partition("=")[2] for argument in arguments if argument.startswith("--grpc_socket_path=")]
+    # Its place, its process, and what an address of a UNIX socket may take.
+    assert path.startswith(tempfile.gettempdir())
+    assert str(os.getpid()) in path
+    assert len(path) < 100
 
 
 def test_an_edited_file_is_left_alone_and_told(tmp_path):

@@ -19,11 +19,13 @@ from tensorflow_serving.apis import (
 )
 from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
 from tensorflow_serving.apis.model_pb2 import ModelSpec
-from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
+from tensorflow_serving.config.model_server_config_pb2 import ModelConfig, ModelServerConfig
 from tiny_models import publish, write_adding_model
 
+from rd_tf.errors import InputError
 from rd_tf.serving.server.limits import Limits
 from rd_tf.serving.server.listening_socket import bind
+from rd_tf.serving.server.model_config import check_models
 from rd_tf.serving.server.model_server import ModelServer
 from rd_tf.serving.server.served_model import ServedModel
 from rd_tf.serving.server.serving_error import ServingError, invalid
@@ -143,6 +145,38 @@ def test_a_version_whose_warm_up_fails_or_whose_variables_are_missing_never_goes
     assert predict(server.url) == 1.0
 
 
+def cut(source, target):
+    """Copies a version and leaves its warm-up file half."""
+    shutil.copytree(source, target)
+    file = target / "assets.extra" / "tf_serving_warmup_requests"
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def test_a_cut_warm_up_file_ends_the_load_with_one_sentence(server, base_path, sources, caplog):
+    cut(sources / "1", base_path / ".tmp-2")
+    (base_path / ".tmp-2").rename(base_path / "2")
+    wait_for(lambda: states(server).get(2) == "END")
+    status = get(server.url + "/versions/2")["model_version_status"][0]["status"]
+    assert status["error_code"] == "DATA_LOSS"
+    assert f"{base_path}/2/assets.extra/tf_serving_warmup_requests cannot be read: " in status["error_message"]
+    assert states(server) == {2: "END", 1: "AVAILABLE"}
+    assert predict(server.url) == 1.0
+    time.sleep(0.3)
+    assert [record.exc_info for record in caplog.records if record.levelname == "ERROR"] == [None]
+
+
+def test_a_warm_up_file_that_holds_something_else_ends_the_load(sources, tmp_path):
+    shutil.copytree(sources / "2", tmp_path / "1")
+    file = tmp_path / "1" / "assets.extra" / "tf_serving_warmup_requests"
+    file.parent.mkdir()
+    with tf.io.TFRecordWriter(str(file)) as writer:
+        writer.write(b"\xff" * 9)
+    server = ModelServer([ModelConfig(name="adding", base_path=str(tmp_path))])
+    (error,) = server.store.unavailable()["adding"]
+    server.close()
+    assert error.startswith(f"warm-up failed: {file} cannot be read: ")
+
+
 def test_a_version_in_use_is_closed_after_its_last_request(server, base_path, sources):
     with server.store.use(ModelSpec(name="adding")) as version:
         publish(sources / "2", base_path, 2)
@@ -154,7 +188,7 @@ def test_a_version_in_use_is_closed_after_its_last_request(server, base_path, so
 def test_other_models_are_served_on_request(server, base_path):
     stub = model_service_pb2_grpc.ModelServiceStub(server.channel)
     request = model_management_pb2.ReloadConfigRequest()
-    request.config.model_config_list.config.add(name="other", base_path=str(base_path))
+    request.config.model_config_list.config.add(name="other", base_path=str(base_path), model_platform="tensorflow")
     stub.HandleReloadConfigRequest(request)
     assert predict(server.url.replace("adding", "other")) == 1.0
     with pytest.raises(urllib.error.HTTPError, match="404"):
@@ -164,10 +198,33 @@ def test_other_models_are_served_on_request(server, base_path):
         stub.HandleReloadConfigRequest(request)
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "model m has no model_platform"),
+        ({"model_platform": "caffe"}, "of the platform caffe"),
+        ({"model_type": "TENSORFLOW", "model_platform": "tensorflow"}, "has a model_type"),
+        ({"model_type": "OTHER"}, "has a model_type"),
+        ({"model_platform": "tensorflow"}, None),
+        ({"model_type": "TENSORFLOW"}, None),
+    ],
+)
+def test_a_model_must_say_its_platform(tmp_path, given, message):
+    config = ModelServerConfig()
+    config.model_config_list.config.add(name="m", base_path=str(tmp_path), **given)
+    if message is None:
+        assert [model.name for model in check_models(config, "the file")] == ["m"]
+    else:
+        with pytest.raises(InputError, match=f"the file: model m.*{message.removeprefix('model m')}"):
+            check_models(config, "the file")
+
+
 class FakeVersion:
     def __init__(self, directory, number):
         if (directory / "broken").exists():
             raise invalid("broken")
+        if (directory / "odd").exists():
+            raise KeyError("two\nlines")
         self.number, self.is_idle, self.closed = number, True, False
 
     def acquire(self):
@@ -201,6 +258,27 @@ def serving(model):
 )
 def test_the_policy_chooses_versions_by_number(tmp_path, policy, expected):
     assert serving(served(tmp_path, [1, 9, 10], {"model_version_policy": policy})) == expected
+
+
+def test_whatever_a_load_raises_ends_it_once_and_leaves_the_version_before(tmp_path, caplog):
+    model = served(tmp_path, [1], {})
+    (tmp_path / "2").mkdir()
+    (tmp_path / "2" / "odd").touch()
+    model.poll()
+    model.poll()
+    failed, good = model.statuses(None)
+    assert (NAMES[failed.state], failed.status.error_message) == ("END", r"KeyError: 'two\nlines'")
+    assert NAMES[good.state] == "AVAILABLE"
+    errors = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert [record.exc_info for record in errors] == [None]
+    (tmp_path / "2" / "odd").unlink()
+    model.poll()
+    assert serving(model) == [2]
+
+
+def test_a_version_is_any_number_of_int64(tmp_path):
+    model = served(tmp_path, [2**63 - 1, 2**63, 10**20], {"model_version_policy": {"all": {}}})
+    assert serving(model) == [2**63 - 1]
 
 
 def test_a_label_names_a_version(tmp_path):

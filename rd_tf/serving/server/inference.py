@@ -23,6 +23,8 @@ def predict(version: LoadedVersion, request: predict_pb2.PredictRequest, limits:
     known, wanted = version.signature(name).outputs, request.output_filter
     if unknown := set(wanted) - known.keys():
         raise invalid(f"output_filter names unknown outputs: {', '.join(sorted(unknown))}")
+    if len(set(wanted)) < len(wanted):
+        raise invalid("output_filter names an output twice")
     inputs = {input_: read_tensor(proto, limits.max_body_bytes) for input_, proto in request.inputs.items()}
     outputs = version.run(name, inputs)
     return {output: array for output, array in outputs.items() if not wanted or output in wanted}

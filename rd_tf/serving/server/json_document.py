@@ -6,15 +6,22 @@ from typing import Any
 
 from rd_tf.serving.server.serving_error import invalid
 
+_WHITESPACE = " \t\r\n"
+
 
 def read_document(body: bytes) -> dict[str, Any]:
-    """Parses a body; NaN, Infinity and -Infinity are numbers, as in tensorflow_model_server.
+    """Parses a body as tensorflow_model_server does: NaN, Infinity and -Infinity are numbers, and what follows the
+    document is not looked at.
 
     Raises:
         ServingError: the body is no JSON object in UTF-8, is nested too deeply, or holds a number beyond float64.
     """
+    text = body.decode("utf-8-sig", "surrogateescape").lstrip(_WHITESPACE)
     try:
-        document = json.loads(body.decode("utf-8-sig"), parse_float=_number)
+        document, end = json.JSONDecoder(parse_float=_number).raw_decode(text)
+        text[:end].encode()
+    except UnicodeEncodeError:
+        raise invalid("JSON parse error: not UTF-8") from None
     except RecursionError:
         raise invalid("JSON parse error: nested too deeply") from None
     except ValueError as error:

@@ -41,20 +41,33 @@ def check_models(config: config_pb2.ModelServerConfig, source: str) -> list[conf
         source: where it came from, for the message.
 
     Raises:
-        InputError: no models, a model without name or directory, two of one name, an unsupported kind of model.
+        InputError: no models, a model without name, directory or platform, two of one name, an unsupported kind of
+            model.
     """
     models = list(config.model_config_list.config)
     if not models:
         raise InputError(
-            f"{source} names no model; write model_config_list {{ config {{ name: ... base_path: ... }} }}"
+            f"{source} names no model; write model_config_list {{ config {{ name: ... base_path: ... "
+            f'model_platform: "{_PLATFORM}" }} }}'
         )
     for model in models:
         if not model.name:
             raise InputError(f"{source} has a model without a name")
-        if model.model_platform not in ("", _PLATFORM):
-            raise InputError(f"{source}: model {model.name} is of the platform {model.model_platform}, not tensorflow")
         if not Path(model.base_path).is_dir():
             raise InputError(f"{source}: base_path {model.base_path!r} of model {model.name} is not a directory")
+        _check_platform(model, source)
     if len({model.name for model in models}) < len(models):
         raise InputError(f"{source} names a model twice")
     return models
+
+
+def _check_platform(model: config_pb2.ModelConfig, source: str) -> None:
+    # The deprecated way to say it, which tensorflow_model_server takes as long as it is the only one.
+    if model.model_type == config_pb2.TENSORFLOW and not model.model_platform:
+        return
+    if model.model_type:
+        raise InputError(f'{source}: model {model.name} has a model_type; write only model_platform: "{_PLATFORM}"')
+    if not model.model_platform:
+        raise InputError(f'{source}: model {model.name} has no model_platform; write model_platform: "{_PLATFORM}"')
+    if model.model_platform != _PLATFORM:
+        raise InputError(f"{source}: model {model.name} is of the platform {model.model_platform}, not {_PLATFORM}")

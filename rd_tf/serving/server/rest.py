@@ -17,13 +17,17 @@ from rd_tf.serving.server.model_store import ModelStore
 from rd_tf.serving.server.serving_error import ServingError, invalid
 
 _log = logging.getLogger("rd_tf.serve")
-_VERSION = r"(?:/versions/(?P<version>\d{1,18})|/labels/(?P<label>[^/:]+))?"
-_POST = re.compile(rf"/v1/models/(?P<name>[^/:]+){_VERSION}:(?P<method>predict|classify|regress)", re.IGNORECASE)
-_GET = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?P<metadata>/metadata)?", re.IGNORECASE)
+# tensorflow_model_server takes upper case everywhere but in a method's name; upper-case /METADATA it answers with the
+# status.
+_VERSION = r"(?:(?i:/versions/)(?P<version>[0-9]+)|(?i:/labels/)(?P<label>[^/:]+))?"
+_POST = re.compile(rf"(?i:/v1/models/)(?P<name>[^/:]+){_VERSION}:(?P<method>predict|classify|regress)")
+_GET = re.compile(rf"(?i:/v1/models)(?:/(?P<name>[^/:]+))?{_VERSION}(?P<metadata>(?i:/metadata))?")
+_LARGEST_VERSION = 2**63 - 1
 _JSON, _TEXT, _HTML = "application/json", "text/plain; charset=utf-8", "text/html"
 _NOT_FOUND_PAGE = b"<html><head><title>404 Not Found</title></head><body><h1>Not Found</h1></body></html>\n"
 
 Answer = tuple[HTTPStatus, str, bytes]
+_NO_SUCH_PAGE: Answer = (HTTPStatus.NOT_FOUND, _HTML, _NOT_FOUND_PAGE)
 
 
 class RestApplication:
@@ -42,8 +46,17 @@ class RestApplication:
         """WSGI's entry point: never raises."""
         # WSGI hands a path's bytes over as Latin-1.
         path = environ.get("PATH_INFO", "").encode("latin-1").decode("utf-8", "replace")
+        method, query = environ["REQUEST_METHOD"], environ.get("QUERY_STRING", "")
         try:
-            status, kind, body = self._answer(environ["REQUEST_METHOD"], path, environ["wsgi.input"].read)
+            if environ.get("REQUEST_URI", "").startswith("//"):
+                # What follows is a host; waitress has taken all slashes but one away.
+                status, kind, body = _NO_SUCH_PAGE
+            elif path == metrics.PATH and method == "GET":
+                status, kind, body = HTTPStatus.OK, _TEXT, self._metrics.text()
+            else:
+                # A query is nothing that tensorflow_model_server knows: it takes it for a part of the last name.
+                target = f"{path}?{query}" if query else path
+                status, kind, body = self._answer(method, target, environ["wsgi.input"].read)
         except ServingError as error:
             status, kind, body = error.http_status, _JSON, write_document({"error": error.message})
         except Exception:
@@ -54,18 +67,16 @@ class RestApplication:
         return [body]
 
     def _answer(self, method: str, path: str, read: Callable[[], bytes]) -> Answer:
-        if path == metrics.PATH and method == "GET":
-            return HTTPStatus.OK, _TEXT, self._metrics.text()
         if not path.lower().startswith("/v1/"):
-            return HTTPStatus.NOT_FOUND, _HTML, _NOT_FOUND_PAGE
+            return _NO_SUCH_PAGE
         if method == "POST" and (match := _POST.fullmatch(path)):
-            spec, api = _spec(match), match["method"].lower()
+            spec, api = _spec(match), match["method"]
             with self._metrics.observe(self._known(spec), api):
                 answer = self._infer(api, spec, read())
         elif method == "GET" and (match := _GET.fullmatch(path)):
-            spec, api = _spec(match), "metadata" if match["metadata"] else "status"
+            spec, api = _spec(match), "metadata" if match["metadata"] == "/metadata" else "status"
             with self._metrics.observe(self._known(spec), api):
-                answer = self._describe(spec, bool(match["metadata"]))
+                answer = self._describe(spec, api == "metadata")
         else:
             raise invalid(f"malformed request: {method} {path}")
         return HTTPStatus.OK, _JSON, write_document(answer)
@@ -100,7 +111,10 @@ def _predict(version: LoadedVersion, signature: str, document: dict[str, Any]) -
 def _spec(match: re.Match[str]) -> ModelSpec:
     spec = ModelSpec(name=match["name"] or "")
     if match["version"]:
-        spec.version.value = int(match["version"])
+        digits = match["version"].lstrip("0") or "0"
+        if len(digits) > len(str(_LARGEST_VERSION)) or int(digits) > _LARGEST_VERSION:
+            raise invalid(f"version {digits[:40]} is beyond int64")
+        spec.version.value = int(digits)
     elif match["label"]:
         spec.version_label = match["label"]
     return spec

@@ -19,6 +19,7 @@ LoadVersion = Callable[[Path, int], LoadedVersion]
 _log = logging.getLogger("rd_tf.serve")
 # A server that switches versions for months must not remember them all.
 _ENDED_VERSIONS_KEPT = 8
+_LARGEST_NUMBER = 2**63 - 1
 
 
 class ServedModel:
@@ -120,7 +121,8 @@ class ServedModel:
         self._set_status(number, ModelVersionStatus.LOADING)
         try:
             version = self._load(directory, number)
-        except ServingError as error:
+        except Exception as unexpected:
+            error = _as_serving_error(unexpected)
             _log.error("%s: version %d cannot be served: %s", self.config.name, number, error.message)
             self._failed[number] = fingerprint
             self._set_status(number, ModelVersionStatus.END, error)
@@ -160,9 +162,17 @@ class ServedModel:
             self._status[number] = status
 
 
+def _as_serving_error(error: Exception) -> ServingError:
+    if isinstance(error, ServingError):
+        return error
+    # One line of the log, whatever a loader says.
+    return ServingError(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {' '.join(str(error).split())}")
+
+
 def _version_directories(base_path: Path) -> dict[int, Path]:
-    entries = [entry for entry in os.scandir(base_path) if re.fullmatch("[0-9]{1,18}", entry.name)]
-    return {int(entry.name): Path(entry.path) for entry in entries if entry.is_dir()}
+    entries = [entry for entry in os.scandir(base_path) if re.fullmatch("[0-9]{1,19}", entry.name)]
+    directories = {int(entry.name): Path(entry.path) for entry in entries if entry.is_dir()}
+    return {number: path for number, path in directories.items() if number <= _LARGEST_NUMBER}
 
 
 def _choose(config: ModelConfig, found: Iterable[int]) -> set[int]:

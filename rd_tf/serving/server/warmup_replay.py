@@ -1,14 +1,16 @@
 """Runs the requests that came with a version before anyone asks it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from rd_tf.serving.server.inference import classify, multi_inference_task, predict, regress
 from rd_tf.serving.server.limits import Limits
 from rd_tf.serving.server.loaded_version import LoadedVersion
-from rd_tf.serving.server.serving_error import invalid
+from rd_tf.serving.server.serving_error import ServingError, invalid
 from rd_tf.serving.warmup import WARMUP_FILE
 
 # tensorflow_model_server refuses a file with more.
@@ -22,18 +24,27 @@ def replay_warmup(version: LoadedVersion, directory: Path, limits: Limits) -> in
         How many requests there were; 0 without a file.
 
     Raises:
-        ServingError: the version fails on one of them, or there are more than 1000.
+        ServingError: the version fails on one of them, there are more than 1000, or the file is damaged.
     """
     file = directory / WARMUP_FILE
     if not file.exists():
         return 0
     count = 0
-    for record in tf.compat.v1.io.tf_record_iterator(str(file)):
+    for log in _logs(file):
         count += 1
         if count > MAX_RECORDS:
             raise invalid(f"{file} holds more than {MAX_RECORDS} requests")
-        _replay(version, prediction_log_pb2.PredictionLog.FromString(record), limits)
+        _replay(version, log, limits)
     return count
+
+
+def _logs(file: Path) -> Iterator[prediction_log_pb2.PredictionLog]:
+    try:
+        for record in tf.compat.v1.io.tf_record_iterator(str(file)):
+            yield prediction_log_pb2.PredictionLog.FromString(record)
+    except Exception as error:
+        reason = error.message if isinstance(error, tf.errors.OpError) else error
+        raise ServingError(grpc.StatusCode.DATA_LOSS, f"{file} cannot be read: {reason}") from error
 
 
 def _replay(version: LoadedVersion, log: prediction_log_pb2.PredictionLog, limits: Limits) -> None:
