@@ -153,6 +153,9 @@ FLAGS: dict[str, Define] = dict(
         _whole("file_system_poll_wait_seconds", 1, 0, "Seconds between two looks for new versions. 0: none after the start.", 86400),
         _whole("threads", 8, 1, "Requests that REST and gRPC each work on at a time.", 1024),
         _whole("max_body_bytes", 16 << 20, 1, "Longest body or gRPC message of a request, and largest tensor in one.", 1 << 30),
+        _whole("grpc_max_threads", 64, 1, "gRPC calls that tensorflow_model_server works on at a time (--binary); it refuses more. Its own default is four times the cores. The server in Python has --threads.", 4096),
+        _switch("enable_batching", False, "Batch requests before the graph as tensorflow_model_server does, which answers lists of different lengths wrongly: for trying that. Exports with --batching do without."),
+        _text("batching_parameters_file", "", "BatchingParameters in text format (--enable_batching). Empty: that server's defaults."),
         _whole("max_batch", 1024, 1, "Most rows of a request."),
         _real("request_timeout_seconds", 30.0, 0.001, "Seconds the model may take for a request.", 86400),
         # Pipelines.

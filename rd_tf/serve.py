@@ -14,6 +14,11 @@ from rd_tf.errors import InputError
 from rd_tf.serving.server.listening_socket import address_of, bind
 from rd_tf.serving.server.server_binary import NAME, binary_arguments, find_binary
 
+BATCHING_WARNING = (
+    "--enable_batching pads as tensorflow_model_server does, with a list's own first element: answers to lists of "
+    'different lengths are wrong unless every list begins with "" (int64: 0); see docs/serving_publishing.md, Batching'
+)
+
 
 def serve(
     *,
@@ -29,6 +34,9 @@ def serve(
     max_body_bytes: int,
     max_batch: int,
     request_timeout_seconds: float,
+    grpc_max_threads: int,
+    enable_batching: bool,
+    batching_parameters_file: str,
 ) -> None:
     """Serves models as tensorflow_model_server does, over REST and gRPC, until SIGTERM or Ctrl-C.
 
@@ -43,8 +51,12 @@ def serve(
     program = find_binary(binary)
     if program:
         _become(program, flags)
+    from rd_tf.serving.server.batching_session import read_batching_parameters
     from rd_tf.serving.server.model_config import read_model_config, single_model
 
+    batching = read_batching_parameters(batching_parameters_file) if enable_batching else None
+    if batching:
+        print(BATCHING_WARNING, file=sys.stderr, flush=True)
     if model_config_file:
         models = read_model_config(model_config_file)
     else:
@@ -79,6 +91,7 @@ def serve(
         poll_seconds=file_system_poll_wait_seconds,
         threads=threads,
         limits=limits,
+        batching=batching,
     )
     try:
         _check_available(server.store.unavailable())
@@ -96,6 +109,8 @@ def _check(flags: dict) -> None:
         raise InputError(f"--model_base_path={given} is not a directory; name the parent of the version directories")
     if flags["model_base_path"] and not flags["model_name"]:
         raise InputError("--model_name is empty; it is the model's name in requests")
+    if flags["batching_parameters_file"] and not flags["enable_batching"]:
+        raise InputError("--batching_parameters_file is given without --enable_batching; give both or neither")
     if flags["port"] == flags["rest_api_port"]:
         raise InputError(f"--port and --rest_api_port are both {flags['port']}; they must differ")
 

@@ -53,7 +53,8 @@ def test_a_server_answers_curl_and_stubs_switches_versions_and_drains_on_sigterm
     publish(tmp_path / "source", models, 1)
     port, rest_port = free_ports(2)
     config = tmp_path / "models.config"
-    config.write_text(f'model_config_list {{ config {{ name: "adding" base_path: "{models}" }} }}')
+    described = f'name: "adding" base_path: "{models}" model_platform: "tensorflow"'
+    config.write_text(f"model_config_list {{ config {{ {described} }} }}")
     ports = [f"--port={port}", f"--rest_api_port={rest_port}"]
     server = start(f"--model_config_file={config}", "--binary=never", "--request_timeout_seconds=60", *ports)
     ready = server.stdout.readline()
@@ -116,6 +117,11 @@ def test_bad_flags_are_one_sentence(flags, tmp_path):
         ({"host": "no.such.host.invalid"}, "--host=no.such.host.invalid is not an address"),
         ({"binary": str(tmp_path / "program")}, "program is not a program"),
         (config_file(tmp_path, ""), "names no model"),
+        ({"batching_parameters_file": "x"}, "is given without --enable_batching"),
+        (
+            {"enable_batching": True, "batching_parameters_file": "/nowhere"},
+            "--batching_parameters_file=/nowhere cannot",
+        ),
     ]
     for changed, message in cases:
         with pytest.raises(InputError, match=message):
@@ -130,12 +136,13 @@ def test_bad_flags_are_one_sentence(flags, tmp_path):
         ("model_config_list {", "line 1 is not a ModelServerConfig"),
         ("model_config_list { config { base_path: '/' } }", "a model without a name"),
         (
-            "model_config_list { config { name: 'a' base_path: '/nowhere' } }",
+            "model_config_list { config { name: 'a' base_path: '/nowhere' model_platform: 'tensorflow' } }",
             "'/nowhere' of model a is not a directory",
         ),
         ("model_config_list { config { name: 'a' base_path: '/' model_platform: 'caffe' } }", "platform caffe"),
         (
-            "model_config_list { config { name: 'a' base_path: '/' } config { name: 'a' base_path: '/' } }",
+            "model_config_list { config { name: 'a' base_path: '/' model_platform: 'tensorflow' } "
+            "config { name: 'a' base_path: '/' model_platform: 'tensorflow' } }",
             "names a model twice",
         ),
     ],
@@ -158,15 +165,24 @@ def program(tmp_path):
 def test_the_program_on_path_is_started_with_the_same_flags(program, tmp_path):
     environment = {**os.environ, "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}"}
     given = [f"--model_base_path={tmp_path}", "--model_name=student", "--port=0", "--request_timeout_seconds=2.5"]
+    given += ["--enable_batching", "--batching_parameters_file=batching.config"]
     output, errors = start(*given, env=environment).communicate()
-    assert output.splitlines() == [
+    arguments = output.splitlines()
+    # That program cannot do without gRPC.
+    assert arguments.pop(2).startswith("--grpc_socket_path=")
+    assert arguments == [
         "--model_name=student",
         f"--model_base_path={tmp_path}",
+        "--enable_batching=true",
+        f"--batching_parameters_file={ROOT / 'batching.config'}",
         "--port=0",
+        "--grpc_max_threads=64",
         "--rest_api_port=8501",
         "--rest_api_num_threads=8",
         "--rest_api_timeout_in_ms=2500",
         "--file_system_poll_wait_seconds=1",
+        "--max_num_load_retries=1",
+        "--load_retry_interval_micros=1000000",
     ]
     assert errors.startswith(f"starting {program} --model_name=student")
     assert "listens on every interface" in errors

@@ -3,7 +3,7 @@
 import gc
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 
+from rd_tf.serving.server.batching_session import SessionBatcher, SessionBatching
 from rd_tf.serving.server.limits import Limits
 from rd_tf.serving.server.serving_error import ServingError, from_tensorflow, invalid
 from rd_tf.serving.server.tensor_protos import read_tensor
@@ -29,13 +30,16 @@ class LoadedVersion:
         signatures: signature name -> SignatureDef.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], number: int, limits: Limits) -> None:
+    def __init__(
+        self, directory: str | os.PathLike[str], number: int, limits: Limits, batching: SessionBatching | None = None
+    ) -> None:
         """Loads a SavedModel.
 
         Args:
             directory: the SavedModel's.
             number: the version.
             limits: of every request.
+            batching: how requests are batched before the graph; None: not at all.
 
         Raises:
             ServingError: the SavedModel is not whole or cannot be run here.
@@ -49,6 +53,7 @@ class LoadedVersion:
         config = tf.compat.v1.ConfigProto(device_count={"GPU": 0})
         self._session = tf.compat.v1.Session(graph=self._graph, config=config)
         self._callables: dict[str, Any] = {}
+        self._batcher = SessionBatcher(batching, self._compute) if batching else None
         try:
             meta_graph = self._load(Path(directory))
         except Exception as error:
@@ -87,11 +92,18 @@ class LoadedVersion:
         fed = self._fit(signature, inputs)
         if self._runs_python:
             raise invalid("no OpKernel was registered: the model calls back into the Python that made it")
+        name = signature_name or DEFAULT_SIGNATURE
+        if self._batcher:
+            values = self._batcher.run(name, fed, self._limits.request_timeout_seconds)
+        else:
+            values = self._compute(name, fed)
+        return dict(zip(signature.outputs, map(np.asarray, values), strict=True))
+
+    def _compute(self, name: str, fed: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         try:
-            values = self._callable(signature_name or DEFAULT_SIGNATURE, signature)(*fed)
+            return self._callable(name, self.signatures[name])(*fed)
         except tf.errors.OpError as error:
             raise from_tensorflow(error) from error
-        return dict(zip(signature.outputs, map(np.asarray, values), strict=True))
 
     def acquire(self) -> None:
         """Begins a use; `release` ends it."""
@@ -110,6 +122,8 @@ class LoadedVersion:
 
     def close(self) -> None:
         """Frees the session and the graph; the version must be idle."""
+        if self._batcher:
+            self._batcher.close()
         self._callables.clear()
         self._session.close()
         del self._session, self._graph

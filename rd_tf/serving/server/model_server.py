@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
+from rd_tf.serving.server.batching_session import SessionBatching
 from rd_tf.serving.server.grpc_server import start_grpc_server
 from rd_tf.serving.server.grpc_services import ModelService, PredictionService
 from rd_tf.serving.server.http_server import HttpServer
@@ -31,6 +32,7 @@ class ModelServer:
         poll_seconds: float = 1.0,
         threads: int = 8,
         limits: Limits | None = None,
+        batching: SessionBatching | None = None,
     ) -> None:
         """Loads the models, then listens.
 
@@ -42,13 +44,14 @@ class ModelServer:
             poll_seconds: between two looks for new versions; 0: none after the first.
             threads: requests that each interface works on at a time.
             limits: of every request.
+            batching: how requests are batched before the graphs; None: not at all.
 
         Raises:
             InputError: the port of gRPC is taken.
         """
         limits = limits or Limits()
         self._patience_seconds = limits.request_timeout_seconds
-        self.store = ModelStore(models, limits, poll_seconds)
+        self.store = ModelStore(models, limits, poll_seconds, batching)
         metrics = Metrics()
         self._grpc = None
         if port:

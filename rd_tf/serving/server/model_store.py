@@ -11,6 +11,7 @@ from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
+from rd_tf.serving.server.batching_session import SessionBatching
 from rd_tf.serving.server.limits import Limits
 from rd_tf.serving.server.loaded_version import LoadedVersion
 from rd_tf.serving.server.served_model import ServedModel
@@ -23,14 +24,22 @@ _log = logging.getLogger("rd_tf.serve")
 class ModelStore:
     """Model name -> ServedModel."""
 
-    def __init__(self, models: Sequence[ModelConfig], limits: Limits, poll_seconds: float) -> None:
+    def __init__(
+        self,
+        models: Sequence[ModelConfig],
+        limits: Limits,
+        poll_seconds: float,
+        batching: SessionBatching | None = None,
+    ) -> None:
         """Loads every model once, then goes on watching from a thread.
 
         Args:
             models: what to serve.
             limits: of every request.
             poll_seconds: between two looks at the base paths; 0 looks only once.
+            batching: how requests are batched before the graphs; None: not at all.
         """
+        self._batching = batching
         self.limits = limits
         self._poll_seconds = poll_seconds
         self._poll_lock = threading.Lock()
@@ -105,7 +114,7 @@ class ModelStore:
         return model
 
     def _load(self, directory: Path, number: int) -> LoadedVersion:
-        version = LoadedVersion(directory, number, self.limits)
+        version = LoadedVersion(directory, number, self.limits, self._batching)
         try:
             replay_warmup(version, directory, self.limits)
         except BaseException as error:

@@ -1,0 +1,300 @@
+"""Request batching as tensorflow_model_server does it before the graph: with its rules, faults included.
+
+Rules: tensorflow_serving/batching/batching_session.cc and batching_util.cc. Answers to lists of different lengths come
+out wrong or not at all, as there; it is here so that tests and users see that on a laptop.
+"""
+
+import collections
+import dataclasses
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent import futures
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
+
+from rd_tf.errors import InputError
+from rd_tf.serving.server.serving_error import ServingError, invalid
+
+_log = logging.getLogger("rd_tf.serve")
+_FIELD = descriptor_pb2.FieldDescriptorProto
+# Fields of BatchingParameters that hold a whole number, and their numbers in the message.
+_NUMBERS = {
+    "max_batch_size": 1,
+    "batch_timeout_micros": 2,
+    "max_enqueued_batches": 3,
+    "num_batch_threads": 4,
+    "max_execution_batch_size": 9,
+}
+Tensors = Sequence[np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class SessionBatching:
+    """BatchingParameters; the defaults are tensorflow_model_server's.
+
+    Attributes:
+        max_batch_size: most rows of a batch, and of a request.
+        batch_timeout_micros: how long the first request of a batch waits for others, in microseconds.
+        max_enqueued_batches: batches of a signature that may wait.
+        num_batch_threads: batches that are computed at the same time.
+        allowed_batch_sizes: sizes that batches are filled up to, ascending, the last one `max_batch_size`; none: any.
+        pad_variable_length_inputs: whether requests of different lengths may meet.
+    """
+
+    max_batch_size: int = 1000
+    batch_timeout_micros: int = 0
+    max_enqueued_batches: int = 10
+    num_batch_threads: int = dataclasses.field(default_factory=lambda: os.cpu_count() or 1)
+    allowed_batch_sizes: Sequence[int] = ()
+    pad_variable_length_inputs: bool = False
+
+    def filled(self, rows: int) -> int:
+        """Rows of a batch once it is filled up."""
+        return next((size for size in self.allowed_batch_sizes if size >= rows), rows)
+
+
+def read_batching_parameters(file: str) -> SessionBatching:
+    """Reads --batching_parameters_file, a BatchingParameters in protobuf's text format; empty gives the defaults.
+
+    Raises:
+        InputError: the file cannot be read, is no such message, or its values do not fit together.
+    """
+    if not file:
+        return SessionBatching()
+    flag = f"--batching_parameters_file={file}"
+    try:
+        text = Path(file).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{flag} cannot be read: {error}") from None
+    try:
+        message = text_format.Parse(text, _parameters_message())
+    except text_format.ParseError as error:
+        raise InputError(f"{flag}, line {error.GetLine() or 1} is not a BatchingParameters: {error}") from None
+    if message.enable_large_batch_splitting.value:
+        raise InputError(f"{flag} sets enable_large_batch_splitting, which only tensorflow_model_server itself has")
+    given = {name: getattr(message, name).value for name in _NUMBERS if message.HasField(name)}
+    # It counts with enable_large_batch_splitting only.
+    given.pop("max_execution_batch_size", None)
+    batching = SessionBatching(
+        **given,
+        allowed_batch_sizes=tuple(message.allowed_batch_sizes),
+        pad_variable_length_inputs=message.pad_variable_length_inputs,
+    )
+    for name, least in (("max_batch_size", 1), ("batch_timeout_micros", 0), ("num_batch_threads", 1)):
+        if getattr(batching, name) < least:
+            raise InputError(f"{flag}: {name} is {getattr(batching, name)}, below {least}")
+    sizes = batching.allowed_batch_sizes
+    if sizes and (sizes[-1] != batching.max_batch_size or list(sizes) != sorted(set(sizes))):
+        raise InputError(
+            f"{flag}: allowed_batch_sizes must ascend to max_batch_size = {batching.max_batch_size}; received "
+            f"{','.join(map(str, sizes))}"
+        )
+    return batching
+
+
+def _parameters_message() -> Any:
+    # No package holds this message.
+    file = descriptor_pb2.FileDescriptorProto(name="rd_tf_batching.proto", package="rd_tf.batching", syntax="proto3")
+    file.dependency.append(wrappers_pb2.DESCRIPTOR.name)
+    message = file.message_type.add(name="BatchingParameters")
+    optional, repeated = _FIELD.LABEL_OPTIONAL, _FIELD.LABEL_REPEATED
+
+    def wrapped(name: str, number: int, kind: str) -> None:
+        type_name = f".google.protobuf.{kind}Value"
+        message.field.add(name=name, number=number, label=optional, type=_FIELD.TYPE_MESSAGE, type_name=type_name)
+
+    for name, number in _NUMBERS.items():
+        wrapped(name, number, "Int64")
+    wrapped("thread_pool_name", 5, "String")
+    wrapped("enable_large_batch_splitting", 8, "Bool")
+    message.field.add(name="allowed_batch_sizes", number=6, label=repeated, type=_FIELD.TYPE_INT64)
+    message.field.add(name="pad_variable_length_inputs", number=7, label=optional, type=_FIELD.TYPE_BOOL)
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("rd_tf.batching.BatchingParameters"))()
+
+
+def count_rows(inputs: Tensors) -> int:
+    """Rows of a request.
+
+    Raises:
+        ServingError: its inputs differ in them, have none, or there are no rows at all.
+    """
+    sizes = {len(array) if array.ndim else None for array in inputs}
+    rows = sizes.pop()
+    if sizes or rows is None:
+        raise invalid("a batched request's inputs must all have the same 0th dimension")
+    if not rows:
+        raise ServingError(
+            grpc.StatusCode.DEADLINE_EXCEEDED,
+            "a batched request of no rows is never answered by tensorflow_model_server",
+        )
+    return rows
+
+
+def merge(requests: Sequence[Tensors], batching: SessionBatching) -> list[np.ndarray]:
+    """The inputs of a batch: those of its requests below each other, filled up with the first row of the last one.
+
+    With `pad_variable_length_inputs` a tensor that is smaller than another request's is padded behind, in all
+    dimensions but the first, with its own first element.
+
+    Args:
+        requests: the inputs of every request, in the signature's order.
+        batching: the rules.
+
+    Raises:
+        ServingError: the requests cannot be merged; none of them is answered.
+    """
+    merged = []
+    for tensors in zip(*requests, strict=True):
+        if len({tensor.ndim for tensor in tensors}) > 1:
+            raise ServingError(
+                grpc.StatusCode.INTERNAL,
+                "requests of one batch differ in the rank of an input, which would crash tensorflow_model_server",
+            )
+        shape = np.max([tensor.shape[1:] for tensor in tensors], axis=0).astype(int)
+        if batching.pad_variable_length_inputs:
+            alike = [_padded(tensor, (len(tensor), *shape)) for tensor in tensors]
+        elif all(tensor.shape[1:] == tensors[0].shape[1:] for tensor in tensors):
+            alike = list(tensors)
+        else:
+            raise ServingError(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                "an input's shape differs between requests of a batch and padding is turned off",
+            )
+        rows = sum(map(len, alike))
+        fill = [alike[-1][:1]] * (batching.filled(rows) - rows)
+        merged.append(np.concatenate([*alike, *fill]))
+    return merged
+
+
+def _padded(tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    if np.prod(shape) == tensor.size:
+        return tensor.reshape(shape)
+    if not tensor.size:
+        raise invalid("Got empty tensor in batch of non-empty tensors.")
+    padded = np.full(shape, tensor.flat[0], tensor.dtype)
+    padded[tuple(map(slice, tensor.shape))] = tensor
+    return padded
+
+
+def split(outputs: Tensors, rows: Sequence[int], batching: SessionBatching) -> list[list[np.ndarray]]:
+    """The outputs of every request of a batch.
+
+    Args:
+        outputs: of the graph.
+        rows: of every request.
+        batching: the rules.
+
+    Raises:
+        ServingError: an output has not a row for each row of the batch.
+    """
+    filled = batching.filled(sum(rows))
+    if any(output.ndim == 0 or len(output) != filled for output in outputs):
+        raise ServingError(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            "an output's 0th dimension is not the sum of those of the batch's inputs",
+        )
+    ends = np.cumsum(rows)
+    return [[output[end - size : end] for output in outputs] for end, size in zip(ends, rows, strict=True)]
+
+
+class _Batch:
+    def __init__(self) -> None:
+        self.opened, self.rows = time.monotonic(), 0
+        self.tasks: list[tuple[Tensors, futures.Future]] = []
+
+
+class SessionBatcher:
+    """Collects the requests of a model's version, by signature, and answers them a batch at a time."""
+
+    def __init__(self, batching: SessionBatching, compute: Callable[[str, Tensors], Tensors]) -> None:
+        """Starts the threads.
+
+        Args:
+            batching: the rules.
+            compute: runs a signature's graph, from inputs to outputs in the signature's order.
+        """
+        self._batching, self._compute = batching, compute
+        self._changed = threading.Condition()
+        self._waiting: dict[str, collections.deque[_Batch]] = collections.defaultdict(collections.deque)
+        self._closed = False
+        self._threads = [
+            threading.Thread(target=self._work, name="batches", daemon=True) for _ in range(batching.num_batch_threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def run(self, signature: str, inputs: Tensors, timeout_seconds: float) -> Tensors:
+        """Answers a request together with whichever others come.
+
+        Raises:
+            ServingError: the request or its batch failed, too many wait, or the time is over.
+        """
+        rows = count_rows(inputs)
+        if rows > self._batching.max_batch_size:
+            raise invalid(f"a request of {rows} rows is larger than max_batch_size = {self._batching.max_batch_size}")
+        answer: futures.Future = futures.Future()
+        with self._changed:
+            batches = self._waiting[signature]
+            if not batches or batches[-1].rows + rows > self._batching.max_batch_size:
+                if len(batches) >= self._batching.max_enqueued_batches:
+                    raise ServingError(grpc.StatusCode.UNAVAILABLE, "the batch scheduling queue is full")
+                batches.append(_Batch())
+            batches[-1].tasks.append((inputs, answer))
+            batches[-1].rows += rows
+            self._changed.notify()
+        try:
+            return answer.result(timeout_seconds)
+        except futures.TimeoutError:
+            raise ServingError(grpc.StatusCode.DEADLINE_EXCEEDED, "the request waited too long in its batch") from None
+
+    def close(self) -> None:
+        """Answers what waits and ends the threads."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self) -> None:
+        while (ready := self._next()) is not None:
+            self._answer(*ready)
+
+    def _next(self) -> tuple[str, _Batch] | None:
+        with self._changed:
+            while True:
+                soonest = None
+                for signature, batches in self._waiting.items():
+                    if not batches:
+                        continue
+                    left = batches[0].opened + self._batching.batch_timeout_micros / 1e6 - time.monotonic()
+                    is_full = len(batches) > 1 or batches[0].rows >= self._batching.max_batch_size
+                    if is_full or left <= 0 or self._closed:
+                        return signature, batches.popleft()
+                    soonest = left if soonest is None else min(soonest, left)
+                if self._closed:
+                    return None
+                self._changed.wait(soonest)
+
+    def _answer(self, signature: str, batch: _Batch) -> None:
+        requests = [inputs for inputs, _ in batch.tasks]
+        try:
+            outputs = self._compute(signature, merge(requests, self._batching))
+            answers = split(outputs, [count_rows(inputs) for inputs in requests], self._batching)
+        except Exception as error:
+            if not isinstance(error, ServingError) or error.code == grpc.StatusCode.INTERNAL:
+                _log.error("a batch of %d requests failed: %s", len(requests), error)
+            for _, answer in batch.tasks:
+                answer.set_exception(error)
+            return
+        for (_, answer), own in zip(batch.tasks, answers, strict=True):
+            answer.set_result(own)

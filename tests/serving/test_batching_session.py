@@ -1,0 +1,264 @@
+"""The local server batches before the graph as tensorflow_model_server does, faults included."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import numpy as np
+import pytest
+from serving.small_world import ITEMS, USERS, small_caser
+from serving.test_batching import KINDS, check_equal, ids, small_fossil, typed
+
+from rd_tf.errors import InputError
+from rd_tf.serving.export import export_ranker
+from rd_tf.serving.export_options import ExportOptions
+from rd_tf.serving.recommend_signature import NO_SCORE
+from rd_tf.serving.server.batching_session import (
+    SessionBatcher,
+    SessionBatching,
+    count_rows,
+    merge,
+    read_batching_parameters,
+    split,
+)
+from rd_tf.serving.server.limits import Limits
+from rd_tf.serving.server.loaded_version import LoadedVersion
+from rd_tf.serving.server.serving_error import ServingError
+
+# Of every kind of export; 8 kinds make 5,200.
+MIXES = 650
+PADDING = SessionBatching(max_batch_size=8, allowed_batch_sizes=(1, 2, 4, 8), pad_variable_length_inputs=True)
+
+
+def strings(rows):
+    return np.array([[name.encode() for name in row] for row in rows], object).reshape(len(rows), len(rows[0]))
+
+
+def test_a_shorter_list_is_padded_with_its_own_first_element():
+    short, long = strings([["b", "c"], ["d", "e"]]), strings([["x", "y", "z"]])
+    (merged,) = merge([[short], [long]], PADDING)
+    # Filled up to four rows with the first row of the last request.
+    assert merged.tolist() == strings(["bcb", "deb", "xyz", "xyz"]).tolist()
+
+
+def test_numbers_are_padded_in_every_dimension_but_the_first():
+    small, large = np.full((1, 1, 2), 7), np.arange(6).reshape(1, 2, 3)
+    (merged,) = merge([[small], [large]], PADDING)
+    assert merged.tolist() == [[[7, 7, 7], [7, 7, 7]], [[0, 1, 2], [3, 4, 5]]]
+
+
+def test_an_empty_list_fails_the_whole_batch_unless_all_are_empty():
+    empty, long = np.empty((1, 0), object), strings([["x"]])
+    (merged,) = merge([[empty], [empty]], PADDING)
+    assert merged.shape == (2, 0)
+    with pytest.raises(ServingError, match="Got empty tensor in batch of non-empty tensors"):
+        merge([[long], [empty]], PADDING)
+
+
+def test_without_padding_only_equal_shapes_meet():
+    batching = SessionBatching(max_batch_size=8)
+    with pytest.raises(ServingError, match="padding is turned off") as error:
+        merge([[strings(["ab"])], [strings(["abc"])]], batching)
+    assert error.value.code == grpc.StatusCode.FAILED_PRECONDITION
+    assert len(merge([[strings(["ab"])], [strings(["cd"])], [strings(["ef"])]], batching)[0]) == 3
+
+
+def test_other_ranks_and_no_rows_are_told_what_the_real_server_would_do():
+    with pytest.raises(ServingError, match="would crash tensorflow_model_server"):
+        merge([[np.zeros((1, 2))], [np.zeros(1)]], PADDING)
+    with pytest.raises(ServingError, match="never answered"):
+        count_rows([np.zeros((0, 2))])
+    with pytest.raises(ServingError, match="the same 0th dimension"):
+        count_rows([np.zeros(2), np.zeros(3)])
+
+
+def test_outputs_are_split_by_rows_and_the_fill_is_dropped():
+    outputs = [np.arange(4), np.arange(8).reshape(4, 2)]
+    first, second = split(outputs, [2, 1], PADDING)
+    assert [part.tolist() for part in first] == [[0, 1], [[0, 1], [2, 3]]]
+    assert [part.tolist() for part in second] == [[2], [[4, 5]]]
+    with pytest.raises(ServingError, match="0th dimension"):
+        split([np.arange(3)], [2, 1], PADDING)
+
+
+def test_requests_wait_for_each_other_but_not_for_other_signatures():
+    sizes = []
+
+    def compute(signature, inputs):
+        sizes.append((signature, len(inputs[0])))
+        return inputs
+
+    batcher = SessionBatcher(SessionBatching(4, batch_timeout_micros=50_000, num_batch_threads=1), compute)
+    with ThreadPoolExecutor(6) as clients:
+        answers = list(clients.map(lambda i: batcher.run("ab"[i % 2], [np.array([i])], 5), range(6)))
+    assert [answer[0].tolist() for answer in answers] == [[i] for i in range(6)]
+    assert sum(size for _, size in sizes) == 6
+    assert len(sizes) < 6
+    with pytest.raises(ServingError, match="larger than max_batch_size = 4"):
+        batcher.run("a", [np.zeros(5)], 5)
+    batcher.close()
+    assert not any(thread.name == "batches" for thread in threading.enumerate())
+
+
+def test_too_many_waiting_batches_are_refused_and_patience_ends():
+    release = threading.Event()
+
+    def compute(signature, inputs):
+        release.wait(10)
+        return inputs
+
+    batcher = SessionBatcher(SessionBatching(1, max_enqueued_batches=1, num_batch_threads=1), compute)
+    with ThreadPoolExecutor(2) as clients:
+        running = clients.submit(batcher.run, "a", [np.zeros(1)], 10)
+        while not running.running() or batcher._waiting["a"]:
+            time.sleep(0.01)
+        with pytest.raises(ServingError, match="waited too long"):
+            batcher.run("a", [np.zeros(1)], 0.01)
+        with pytest.raises(ServingError, match="queue is full") as error:
+            batcher.run("a", [np.zeros(1)], 1)
+        assert error.value.code == grpc.StatusCode.UNAVAILABLE
+        release.set()
+        running.result()
+    batcher.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("max_batch_size { value: 8 }\nallowed_batch_sizes: 4", "must ascend to max_batch_size = 8; received 4"),
+        ("max_batch_size { value: 8 }\nmax_rows: 4", "line 2 is not a BatchingParameters"),
+        ("max_batch_size { value: 0 }", "max_batch_size is 0, below 1"),
+        ("enable_large_batch_splitting { value: true }", "which only tensorflow_model_server itself has"),
+    ],
+)
+def test_a_bad_file_is_one_sentence(tmp_path, text, message):
+    (tmp_path / "batching.config").write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_batching_parameters(str(tmp_path / "batching.config"))
+
+
+def test_a_file_gives_the_rules(tmp_path):
+    lines = [
+        "max_batch_size { value: 16 }",
+        "batch_timeout_micros { value: 500 }",
+        "num_batch_threads { value: 3 }",
+        "allowed_batch_sizes: 4",
+        "allowed_batch_sizes: 16",
+        "pad_variable_length_inputs: true",
+    ]
+    (tmp_path / "batching.config").write_text("\n".join(lines))
+    batching = read_batching_parameters(str(tmp_path / "batching.config"))
+    assert batching == SessionBatching(16, 500, 10, 3, (4, 16), True)
+    assert read_batching_parameters("").max_batch_size == 1000
+
+
+class Export:
+    """One export with requests put into batches by hand, and without."""
+
+    def __init__(self, version):
+        self.alone = LoadedVersion(version, 1, Limits())
+
+    def together(self, signature, requests):
+        """What a batch of these requests is answered; all of one signature."""
+        names = list(self.alone.signature(signature).inputs)
+        inputs = [[request[name] for name in names] for request in requests]
+        merged = merge(inputs, PADDING)
+        outputs = self.alone.run(signature, dict(zip(names, merged, strict=True)))
+        rows = [count_rows(own) for own in inputs]
+        return [dict(zip(outputs, own, strict=True)) for own in split(list(outputs.values()), rows, PADDING)]
+
+
+@pytest.fixture(scope="module", params=KINDS, ids="-".join)
+def export(request, tmp_path_factory):
+    name, id_type, weights = request.param
+    model = {"caser": small_caser, "fossil": small_fossil}[name]()
+    users, items = ids(id_type)
+    items = ["-7" if item == "0" and id_type == "int64" else item for item in items]
+    options = ExportOptions(max_k=8, id_type=id_type, weights=weights)
+    path = tmp_path_factory.mktemp("export") / "student"
+    made = Export(export_ranker(model, users, items, path, options))
+    yield made, id_type
+    made.alone.close()
+
+
+def opened_request(random, id_type, signature):
+    """A request of one or two rows in which every list begins with none and no list is empty."""
+    users, items = ids(id_type)
+    none = "" if id_type == "string" else "0"
+    rows = int(random.integers(1, 3))
+
+    def table(width):
+        names = random.choice([*items, none, "12345"], (rows, 1 + width))
+        names[:, 0] = none
+        return typed(names, id_type)
+
+    inputs = {
+        "user_id": typed(random.choice([*users, "999"], rows), id_type),
+        "recent_items": table(int(random.integers(0, 21))),
+    }
+    if signature == "score":
+        return {**inputs, "candidates": table(int(random.integers(0, 6)))}
+    if signature == "query":
+        return inputs
+    k = random.integers(-1, 12, rows).astype(np.int32)
+    return {**inputs, "exclude_items": table(int(random.integers(0, 4))), "k": k}
+
+
+def test_lists_that_begin_with_none_are_answered_as_alone(export):
+    made, id_type = export
+    random = np.random.default_rng(2)
+    none = b"" if id_type == "string" else 0
+    left = MIXES
+    while left > 0:
+        signature = str(random.choice(["serving_default", "recommend", "score", "query"]))
+        requests = [opened_request(random, id_type, signature) for _ in range(int(random.integers(1, 5)))]
+        left -= len(requests)
+        for request, found in zip(requests, made.together(signature, requests), strict=True):
+            expected = made.alone.run(signature, request)
+            own = {}
+            for name, array in found.items():
+                # A neighbour that asks for more makes an answer wider; behind it nothing stands.
+                width = expected[name].shape[1]
+                own[name], rest = array[:, :width], array[:, width:]
+                assert (rest == {"items": none, "scores": NO_SCORE, "known": False}.get(name)).all()
+            check_equal(own, expected)
+
+
+def one(recent, exclude, k=8):
+    """A request for the second user."""
+    inputs = {"user_id": np.array([USERS[1].encode()], object), "k": np.array([k], np.int32)}
+    for name, row in (("recent_items", recent), ("exclude_items", exclude)):
+        inputs[name] = np.array([[item.encode() for item in row]], object).reshape(1, len(row))
+    return inputs
+
+
+def test_the_faults_of_the_real_server_are_seen_here(tmp_path):
+    made = Export(export_ranker(small_caser(), USERS, ITEMS, tmp_path / "student"))
+    short, long = one(ITEMS[:1], ITEMS[5:6]), one(ITEMS[1:5], ITEMS[5:6])
+    alone, (beside, _) = made.alone.run("", short), made.together("serving_default", [short, long])
+    assert not np.allclose(alone["scores"], beside["scores"], rtol=1e-3)
+    # It is answered as if he had been there four times.
+    four_times = made.alone.run("", one(ITEMS[:1] * 4, ITEMS[5:6]))
+    np.testing.assert_allclose(beside["scores"], four_times["scores"], rtol=1e-5)
+    with pytest.raises(ServingError, match="Got empty tensor"):
+        made.together("serving_default", [long, one(ITEMS[:2], [])])
+    made.alone.close()
+
+
+def test_a_loaded_version_batches_where_it_is_told_to(tmp_path):
+    version = export_ranker(small_caser(), USERS, ITEMS, tmp_path / "student")
+    rules = SessionBatching(8, 100_000, 10, 1, (1, 2, 4, 8), True)
+    batched, plain = LoadedVersion(version, 1, Limits(), rules), LoadedVersion(version, 1, Limits())
+    requests = [one(["", *ITEMS[i : i + 1 + i % 3]], [""], k=1 + i % 4) for i in range(8)]
+    with ThreadPoolExecutor(8) as clients:
+        answers = list(clients.map(lambda request: batched.run("", request), requests))
+    for request, answer in zip(requests, answers, strict=True):
+        expected = plain.run("", request)
+        width = expected["items"].shape[1]
+        np.testing.assert_allclose(answer["scores"][:, :width], expected["scores"], rtol=1e-5)
+    # They came together, so that some answers are as wide as a neighbour's.
+    assert max(answer["items"].shape[1] for answer in answers) == 4
+    assert any(answer["items"].shape[1] > 1 + i % 4 for i, answer in enumerate(answers))
+    batched.close()
+    plain.close()
