@@ -24,7 +24,7 @@ from rd_tf.quiet_tensorflow import import_quietly
 
 
 def interrupted_commands(*, kills: int, cases: list[str], checkpoint_minutes: float, seed: int, output: str) -> None:
-    """Kills prepare, train, teach and export at random moments, runs them again and compares what they leave."""
+    """Kills commands and the pipeline at random moments, runs them again and compares what they leave."""
     check_output(output)
     import_quietly()
     chosen = check_cases(cases, list(CASES))

@@ -17,11 +17,11 @@ from rd_tf.training.checkpoint import list_checkpoints, load_checkpoint
 # Of a run: the seconds and the memory it took (and so the checksum), and what it printed and drew on the way.
 _MANIFEST_MAY_DIFFER = {"seconds", "peak_memory_bytes", "manifest_sha256"}
 _HISTORY_MAY_DIFFER = "seconds/"
-# Keras numbers the layers in the weights' file after what the process has made before, such as a teacher. Its arrays
-# are compared by the fingerprint in the manifest, which `load_model` checks.
-_NOT_BY_BYTES = {run_directory.WEIGHTS, run_directory.MANIFEST, run_directory.HISTORY, run_directory.TENSORBOARD}
+_NOT_BY_BYTES = {run_directory.MANIFEST, run_directory.HISTORY, run_directory.TENSORBOARD}
+# A teacher's lists come after it, and are artefacts of their own.
+_LISTS = "top_k"
 # A finished run is not read by its checkpoints; that they go is a matter of leftovers.
-_NOT_COMPARED = {run_directory.LOG, run_directory.CHECKPOINT, *_NOT_BY_BYTES}
+_NOT_COMPARED = {run_directory.LOG, run_directory.CHECKPOINT, _LISTS, *_NOT_BY_BYTES}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +84,7 @@ def is_whole_run(path: Path) -> bool:
 
 
 def run_differences(one: Path, other: Path) -> list[str]:
-    """Flags, metrics, users' metrics by their bytes, manifest (with the weights' fingerprint), history and scalars."""
+    """Weights, flags, metrics and users' metrics by their bytes, manifest, history and scalars."""
     found = [line for line in file_differences(one, other) if line.split()[0].split("/")[0] not in _NOT_COMPARED]
     if _history(one) != _history(other):
         found.append(f"{run_directory.HISTORY} differs")
@@ -201,9 +201,25 @@ def _answers(version: Path, files: tuple[tuple[str, int], ...]) -> list[dict[str
     return [{name: f"{array.dtype} {array.tolist()}" for name, array in answer.items()} for answer in found]
 
 
+def is_whole_report(path: Path) -> bool:
+    """Reads a pipeline's `report.json`."""
+    storage.read_manifest(path, {"roles": dict, "export": str})
+    return True
+
+
+def report_differences(one: Path, other: Path) -> list[str]:
+    """What two pipelines' `report.json` say, without the seconds of the trainings."""
+    ours, theirs = (storage.read_manifest(path, {"roles": dict}) for path in (one, other))
+    for report in (ours, theirs):
+        for role in report["roles"].values():
+            role.pop("seconds", None)
+    return [f"{name} differs" for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
+
+
 KINDS = {
     "dataset": Kind(is_whole_dataset, file_differences, file_differences),
     "run": Kind(is_whole_run, run_differences, run_differences),
     "cache": Kind(is_whole_cache, file_differences, file_differences),
     "exports": Kind(is_whole_export, export_differences, export_differences_after_kill),
+    "report": Kind(is_whole_report, report_differences, report_differences),
 }

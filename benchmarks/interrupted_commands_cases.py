@@ -9,15 +9,10 @@ from rd_tf.data.synthetic import synthetic_interactions
 
 CHECK_INS = "check_ins.csv"
 # Sixteen steps an epoch, so that checkpoints fall within epochs too.
-_SMALL_TRAINING = (
-    "--epochs=4",
-    "--batch_size=128",
-    "--steps_per_call=5",
-    "--dim=8",
-    "--cutoffs=3,10",
-    "--rank_samples=20",
-)
-_DISTILLED = ("--discrepancy_start_epoch=2", "--dim=4")
+_SHORT = ("--epochs=4", "--batch_size=128", "--steps_per_call=5", "--cutoffs=3,10", "--rank_samples=20")
+_SMALL_TRAINING = (*_SHORT, "--dim=8")
+_DISCREPANCY = "--discrepancy_start_epoch=2"
+_DISTILLED = (_DISCREPANCY, "--dim=4")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +39,8 @@ _CITY = ("--format=synthetic", "--synthetic_users=200", "--synthetic_items=150",
 _DATASET = {"dataset": "prepare synthetic/dataset"}
 _TEACHER = {**_DATASET, "teacher": "train teacher/run"}
 _TRAIN = ("--dataset=dataset", "--run_dir=run", *_SMALL_TRAINING)
+_PIPELINE = ("--teacher_dim=8", "--student_dim=4", "--seeds=0", "--run_dir=runs", "--export_dir=exports")
+_RUNS = "runs/seed-0"
 _EXPORT = ("--run_dir=run", "--dataset=dataset", "--export_dir=exports", "--export_name=model")
 # In this order: a case starts from what those before it have left.
 CASES = {
@@ -118,6 +115,17 @@ CASES = {
         "--keep_versions=1",
         starts_from={**_DATASET, "run": "train fossil/run", "exports": "export/exports"},
         leaves={"exports": "exports"},
+    ),
+    "distill": Case(
+        ("-m", "pipelines.distill", *_CITY, "--dataset=dataset", *_PIPELINE, *_SHORT, _DISCREPANCY),
+        starts_from={},
+        leaves={
+            "dataset": "dataset",
+            **{f"{_RUNS}/{role}": "run" for role in ("teacher", "student", "distilled")},
+            f"{_RUNS}/teacher/top_k/test-k10-target": "cache",
+            "exports": "exports",
+            "runs/report.json": "report",
+        },
     ),
 }
 

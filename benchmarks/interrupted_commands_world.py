@@ -9,6 +9,9 @@ from benchmarks.interrupted_commands_cases import Case, write_check_ins
 from benchmarks.interrupted_commands_process import Attempt, Moment, attempt
 from rd_tf.errors import InputError
 
+# The commands that write checkpoints.
+_TRAINING = {"rd_tf.train", "pipelines.distill"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
@@ -67,5 +70,6 @@ class World:
         """Runs a case in its directory; the system's temporary files go beside it."""
         temporary = directory.with_name(f"{directory.name}.temporary")
         temporary.mkdir(exist_ok=True)
-        checkpoints = (f"--checkpoint_minutes={self._checkpoint_minutes}",) if "rd_tf.train" in case.arguments else ()
+        trains = not _TRAINING.isdisjoint(case.arguments)
+        checkpoints = (f"--checkpoint_minutes={self._checkpoint_minutes}",) if trains else ()
         return attempt((*case.arguments, *checkpoints), directory, temporary, moment)

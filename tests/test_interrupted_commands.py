@@ -161,7 +161,7 @@ def test_exports_are_run_and_compared(tmp_path):
 @pytest.mark.parametrize("name", CASES)
 def test_the_cases_are_commands_with_flags_that_they_have(name):
     _, module, *arguments = CASES[name].arguments
-    command = getattr(importlib.import_module(module), module.removeprefix("rd_tf."))
+    command = getattr(importlib.import_module(module), module.rsplit(".", 1)[-1])
     assert command_line.parse(command, arguments)
 
 

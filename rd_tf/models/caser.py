@@ -99,6 +99,7 @@ class Caser(SequenceRanker):
 
     def _activation(self, kind: str, name: str) -> keras.layers.Layer:
         activation = make_activation(kind, self.dtype_policy)
+        # Its own one counts the layers that the process has made.
         activation.name = name
         return activation
 

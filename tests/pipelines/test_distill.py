@@ -1,6 +1,9 @@
 """The whole job on a tiny world: what it prints and leaves, and that a second call reuses it."""
 
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +11,9 @@ import pytest
 from pipelines.distill import _prepare_if_asked, distill
 from rd_tf import command_line
 from rd_tf.errors import InputError
+from rd_tf.serving.equal_versions import are_equal_versions
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +76,51 @@ def test_a_second_call_keeps_every_stage(first, flags, capsys):
     assert "dataset kept" in said
     assert "export kept" in said
     assert again == first
+
+
+# Runs the pipeline to the end of one more stage.
+ONE_MORE = """
+import os
+from pipelines import distill as pipeline
+
+def end(*_, **__):
+    os._exit(0)
+
+train = pipeline.train
+pipeline.train = lambda **values: end() if values["run_dir"].endswith({stop!r}) else train(**values)
+if {stop!r} == "report":
+    import pipelines.report
+    pipelines.report.make_report = end
+if {stop!r} == "export":
+    pipeline._export_once = end
+pipeline.distill(**{flags!r})
+"""
+STAGES = ("teacher", "student", "distilled", "export", "report")
+
+
+@pytest.fixture(scope="module")
+def resumed(first, flags, tmp_path_factory):
+    """Stage -> where a pipeline that had ended before it did it in a new process, all at a time."""
+    found, running = {}, []
+    for place, stage in enumerate(STAGES[1:4], 1):
+        found[stage] = root = tmp_path_factory.mktemp(stage)
+        for done in STAGES[:place]:
+            shutil.copytree(Path(flags["run_dir"]) / "seed-0" / done, root / "seed-0" / done)
+        changed = {"run_dir": str(root), "export_dir": str(root / "exports"), "results": "", "seeds": ["0"]}
+        code = ONE_MORE.format(stop=STAGES[place + 1], flags={**flags, **changed})
+        running.append(subprocess.Popen([sys.executable, "-c", code], cwd=ROOT))
+    assert [process.wait() for process in running] == [0, 0, 0]
+    return found
+
+
+@pytest.mark.parametrize("stage", ["student", "distilled"])
+def test_weights_have_the_same_bytes_where_a_new_process_goes_on(stage, resumed, flags):
+    path = Path("seed-0") / stage / "model.weights.h5"
+    assert (resumed[stage] / path).read_bytes() == (Path(flags["run_dir"]) / path).read_bytes()
+
+
+def test_the_export_has_the_same_bytes_where_a_new_process_goes_on(resumed, first):
+    assert are_equal_versions(resumed["export"] / "exports" / "student" / "1", first["export"])
 
 
 def test_a_dataset_made_with_other_flags_is_refused(first, flags):
