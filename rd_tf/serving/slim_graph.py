@@ -17,6 +17,9 @@ _OF_THE_MACHINE = ("device_count", "intra_op_parallelism_threads", "inter_op_par
 def slim_graph(directory: str | os.PathLike[str]) -> None:
     """Rewrites `saved_model.pb` with a fifth fewer bytes; of a small model the graph is a good part.
 
+    Nor does it tell any more what the process had made before or how many threads it had: equal exports are equal
+    bytes.
+
     Args:
         directory: the SavedModel.
     """
