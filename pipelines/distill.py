@@ -113,7 +113,8 @@ def _export_once(root: Path, distilled: Path, flags: dict[str, Any]) -> str:
     """Exports, unless the export of these very weights is there from an earlier call."""
     done = root / "export.json"
     wanted = {
-        "weights": run_directory.load_run_manifest(distilled)["model"]["fingerprint"],
+        # Not "weights", which is an option of the export.
+        "model": run_directory.load_run_manifest(distilled)["model"]["fingerprint"],
         **{name: flags[name] for name in ("export_dir", "export_name")},
         **{field.name: flags[field.name] for field in dataclasses.fields(ExportOptions)},
     }

@@ -1,5 +1,6 @@
 """The whole job on a tiny world: what it prints and leaves, and that a second call reuses it."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -8,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+import pipelines.distill
 from pipelines.distill import _prepare_if_asked, distill
 from rd_tf import command_line
 from rd_tf.errors import InputError
 from rd_tf.serving.equal_versions import are_equal_versions
+from rd_tf.serving.export_options import ExportOptions
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,6 +66,22 @@ def test_the_evidence_is_copied_without_the_weights(first, flags):
     names = {path.name for path in (results / "seed-1" / "distilled").iterdir()}
     assert names == {"flags.cfg", "metrics.json", "history.csv", "log.txt", "manifest.json"}
     assert (results / "curves.png").stat().st_size > 10_000
+
+
+def test_an_export_of_other_weights_is_not_kept(tmp_path, monkeypatch):
+    """The fingerprint of the weights and the option --weights are two things."""
+    made = []
+    monkeypatch.setattr(pipelines.distill, "export", lambda **flags: made.append(1) or str(tmp_path / str(len(made))))
+    monkeypatch.setattr(pipelines.distill, "choose", lambda *_, **__: {})
+    monkeypatch.setattr(
+        pipelines.distill.run_directory, "load_run_manifest", lambda path: {"model": {"fingerprint": path.name}}
+    )
+    options = {field.name: "float32" for field in dataclasses.fields(ExportOptions)}
+    flags = {**options, "export_dir": str(tmp_path), "export_name": "student", "force": False}
+    for number in (1, 2):
+        (tmp_path / "student" / str(number)).mkdir(parents=True)
+    once = [pipelines.distill._export_once(tmp_path, Path(weights), flags) for weights in ("a", "a", "b")]
+    assert [Path(path).name for path in once] == ["1", "1", "2"]
 
 
 def test_the_student_is_exported(first):
