@@ -1,14 +1,19 @@
 """The local server batches before the graph as tensorflow_model_server does, faults included."""
 
+import json
+import socket
 import threading
 import time
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import numpy as np
 import pytest
+import tensorflow as tf
 from serving.small_world import ITEMS, USERS, small_caser
 from serving.test_batching import KINDS, check_equal, ids, small_fossil, typed
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from rd_tf.errors import InputError
 from rd_tf.serving.export import export_ranker
@@ -23,7 +28,10 @@ from rd_tf.serving.server.batching_session import (
     split,
 )
 from rd_tf.serving.server.limits import Limits
+from rd_tf.serving.server.listening_socket import bind
 from rd_tf.serving.server.loaded_version import LoadedVersion
+from rd_tf.serving.server.model_config import single_model
+from rd_tf.serving.server.model_server import ModelServer
 from rd_tf.serving.server.serving_error import ServingError
 
 # Of every kind of export; 8 kinds make 5,200.
@@ -71,6 +79,45 @@ def test_other_ranks_and_no_rows_are_told_what_the_real_server_would_do():
         count_rows([np.zeros((0, 2))])
     with pytest.raises(ServingError, match="the same 0th dimension"):
         count_rows([np.zeros(2), np.zeros(3)])
+
+
+def test_zeros_at_the_end_of_an_id_stay():
+    (merged,) = merge([[strings([["a\0"]])], [strings([["x", "y"]])]], PADDING)
+    assert merged.tolist() == [[b"a\0", b"a\0"], [b"x", b"y"]]
+
+
+def test_without_padding_other_ranks_do_no_harm():
+    with pytest.raises(ServingError, match="padding is turned off"):
+        merge([[np.zeros((1, 2))], [np.zeros(1)]], SessionBatching(max_batch_size=8))
+
+
+def test_a_busy_signature_keeps_no_other_waiting():
+    stop = threading.Event()
+
+    def compute(signature, inputs):
+        time.sleep(0.01)
+        return inputs
+
+    batcher = SessionBatcher(SessionBatching(1, num_batch_threads=1, max_enqueued_batches=0), compute)
+
+    def keep_busy():
+        while not stop.is_set():
+            try:
+                batcher.run("busy", [np.zeros(1)], 5)
+            except ServingError as error:
+                assert error.code == grpc.StatusCode.UNAVAILABLE
+                time.sleep(0.001)
+
+    with ThreadPoolExecutor(4) as clients:
+        busy = [clients.submit(keep_busy) for _ in range(4)]
+        try:
+            for _ in range(5):
+                batcher.run("other", [np.zeros(1)], 2)
+        finally:
+            stop.set()
+        for client in busy:
+            client.result()
+    batcher.close()
 
 
 def test_outputs_are_split_by_rows_and_the_fill_is_dropped():
@@ -261,4 +308,62 @@ def test_a_loaded_version_batches_where_it_is_told_to(tmp_path):
     assert max(answer["items"].shape[1] for answer in answers) == 4
     assert any(answer["items"].shape[1] > 1 + i % 4 for i, answer in enumerate(answers))
     batched.close()
+    plain.close()
+
+
+def test_clients_of_both_interfaces_meet_in_batches(tmp_path):
+    export_ranker(small_caser(), USERS, ITEMS, tmp_path / "student")
+    rules = SessionBatching(8, 20_000, 100, 2, (2, 4, 8), True)
+    rest = bind("127.0.0.1", 0)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = ModelServer(
+        single_model("student", str(tmp_path / "student")), port=port, rest_socket=rest, poll_seconds=0, batching=rules
+    )
+    url = f"http://127.0.0.1:{rest.getsockname()[1]}/v1/models/student:predict"
+    plain_rest = bind("127.0.0.1", 0)
+    plain = ModelServer(single_model("student", str(tmp_path / "student")), rest_socket=plain_rest, poll_seconds=0)
+    plain_url = f"http://127.0.0.1:{plain_rest.getsockname()[1]}/v1/models/student:predict"
+
+    def row(turn):
+        random = np.random.default_rng(turn)
+        recent = ["", *random.choice(ITEMS, turn % 7)]
+        return {
+            "user_id": USERS[turn % 7],
+            "recent_items": recent,
+            "exclude_items": ["", *random.choice(ITEMS, turn % 3)],
+            "k": 1 + turn % 5,
+        }
+
+    def over_rest(where, turn):
+        body = json.dumps({"instances": [row(turn)]}).encode()
+        with urllib.request.urlopen(urllib.request.Request(where, body)) as response:
+            answer = json.load(response)["predictions"][0]
+        return answer["items"], answer["scores"]
+
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+
+        def over_grpc(turn):
+            request = predict_pb2.PredictRequest()
+            request.model_spec.name = "student"
+            for name, value in row(turn).items():
+                request.inputs[name].CopyFrom(tf.make_tensor_proto([value], tf.int32 if name == "k" else tf.string))
+            outputs = stub.Predict(request, timeout=30).outputs
+            return [item.decode() for item in outputs["items"].string_val], list(outputs["scores"].float_val)
+
+        with ThreadPoolExecutor(16) as clients:
+            answers = list(clients.map(lambda turn: over_rest(url, turn) if turn % 2 else over_grpc(turn), range(120)))
+    wider = 0
+    for turn, (items, scores) in enumerate(answers):
+        own_items, own_scores = over_rest(plain_url, turn)
+        width = len(own_items)
+        np.testing.assert_allclose(scores[:width], own_scores, rtol=1e-5)
+        assert items[:width] == own_items
+        assert not any(items[width:])
+        wider += len(items) > width
+    # Some met neighbours who asked for more.
+    assert wider
+    server.close()
     plain.close()

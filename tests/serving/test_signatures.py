@@ -168,3 +168,23 @@ def test_a_model_whose_variables_are_not_found_is_refused(tmp_path):
         file.unlink()
     with pytest.raises(SavedModelError):
         run_saved_model(tmp_path, [{"x": np.array([1.5])}])
+
+
+def test_tables_of_no_rows_may_be_written_as_json_writes_them(tmp_path):
+    """An array of no rows has no columns in JSON: `"recent_items": []` is of shape [0]."""
+    version = export_ranker(small_caser(), USERS, ITEMS, tmp_path / "student")
+    empty, k = np.zeros(0, object), np.zeros(0, np.int32)
+    asked = {"user_id": empty, "recent_items": empty}
+    answers = run_signatures(
+        version,
+        [
+            ("serving_default", {**asked, "exclude_items": empty, "k": k}),
+            ("score", {**asked, "candidates": empty}),
+            ("query", asked),
+        ],
+    )
+    assert answers[0]["items"].shape == answers[0]["scores"].shape == (0, 0)
+    assert answers[1]["scores"].shape == (0, 0)
+    assert answers[2]["query"].shape[0] == 0
+    with pytest.raises(SavedModelError):
+        run_saved_model(version, [{**asked, "recent_items": np.array(["100"], object), "exclude_items": empty, "k": k}])

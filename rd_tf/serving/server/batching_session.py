@@ -155,13 +155,13 @@ def merge(requests: Sequence[Tensors], batching: SessionBatching) -> list[np.nda
     """
     merged = []
     for tensors in zip(*requests, strict=True):
-        if len({tensor.ndim for tensor in tensors}) > 1:
-            raise ServingError(
-                grpc.StatusCode.INTERNAL,
-                "requests of one batch differ in the rank of an input, which would crash tensorflow_model_server",
-            )
-        shape = np.max([tensor.shape[1:] for tensor in tensors], axis=0).astype(int)
         if batching.pad_variable_length_inputs:
+            if len({tensor.ndim for tensor in tensors}) > 1:
+                raise ServingError(
+                    grpc.StatusCode.INTERNAL,
+                    "requests of one batch differ in the rank of an input, which would crash tensorflow_model_server",
+                )
+            shape = np.max([tensor.shape[1:] for tensor in tensors], axis=0).astype(int)
             alike = [_padded(tensor, (len(tensor), *shape)) for tensor in tensors]
         elif all(tensor.shape[1:] == tensors[0].shape[1:] for tensor in tensors):
             alike = list(tensors)
@@ -181,7 +181,9 @@ def _padded(tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         return tensor.reshape(shape)
     if not tensor.size:
         raise invalid("Got empty tensor in batch of non-empty tensors.")
-    padded = np.full(shape, tensor.flat[0], tensor.dtype)
+    padded = np.empty(shape, tensor.dtype)
+    # np.full would make text of bytes, and lose zeros at their end.
+    padded.fill(tensor.flat[0])
     padded[tuple(map(slice, tensor.shape))] = tensor
     return padded
 
@@ -246,7 +248,7 @@ class SessionBatcher:
         with self._changed:
             batches = self._waiting[signature]
             if not batches or batches[-1].rows + rows > self._batching.max_batch_size:
-                if len(batches) >= self._batching.max_enqueued_batches:
+                if len(batches) >= max(1, self._batching.max_enqueued_batches):
                     raise ServingError(grpc.StatusCode.UNAVAILABLE, "the batch scheduling queue is full")
                 batches.append(_Batch())
             batches[-1].tasks.append((inputs, answer))
@@ -273,12 +275,15 @@ class SessionBatcher:
         with self._changed:
             while True:
                 soonest = None
-                for signature, batches in self._waiting.items():
+                for signature in [*self._waiting]:
+                    batches = self._waiting[signature]
                     if not batches:
                         continue
                     left = batches[0].opened + self._batching.batch_timeout_micros / 1e6 - time.monotonic()
                     is_full = len(batches) > 1 or batches[0].rows >= self._batching.max_batch_size
                     if is_full or left <= 0 or self._closed:
+                        # To the end of the line, so that a busy signature keeps no other waiting.
+                        self._waiting[signature] = self._waiting.pop(signature)
                         return signature, batches.popleft()
                     soonest = left if soonest is None else min(soonest, left)
                 if self._closed:
