@@ -4,6 +4,7 @@ import numpy as np
 
 from rd_tf.data.interactions import user_offsets
 from rd_tf.data.windows import Windows
+from rd_tf.errors import InputError
 
 
 class UserItems:
@@ -24,7 +25,16 @@ class UserItems:
         return int(np.diff(self._offsets).max(initial=0))
 
     def occurring(self, num_items: int) -> np.ndarray:
-        """Which items some user has: `[num_items + 1] bool`; never the padding."""
+        """Which items some user has: `[num_items + 1] bool`; never the padding.
+
+        Raises:
+            InputError: a user has an item beyond `num_items`.
+        """
+        if self._items.max() > num_items:
+            raise InputError(
+                f"a user of the dataset has item {self._items.max()}, but the model knows {num_items} items; "
+                "its manifest.json is damaged, so train it again"
+            )
         occurs = np.zeros(num_items + 1, bool)
         occurs[self._items[:-1]] = True
         return occurs

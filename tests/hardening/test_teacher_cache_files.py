@@ -143,5 +143,5 @@ def test_no_other_key_and_no_longer_list_is_ever_joined(cache, contents, other, 
 
 
 def test_a_cache_of_another_format_is_refused(cache, contents):
-    manifest = json.loads(contents["manifest.json"]) | {"format": 2}
-    assert "has format 2, not 1" in check(cache, contents, manifest=json.dumps(manifest).encode()).message
+    manifest = json.loads(contents["manifest.json"]) | {"format": 1}
+    assert "has format 1, not 2" in check(cache, contents, manifest=json.dumps(manifest).encode()).message
