@@ -125,6 +125,12 @@ def _write_server_config(export_dir: Path, image: str) -> None:
     edited = [name for name, outcome in outcomes.items() if outcome is Outcome.EDITED]
     if edited:
         print(f"left alone in {export_dir}, since somebody edited them: {', '.join(edited)}")
+    compose = export_dir / "compose.yaml"
+    if "--enable_batching" in compose.read_text("utf-8", "replace"):
+        print(
+            f"warning: {compose} turns the server's batching on, with which lists of different lengths are answered "
+            "wrongly; take --enable_batching and --batching_parameters_file out of it (docs/serving_publishing.md)"
+        )
 
 
 def _instance(model: "SequenceRanker", data: "Interactions", options: ExportOptions) -> dict[str, Any]:

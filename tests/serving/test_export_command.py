@@ -117,8 +117,16 @@ def test_an_edited_file_of_the_server_is_left_alone_and_named(flags, tmp_path, c
     given = {**flags["given"], "export_dir": str(tmp_path), "weights": "float16"}
     (tmp_path / "compose.yaml").write_text("mine\n")
     export(**given)
-    assert f"left alone in {tmp_path}, since somebody edited them: compose.yaml" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"left alone in {tmp_path}, since somebody edited them: compose.yaml" in said
+    assert "warning" not in said
     assert (tmp_path / "compose.yaml").read_text() == "mine\n"
+
+
+def test_an_edited_file_that_turns_batching_on_is_warned_of(flags, tmp_path, capsys):
+    (tmp_path / "compose.yaml").write_text("mine\n      - --enable_batching=true\n")
+    export(**{**flags["given"], "export_dir": str(tmp_path), "weights": "float16"})
+    assert f"warning: {tmp_path / 'compose.yaml'} turns the server's batching on" in capsys.readouterr().out
 
 
 def test_another_dataset_is_refused_with_both_fingerprints(flags):
