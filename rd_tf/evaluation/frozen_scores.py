@@ -1,6 +1,8 @@
 """The scores of a whole catalogue, a block of queries at a time, with a ranker's weights as they are now."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -27,6 +29,7 @@ class FrozenScores:
     """
 
     def __init__(self, model: SequenceRanker) -> None:
+        self._looks_back = model.looks_back != "none"
         shapes = ([None], [None, model.sequence_length], [None], [None])
         signature = [tf.TensorSpec([None, None], tf.float32), *(tf.TensorSpec(shape, tf.int32) for shape in shapes)]
 
@@ -34,10 +37,9 @@ class FrozenScores:
             looked_back = Histories(*history) if history else None
             return model.score_all(model.encode(user, sequence, history=looked_back), item_matrix)
 
-        # Nothing here needs AutoGraph, which leaves files among the system's temporary ones when a process is killed.
-        self._score = tf.function(score, input_signature=signature[:3], autograph=False)
-        self._score_with_history = tf.function(score, input_signature=signature, autograph=False)
-        self._item_matrix = tf.function(model.item_matrix, input_signature=[], autograph=False)
+        self._score = _traced_once(score, signature[:3])
+        self._score_with_history = _traced_once(score, signature)
+        self._item_matrix = _traced_once(model.item_matrix, [])
 
     def freeze(self, is_candidate: np.ndarray | None = None) -> Scores:
         """The scores of the model as it is now; may be called from several threads, before the weights change.
@@ -50,7 +52,9 @@ class FrozenScores:
         Raises:
             InputError: a weight of an item is NaN or infinite. Where one elsewhere is, all scores of a query are NaN.
         """
-        item_matrix = self._item_matrix()
+        item_matrix = self._item_matrix()()
+        # Before several threads ask for it.
+        (self._score_with_history if self._looks_back else self._score)()
         if not np.isfinite(np.asarray(item_matrix)[:, 1:]).all():
             raise InputError("the model's weights are not finite; train it again with a smaller --learning_rate")
         if is_candidate is not None and not is_candidate[1:].all():
@@ -61,12 +65,22 @@ class FrozenScores:
         def scores(
             users: np.ndarray, sequences: np.ndarray, history: tuple[np.ndarray, np.ndarray] | None = None
         ) -> np.ndarray:
-            score = self._score if history is None else self._score_with_history
+            score = (self._score if history is None else self._score_with_history)()
             inputs = (tf.constant(array) for array in (users, sequences, *(history or ())))
             # A read-only view of a tensor on the CPU, where its numpy() would be a copy.
             return np.asarray(score(item_matrix, *inputs))
 
         return scores
+
+
+def _traced_once(function: Callable[..., tf.Tensor], signature: Sequence[tf.TensorSpec]) -> Callable[[], Any]:
+    """Gives a function's graph, which is traced when it is first asked for.
+
+    Every ranker needs a graph of its own. TensorFlow warns of a `tf.function` that is made and called anew for each, as
+    if it were traced by mistake; a graph that is asked for is no mistake.
+    """
+    # Nothing here needs AutoGraph, which leaves files among the system's temporary ones when a process is killed.
+    return functools.cache(tf.function(function, input_signature=signature, autograph=False).get_concrete_function)
 
 
 def block_rows(block_size: int, columns: int) -> int:

@@ -1,6 +1,7 @@
 """Scores with frozen weights against the model's own."""
 
 import numpy as np
+import tensorflow as tf
 
 from rd_tf.evaluation.frozen_scores import FrozenScores, block_rows
 from rd_tf.models.caser import Caser
@@ -28,3 +29,12 @@ def test_a_block_has_at_least_one_row_and_at_most_128_mib():
     assert block_rows(1024, 14011) == 1024
     assert block_rows(1024, 1_000_001) == 33
     assert block_rows(1024, 10**9) == 1
+
+
+def test_many_rankers_bring_no_warning(caplog, monkeypatch):
+    """TensorFlow warns of a function that is made anew and called five times; a ranker's own graph is no mistake."""
+    monkeypatch.setattr(tf.get_logger(), "propagate", True)
+    for seed in range(9):
+        model = Caser(3, 15, sequence_length=3, dim=4, seed=seed)
+        FrozenScores(model).freeze()(np.zeros(2, np.int32), np.zeros((2, 3), np.int32))
+    assert "retracing" not in caplog.text
