@@ -14,7 +14,7 @@ from rd_tf.errors import InputError
 from rd_tf.serving.server.listening_socket import address_of, bind
 from rd_tf.serving.server.server_binary import NAME, binary_arguments, find_binary
 
-BATCHING_WARNING = (
+_BATCHING_WARNING = (
     "--enable_batching pads as tensorflow_model_server does, with a list's own first element: answers to lists of "
     'different lengths are wrong unless every list begins with "" (int64: 0); see docs/serving_publishing.md, Batching'
 )
@@ -51,12 +51,12 @@ def serve(
     program = find_binary(binary)
     if program:
         _become(program, flags)
-    from rd_tf.serving.server.batching_session import read_batching_parameters
+    from rd_tf.serving.server.batching_parameters import read_batching_parameters
     from rd_tf.serving.server.model_config import read_model_config, single_model
 
     batching = read_batching_parameters(batching_parameters_file) if enable_batching else None
     if batching:
-        print(BATCHING_WARNING, file=sys.stderr, flush=True)
+        print(_BATCHING_WARNING, file=sys.stderr, flush=True)
     if model_config_file:
         models = read_model_config(model_config_file)
     else:

@@ -20,14 +20,8 @@ from rd_tf.errors import InputError
 from rd_tf.serving.export import export_ranker
 from rd_tf.serving.export_options import ExportOptions
 from rd_tf.serving.recommend_signature import NO_SCORE
-from rd_tf.serving.server.batching_session import (
-    SessionBatcher,
-    SessionBatching,
-    count_rows,
-    merge,
-    read_batching_parameters,
-    split,
-)
+from rd_tf.serving.server.batching_parameters import SessionBatching, read_batching_parameters
+from rd_tf.serving.server.batching_session import SessionBatcher, count_rows, merge, split
 from rd_tf.serving.server.limits import Limits
 from rd_tf.serving.server.listening_socket import bind
 from rd_tf.serving.server.loaded_version import LoadedVersion

@@ -12,7 +12,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 
-from rd_tf.serving.server.batching_session import SessionBatcher, SessionBatching
+from rd_tf.serving.server.batching_parameters import SessionBatching
+from rd_tf.serving.server.batching_session import SessionBatcher
 from rd_tf.serving.server.limits import Limits
 from rd_tf.serving.server.serving_error import ServingError, from_tensorflow, invalid
 from rd_tf.serving.server.tensor_protos import read_tensor

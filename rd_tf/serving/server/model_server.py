@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
-from rd_tf.serving.server.batching_session import SessionBatching
+from rd_tf.serving.server.batching_parameters import SessionBatching
 from rd_tf.serving.server.grpc_server import start_grpc_server
 from rd_tf.serving.server.grpc_services import ModelService, PredictionService
 from rd_tf.serving.server.http_server import HttpServer

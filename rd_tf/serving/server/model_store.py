@@ -11,7 +11,7 @@ from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
-from rd_tf.serving.server.batching_session import SessionBatching
+from rd_tf.serving.server.batching_parameters import SessionBatching
 from rd_tf.serving.server.limits import Limits
 from rd_tf.serving.server.loaded_version import LoadedVersion
 from rd_tf.serving.server.served_model import ServedModel
