@@ -30,7 +30,7 @@ from benchmarks.harness import Measurement, Report, check_output, measure_machin
 from benchmarks.process_tree import TreeRun, run_watched
 from rd_tf.command_line import flag_lines
 from rd_tf.data.synthetic import synthetic_interactions
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 _WORLD_USERS, _WORLD_ITEMS, _VISITS = 1667, 20_000, 60.0
 _WORLDS_OF_A_COUNTRY = 10

@@ -31,8 +31,8 @@ from benchmarks import flags
 from benchmarks.floors import CaserSizes, ranking_work
 from benchmarks.harness import Measurement, Report, check_output, measure_machine, significant
 from benchmarks.process_tree import run_watched
-from rd_tf.errors import InputError
-from rd_tf.quiet_tensorflow import import_quietly
+from rd_tf.runtime import import_quietly
+from rd_tf.storage import InputError
 
 _ITEMS, _VISITS, _CHECK_INS_A_SHARD = 500, 60.0, 500_000
 _K, _BLOCK_SIZE = 10, 1024
@@ -113,10 +113,11 @@ def make_world(size: int, dim: int, seed: int, directory: Path) -> None:
     """
     import_quietly()
     from benchmarks.subjects import make_caser
-    from rd_tf import run_directory, storage
-    from rd_tf.data.dataset_directory import save_dataset
+    from rd_tf import run_directory
+    from rd_tf.data.dataset import save_dataset
     from rd_tf.data.synthetic import synthetic_interactions
-    from rd_tf.models.storage import save_model
+    from rd_tf.models.registry import save_model
+    from rd_tf.storage import write_json
 
     world = synthetic_interactions(max(1, round(size / _VISITS)), _ITEMS, _VISITS, seed)
     saved = save_dataset(world, directory / "dataset", {}, shards=max(2, round(size / _CHECK_INS_A_SHARD)))
@@ -128,7 +129,7 @@ def make_world(size: int, dim: int, seed: int, directory: Path) -> None:
         "flags": {"target_length": 1},
         "model": described,
     }
-    storage.write_json(directory / "teacher" / run_directory.MANIFEST, manifest)
+    write_json(directory / "teacher" / run_directory.MANIFEST, manifest)
 
 
 def _are_equal(one: Path, other: Path) -> bool:

@@ -31,7 +31,7 @@ from benchmarks.harness import (
     take_pairs,
 )
 from benchmarks.reference_process import ReferenceProcess, reference_process
-from rd_tf.quiet_tensorflow import import_quietly
+from rd_tf.runtime import import_quietly
 
 CASES = {"d=100": 100, "d=50": 50}
 _CUTOFFS = (3, 5, 10)

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from benchmarks.floors import Work
-from rd_tf import run_directory, storage
-from rd_tf.errors import InputError
+from rd_tf import run_directory
+from rd_tf.storage import InputError, write_text
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -97,7 +97,7 @@ def measure_machine() -> Machine:
 def _peak_gflops() -> float:
     import tensorflow as tf
 
-    from rd_tf.threads import blocks_at_once
+    from rd_tf.runtime import blocks_at_once
 
     matrix = tf.ones((_MATRIX, _MATRIX))
     products = blocks_at_once()
@@ -197,7 +197,7 @@ class Report:
         print("\n" + table([record for record in self.records if "case" in record]), flush=True)
         if self._output:
             lines = "".join(json.dumps(record, allow_nan=False) + "\n" for record in self.records)
-            storage.write_text(self._output, lines)
+            write_text(self._output, lines)
 
 
 def check_output(output: str) -> None:

@@ -18,9 +18,9 @@ from benchmarks.harness import check_cases, check_output
 from benchmarks.interrupted_commands_cases import CASES, with_what_they_start_from
 from benchmarks.interrupted_commands_world import World
 from benchmarks.interruption import Interruption
-from rd_tf import run_directory, storage
-from rd_tf.errors import InputError
-from rd_tf.quiet_tensorflow import import_quietly
+from rd_tf import run_directory
+from rd_tf.runtime import import_quietly
+from rd_tf.storage import InputError, write_text
 
 
 def interrupted_commands(*, kills: int, cases: list[str], checkpoint_minutes: float, seed: int, output: str) -> None:
@@ -53,7 +53,7 @@ def _write(records: list[dict[str, Any]], output: str) -> None:
     # After each case: all of them take an hour.
     print(json.dumps(records[-1]), flush=True)
     if output:
-        storage.write_text(output, "".join(f"{json.dumps(record)}\n" for record in records))
+        write_text(output, "".join(f"{json.dumps(record)}\n" for record in records))
 
 
 def summary(records: list[dict[str, Any]]) -> Mapping[str, Any]:

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from rd_tf import run_directory, storage
-from rd_tf.data.dataset_directory import load_dataset
-from rd_tf.training.checkpoint import list_checkpoints, load_checkpoint
+from rd_tf import run_directory
+from rd_tf.data.dataset import load_dataset
+from rd_tf.storage import read_manifest
+from rd_tf.training.checkpoints import list_checkpoints, load_checkpoint
 
 # Of a run: the seconds and the memory it took (and so the checksum), and what it printed and drew on the way.
 _MANIFEST_MAY_DIFFER = {"seconds", "peak_memory_bytes", "manifest_sha256"}
@@ -62,7 +63,7 @@ def is_whole_dataset(path: Path) -> bool:
 def is_whole_run(path: Path) -> bool:
     """A finished run has a model and metrics; of an unfinished one each file that has its name must be readable."""
     if (path / run_directory.METRICS).exists():
-        storage.read_manifest(path / run_directory.METRICS, {"split": str, "metrics": dict})
+        read_manifest(path / run_directory.METRICS, {"split": str, "metrics": dict})
     if (path / run_directory.PER_USER).exists():
         pq.read_table(path / run_directory.PER_USER)
     if (path / run_directory.HISTORY).exists():
@@ -75,7 +76,7 @@ def is_whole_run(path: Path) -> bool:
         for checkpoint in list_checkpoints(path / run_directory.CHECKPOINT):
             load_checkpoint(checkpoint)
         return False
-    from rd_tf.models.storage import load_model
+    from rd_tf.models.registry import load_model
 
     load_model(path)
     for name in (run_directory.METRICS, run_directory.PER_USER, run_directory.HISTORY, run_directory.FLAGS):
@@ -88,7 +89,7 @@ def run_differences(one: Path, other: Path) -> list[str]:
     found = [line for line in file_differences(one, other) if line.split()[0].split("/")[0] not in _NOT_COMPARED]
     if _history(one) != _history(other):
         found.append(f"{run_directory.HISTORY} differs")
-    ours, theirs = (storage.read_manifest(path / run_directory.MANIFEST, {}) for path in (one, other))
+    ours, theirs = (read_manifest(path / run_directory.MANIFEST, {}) for path in (one, other))
     unequal = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
     found += [f"{run_directory.MANIFEST}: {name} differs" for name in unequal if name not in _MANIFEST_MAY_DIFFER]
     if scalars(one / run_directory.TENSORBOARD) != scalars(other / run_directory.TENSORBOARD):
@@ -118,7 +119,7 @@ def scalars(board: Path) -> dict[tuple[str, int], bytes]:
 
 def is_whole_cache(path: Path) -> bool:
     """Checks the arrays against the sums in the manifest."""
-    from rd_tf.data.teacher_cache import CacheKey, load_cache_manifest, load_teacher_cache
+    from rd_tf.data.teacher_lists import CacheKey, load_cache_manifest, load_teacher_cache
 
     manifest = load_cache_manifest(path)
     key = CacheKey(**{field.name: manifest[field.name] for field in dataclasses.fields(CacheKey)})
@@ -203,13 +204,13 @@ def _answers(version: Path, files: tuple[tuple[str, int], ...]) -> list[dict[str
 
 def is_whole_report(path: Path) -> bool:
     """Reads a pipeline's `report.json`."""
-    storage.read_manifest(path, {"roles": dict, "export": str})
+    read_manifest(path, {"roles": dict, "export": str})
     return True
 
 
 def report_differences(one: Path, other: Path) -> list[str]:
     """What two pipelines' `report.json` say, without the seconds of the trainings."""
-    ours, theirs = (storage.read_manifest(path, {"roles": dict}) for path in (one, other))
+    ours, theirs = (read_manifest(path, {"roles": dict}) for path in (one, other))
     for report in (ours, theirs):
         for role in report["roles"].values():
             role.pop("seconds", None)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.interrupted_commands_cases import Case, write_check_ins
 from benchmarks.interrupted_commands_process import Attempt, Moment, attempt
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 # The commands that write checkpoints.
 _TRAINING = {"rd_tf.train", "pipelines.distill"}

@@ -24,8 +24,9 @@ from typing import Any
 from benchmarks import flags
 from benchmarks.harness import check_cases, check_output
 from benchmarks.version_reader import VersionReader, read_version, write_version
-from rd_tf import run_directory, storage
+from rd_tf import run_directory
 from rd_tf.serving.publishing import LAST_VERSION_FILE, publishing, versions
+from rd_tf.storage import write_text
 
 CASES = {"keep all": 0, "keep 2": 2}
 _STARTED, _WRITING, _WRITTEN, _STOP = 0, 1, 2, 9
@@ -178,7 +179,7 @@ def interrupted_publishes(*, publishes: int, cases: list[str], seed: int, output
             flush=True,
         )
     if output:
-        storage.write_text(output, "".join(f"{line}\n" for line in lines))
+        write_text(output, "".join(f"{line}\n" for line in lines))
 
 
 if __name__ == "__main__":

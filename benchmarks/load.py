@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.http_connection import HttpConnection
 from benchmarks.serving_process import PREDICT_METHOD, open_channel
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 INTERFACES = ("rest", "grpc")
 _PATIENCE_SECONDS = 120.0

@@ -28,10 +28,11 @@ from pipelines.distill_flags import distill_flags
 from pipelines.roles import ROLES
 from pipelines.seeds import parse_seeds
 from pipelines.stages import stages
-from rd_tf import run_directory, storage
+from rd_tf import run_directory
 from rd_tf.command_line import choose
 from rd_tf.prepare import prepare
-from rd_tf.quiet_tensorflow import import_quietly
+from rd_tf.runtime import import_quietly
+from rd_tf.storage import read_json
 from rd_tf.train import train
 
 POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
@@ -109,7 +110,7 @@ def train_roles(
 
 def _read(run: Path) -> Trained:
     seconds = pd.read_csv(run / run_directory.HISTORY)["seconds/epoch"].tolist()
-    metrics = storage.read_json(run / run_directory.METRICS)["metrics"]
+    metrics = read_json(run / run_directory.METRICS)["metrics"]
     return Trained(metrics["map"], statistics.median(seconds[1:] or seconds))
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.roles import ROLES
-from rd_tf import run_directory, storage
+from rd_tf import run_directory
+from rd_tf.storage import read_json
 
 # Folders below results/gowalla/: dense Adam, row-sparse Adam, otherwise the same flags.
 PAIRS = (("validation-adam", "validation-lazy_adam"), ("caser-adam", "caser"))
@@ -35,7 +36,7 @@ def _found(dense: Path, lazy: Path, role: str) -> dict[int, tuple[str, float, fl
     for path in dense.glob(f"seed-*/{role}/{run_directory.METRICS}"):
         other = lazy / path.relative_to(dense)
         if other.is_file():
-            first, second = storage.read_json(path), storage.read_json(other)
+            first, second = read_json(path), read_json(other)
             seed = int(path.parts[-3].removeprefix("seed-"))
             found[seed] = (first["split"], first["metrics"]["map"], second["metrics"]["map"])
     return found

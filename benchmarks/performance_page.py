@@ -10,7 +10,8 @@ from benchmarks.optimizers_table import optimizers_table
 from benchmarks.scale_model_page import PAGE as SCALE_PAGE
 from benchmarks.scale_model_page import fill_scale
 from pipelines.generated_text import replace_between
-from rd_tf import command_line, storage
+from rd_tf import command_line
+from rd_tf.storage import write_text
 
 _ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = _ROOT / "results", _ROOT / "docs" / "performance.md"
@@ -26,7 +27,7 @@ def performance_page() -> None:
     """Replaces the tables between the pages' markers by what results/ holds."""
     pages = ((PAGE, fill), (SERVING_PAGE, fill_serving), (TEACH_PAGE, fill_teach), (SCALE_PAGE, fill_scale))
     for page, fill_page in pages:
-        storage.write_text(page, fill_page(page.read_text(encoding="utf-8"), RESULTS))
+        write_text(page, fill_page(page.read_text(encoding="utf-8"), RESULTS))
         print(f"wrote {page}")
 
 

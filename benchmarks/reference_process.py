@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 SCRIPT = Path(__file__).with_name("reference.py")
 _FILES = ("train_caser.py", "distill_caser.py", "evaluation.py", "interactions.py")

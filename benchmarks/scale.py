@@ -47,8 +47,8 @@ from benchmarks.harness import (
     resident_bytes,
     significant,
 )
-from rd_tf.errors import InputError
-from rd_tf.quiet_tensorflow import import_quietly
+from rd_tf.runtime import import_quietly
+from rd_tf.storage import InputError
 
 _BATCH_SIZE = 512
 _STEPS_PER_CALL = 50
@@ -155,7 +155,7 @@ def measure_world(size: int, settings: _Settings) -> Iterator[Named]:
     import_quietly()
     from benchmarks import subjects
     from benchmarks.world import random_world
-    from rd_tf.threads import share_cores
+    from rd_tf.runtime import share_cores
 
     # As rd_tf.train does.
     share_cores(0)
@@ -271,7 +271,7 @@ def _top_k(data: Any, model: Any, settings: _Settings) -> tuple[list[float], Any
 def _evaluate(data: Any, model: Any, settings: _Settings) -> tuple[list[float], Any, dict[str, int]]:
     from benchmarks.evaluate import our_evaluation
     from benchmarks.subjects import SEQUENCE_LENGTH
-    from rd_tf.data.split import Split
+    from rd_tf.data.windows import Split
     from rd_tf.evaluation.evaluator import Evaluator
 
     world, split = data.interactions, data.split
@@ -294,8 +294,7 @@ def _ranking_floor(data: Any, settings: _Settings) -> Any:
 def _cache(data: Any, model: Any, settings: _Settings) -> tuple[float, int, int, int]:
     """Seconds, peak and private memory above what was there before, bytes on disk."""
     from benchmarks.subjects import some_windows
-    from rd_tf.data.teacher_cache import CacheKey
-    from rd_tf.data.teacher_cache_writer import write_teacher_cache
+    from rd_tf.data.teacher_lists import CacheKey, write_teacher_cache
     from rd_tf.teacher.top_k import TopK
 
     windows = some_windows(data.windows, settings.cache_windows, settings.seed)

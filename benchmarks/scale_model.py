@@ -18,7 +18,7 @@ from benchmarks.scale_model_stages import Plan
 from benchmarks.scale_model_step import Cluster
 from benchmarks.scale_model_tables import checks_table, constants_table, plan_tables
 from benchmarks.scale_model_world import World
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 FLAGS = (
     flags.whole_flag("users", 100_000_000, 1, "Users."),

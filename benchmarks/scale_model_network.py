@@ -21,8 +21,8 @@ from pathlib import Path
 
 from benchmarks import flags
 from benchmarks.harness import Measurement, Report, check_output, measure_machine
-from rd_tf.errors import InputError
-from rd_tf.quiet_tensorflow import import_quietly
+from rd_tf.runtime import import_quietly
+from rd_tf.storage import InputError
 
 _WORKERS = (2, 3)
 _FEW, _MORE = 1, 5

@@ -22,8 +22,8 @@ import numpy as np
 
 from benchmarks import flags
 from benchmarks.harness import Measurement, Report, check_output, measure_machine
-from rd_tf.quiet_tensorflow import import_quietly
-from rd_tf.training.checkpoint import save_checkpoint
+from rd_tf.runtime import import_quietly
+from rd_tf.training.checkpoints import save_checkpoint
 
 BATCH_SIZE, NEGATIVES, TARGETS, LENGTH = 512, 3, 1, 5
 PARTS = (1, 8, 64)
@@ -39,7 +39,7 @@ def scale_model_parts(*, repeats: int, seed: int, output: str) -> None:
     """
     check_output(output)
     import_quietly()
-    from rd_tf.threads import share_cores
+    from rd_tf.runtime import share_cores
 
     # As rd_tf.train does.
     share_cores(0)

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 RESULTS = Path(__file__).parents[1] / "results" / "benchmarks"
 

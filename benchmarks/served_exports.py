@@ -8,10 +8,10 @@ from pathlib import Path
 
 from benchmarks.subjects import SEQUENCE_LENGTH
 from rd_tf import run_directory
-from rd_tf.data import dataset_directory
+from rd_tf.data.dataset import check_same_dataset, load_dataset
 from rd_tf.models.caser import Caser
 from rd_tf.models.ranker import SequenceRanker
-from rd_tf.models.storage import load_model
+from rd_tf.models.registry import load_model
 from rd_tf.serving.export import export_ranker
 from rd_tf.serving.export_options import ExportOptions
 
@@ -55,8 +55,8 @@ def export_run(run_dir: str | os.PathLike[str], dataset: str, directory: Path) -
         InputError: no finished run, or of another dataset.
     """
     manifest = run_directory.load_run_manifest(run_dir)
-    dataset_directory.check_same_dataset(dataset, manifest["dataset"]["fingerprint"], "run_dir", run_dir)
-    data = dataset_directory.load_dataset(dataset)
+    check_same_dataset(dataset, manifest["dataset"]["fingerprint"], "run_dir", run_dir)
+    data = load_dataset(dataset)
     name = Path(run_dir).absolute().name
     return _export(name, lambda: load_model(run_dir), data.user_ids, data.item_ids, ExportOptions(), directory)
 

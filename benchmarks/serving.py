@@ -46,8 +46,8 @@ from benchmarks import flags
 from benchmarks.harness import Report, check_cases, check_output, measure_machine, seconds_of, significant
 from benchmarks.load import INTERFACES, Latencies, Load, measure_load
 from benchmarks.serving_process import ServingProcess, serving_process
-from rd_tf.errors import InputError
-from rd_tf.quiet_tensorflow import import_quietly
+from rd_tf.runtime import import_quietly
+from rd_tf.storage import InputError
 
 if TYPE_CHECKING:
     from benchmarks.served_exports import ServedExport

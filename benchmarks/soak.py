@@ -28,9 +28,9 @@ from benchmarks import flags
 from benchmarks.harness import Report, check_output, measure_machine, significant
 from benchmarks.http_connection import HttpConnection
 from benchmarks.serving_process import PREDICT_METHOD, ServingProcess, open_channel, serving_process
-from rd_tf.errors import InputError
-from rd_tf.quiet_tensorflow import import_quietly
+from rd_tf.runtime import import_quietly
 from rd_tf.serving.publishing import publishing, versions
+from rd_tf.storage import InputError
 
 if TYPE_CHECKING:
     from benchmarks.checked_requests import CheckedRequest

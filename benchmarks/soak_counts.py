@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.malformed_requests import DROPPED
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 _MORE_FILES = 10
 _EXAMPLES = 5

@@ -12,14 +12,11 @@ from benchmarks.floors import CaserSizes, TableRows, Work, batch_rows, step_work
 from benchmarks.world import load_world
 from rd_tf.data.batches import TrainingBatches
 from rd_tf.data.interactions import Interactions
-from rd_tf.data.rank_sampler import GROUP, RankSampler
-from rd_tf.data.split import Split, split_interactions
-from rd_tf.data.unseen_item_sampler import UnseenItemSampler
-from rd_tf.data.user_items import UserItems
-from rd_tf.data.windows import Windows, make_windows
+from rd_tf.data.sampling import GROUP, RankSampler, UnseenItemSampler
+from rd_tf.data.windows import Split, UserItems, Windows, make_windows, split_interactions
 from rd_tf.models.caser import Caser
 from rd_tf.models.ranker import SequenceRanker
-from rd_tf.threads import share_cores
+from rd_tf.runtime import share_cores
 from rd_tf.training.optimizers import make_optimizer
 from rd_tf.training.step import Distillation, TrainStep
 from rd_tf.training.trainer import Trainer

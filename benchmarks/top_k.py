@@ -20,8 +20,8 @@ from benchmarks import flags
 from benchmarks.floors import CaserSizes, ranking_work
 from benchmarks.harness import Measurement, Report, check_cases, check_output, measure_machine, seconds_of, take_pairs
 from benchmarks.reference_process import ReferenceProcess, reference_process
-from rd_tf.errors import InputError
-from rd_tf.quiet_tensorflow import import_quietly
+from rd_tf.runtime import import_quietly
+from rd_tf.storage import InputError
 
 CASES = {"k=10": 10, "k=100": 100}
 _DIM = 100

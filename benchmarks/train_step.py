@@ -33,8 +33,8 @@ import numpy as np
 from benchmarks import flags
 from benchmarks.harness import Measurement, Report, check_cases, check_output, measure_machine, significant, take_pairs
 from benchmarks.reference_process import ReferenceProcess, reference_process
-from rd_tf.data.distinct_keys import distinct_keys
-from rd_tf.quiet_tensorflow import import_quietly
+from rd_tf.data.interactions import distinct_keys
+from rd_tf.runtime import import_quietly
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rd_tf.data.dataset_directory import load_dataset
+from rd_tf.data.dataset import load_dataset
 from rd_tf.data.interactions import Interactions
 
 # Gowalla as the authors publish it: users, items, training windows of L = 5, T = 1 in the test split.

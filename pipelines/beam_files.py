@@ -12,7 +12,7 @@ import pyarrow as pa
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from rd_tf import storage
+from rd_tf.storage import remove
 
 _COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
 _PLAIN = CompressionTypes.UNCOMPRESSED
@@ -58,7 +58,7 @@ def read_json(path: str) -> Any:
 def remove_tree(directory: str) -> None:
     """Removes a directory with all in it, if it is there."""
     if "://" not in directory:
-        storage.remove(Path(directory))
+        remove(Path(directory))
         return
     try:
         # A bucket in a cloud has no directories: Beam takes a name for one where it ends in a stroke.

@@ -5,7 +5,7 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 # What Beam makes of an exception: where it came from is added, and from another process it comes as a text.
 _WHERE = re.compile(r" \[while running .*", re.DOTALL)

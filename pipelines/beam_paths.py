@@ -11,7 +11,7 @@ from typing import IO
 from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 _TEMPORARY = ".tmp-"
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.beam_runner import LOCAL, check_beam
-from rd_tf import command_line, storage
-from rd_tf.data.check_preparation import check_preparation
-from rd_tf.errors import InputError
+from rd_tf import command_line
+from rd_tf.data.preparation import check_preparation
+from rd_tf.storage import InputError, atomic_directory
 
 
 def beam_prepare(
@@ -51,7 +51,7 @@ def beam_prepare(
     columns = {"user_column": user_column, "item_column": item_column, "time_column": time_column}
     check_preparation(input, format, columns, dataset, force)
     if not force and Path(dataset).exists():
-        from rd_tf.data.kept_dataset import keep_dataset
+        from rd_tf.data.preparation import keep_dataset
 
         return keep_dataset(flags)
     check_beam(runner, beam_options)
@@ -59,7 +59,7 @@ def beam_prepare(
         raise InputError(f"--work_dir is empty; name a directory or URL that every worker of --runner={runner} reaches")
     # Imports Beam, which would make --help slow, and may not be installed.
     from pipelines.beam_prepare_steps import Filters, Steps
-    from rd_tf.data.preparation_source import summary
+    from rd_tf.data.preparation import summary
 
     source: dict[str, Any] = {"input": list(input), "format": format}
     world = {
@@ -78,7 +78,7 @@ def beam_prepare(
         sources = [{"path": path, "format": format, "columns": columns} for path in input]
         source |= columns
     filters = Filters(duplicates, min_user_items, min_item_users, skip_bad_rows)
-    with storage.atomic_directory(dataset, replace=force) as temporary, _work(work_dir, temporary) as work:
+    with atomic_directory(dataset, replace=force) as temporary, _work(work_dir, temporary) as work:
         steps = Steps(runner, beam_options, work, bucket_rows)
         manifest = steps.prepare(sources, filters, shards, source, temporary)
     print(summary(manifest, dataset))
@@ -89,11 +89,10 @@ def _tfds_sources(
     names: list[str], columns: dict[str, str], data_dir: str, manual_dir: str
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """What workers need to read datasets of TensorFlow Datasets, and what the manifest says of them."""
-    from rd_tf.quiet_tensorflow import import_quietly
+    from rd_tf.runtime import import_quietly
 
     import_quietly()
-    from rd_tf.data.tfds.describe_builder import describe_builder
-    from rd_tf.data.tfds.open_builder import open_builder
+    from rd_tf.data.readers.tfds import describe_builder, open_builder
 
     # What is missing is built here, not by every worker.
     described = [describe_builder(open_builder(name, data_dir, manual_dir)) for name in names]

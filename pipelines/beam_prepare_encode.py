@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from pipelines.beam_files import WriteReport, pack, read_table, split, unpack, write_table
 from pipelines.beam_prepare_buckets import ITEM, USER, Buckets, as_rows, as_table
 from pipelines.beam_prepare_read import Piece
-from rd_tf.data.filters import drop_duplicates
+from rd_tf.data.interactions import drop_duplicates
 
 _Key = tuple[str, int]
 

@@ -10,11 +10,10 @@ import pyarrow as pa
 
 from pipelines.beam_files import WriteReport, read_json, write_table
 from rd_tf.data.readers import times
-from rd_tf.data.readers.check_ins import bad_row
-from rd_tf.data.readers.checked_file import CheckedFile, CheckedRows
-from rd_tf.data.readers.file_pieces import checked_pieces
-from rd_tf.data.readers.input_sha256 import file_sha256
-from rd_tf.errors import InputError
+from rd_tf.data.readers.check_ins import bad_row, checked_pieces
+from rd_tf.data.readers.checked_rows import CheckedFile, CheckedRows
+from rd_tf.data.readers.files import file_sha256
+from rd_tf.storage import InputError
 
 _PIECE = 2**19
 Source = dict[str, Any]
@@ -121,12 +120,10 @@ def _read_file(number: int, source: Source, work: str) -> dict[str, Any]:
 
 
 def _read_tfds(number: int, source: Source, work: str) -> dict[str, Any]:
-    from rd_tf.quiet_tensorflow import import_quietly
+    from rd_tf.runtime import import_quietly
 
     import_quietly()
-    from rd_tf.data.readers.tfds_table import read_tfds_pieces
-    from rd_tf.data.tfds.open_builder import open_builder
-    from rd_tf.data.tfds.records_sha256 import records_sha256
+    from rd_tf.data.readers.tfds import open_builder, read_tfds_pieces, records_sha256
 
     builder, columns = open_builder(source["tfds"], source["data_dir"], ""), source["columns"]
     name = builder.info.full_name
@@ -159,7 +156,7 @@ def _checked(name: str, open_: Callable[[bool], CheckedFile], number: int, work:
 
 
 def _read_world(number: int, source: Source, work: str) -> dict[str, Any]:
-    from rd_tf.data.synthetic_check_ins import synthetic_check_ins
+    from rd_tf.data.synthetic import synthetic_check_ins
 
     world = synthetic_check_ins(**source["world"])
     cuts = [slice(begin, begin + _PIECE) for begin in range(0, len(world.users), _PIECE)]

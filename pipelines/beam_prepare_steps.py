@@ -16,9 +16,9 @@ from pipelines.beam_prepare_read import Piece, Source, inputs_of, read_stage
 from pipelines.beam_prepare_slice import slice_stage
 from pipelines.beam_prepare_write import write_dataset
 from pipelines.beam_runner import run_pipeline
-from rd_tf.data.dataset_shards import shard_bounds
-from rd_tf.data.preparation_source import filters_of, nothing_left
-from rd_tf.errors import InputError
+from rd_tf.data.interaction_files import shard_bounds
+from rd_tf.data.preparation import filters_of, nothing_left
+from rd_tf.storage import InputError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,11 +9,10 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from pipelines.beam_files import read_table
-from rd_tf import storage
-from rd_tf.data import dataset_directory
-from rd_tf.data.dataset_shards import shard_entries, shard_file
-from rd_tf.data.fingerprint import fingerprint
-from rd_tf.data.interactions_file import Rows, write_interactions
+from rd_tf.data.dataset import ITEMS, MANIFEST, USERS, make_manifest, write_lines
+from rd_tf.data.interaction_files import Rows, shard_entries, shard_file, write_interactions
+from rd_tf.data.interactions import fingerprint
+from rd_tf.storage import write_json
 
 _BATCH = 2**20
 
@@ -42,15 +41,15 @@ def write_dataset(
     """
     files = [directory / shard_file(number, len(slices) if sharded else 0) for number in range(len(slices))]
     rows = [write_interactions(file, _rows(paths)) for file, paths in zip(files, slices, strict=True)]
-    id_files = directory / dataset_directory.USERS, directory / dataset_directory.ITEMS
+    id_files = directory / USERS, directory / ITEMS
     for file, paths in zip(id_files, (id_tables["user"], id_tables["item"]), strict=True):
-        dataset_directory.write_lines(file, _ids(paths))
+        write_lines(file, _ids(paths))
     digest = fingerprint(
         _column(files, "user"), _column(files, "item"), _column(files, "timestamp"), *map(_without_last_break, id_files)
     )
     entries = shard_entries(bounds, rows) if sharded else []
-    manifest = dataset_directory.make_manifest(users, items, sum(rows), digest, entries, source)
-    storage.write_json(directory / dataset_directory.MANIFEST, manifest)
+    manifest = make_manifest(users, items, sum(rows), digest, entries, source)
+    write_json(directory / MANIFEST, manifest)
     return manifest
 
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 if TYPE_CHECKING:
     import apache_beam as beam

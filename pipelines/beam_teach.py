@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from rd_tf import command_line
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 
 def beam_teach(
@@ -35,9 +35,9 @@ def beam_teach(
     from pipelines.beam_teach_place import cache_place, keeps_cache
     from pipelines.beam_teach_steps import TeachJob, add_steps
     from rd_tf import run_directory
-    from rd_tf.data.dataset_directory import MANIFEST, check_same_fingerprint, load_manifest
-    from rd_tf.teacher.check_k import check_k
-    from rd_tf.teacher.plan import make_plan
+    from rd_tf.data.dataset import MANIFEST, check_same_fingerprint, load_manifest
+    from rd_tf.teacher.cache import make_plan
+    from rd_tf.teacher.top_k import check_k
 
     with local_files(teacher, [run_directory.MANIFEST]) as directory:
         run = run_directory.load_run_manifest(directory, "teacher")

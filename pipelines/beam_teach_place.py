@@ -6,11 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipelines.beam_paths import empty_directory, is_remote, local_files, names_in
-from rd_tf import storage
-from rd_tf.data.teacher_cache import check_cache, is_teacher_cache, load_cache_manifest, load_teacher_cache
-from rd_tf.errors import InputError
-from rd_tf.teacher.may_keep import may_keep
-from rd_tf.teacher.plan import TeachPlan
+from rd_tf.data.teacher_lists import check_cache, is_teacher_cache, load_cache_manifest, load_teacher_cache
+from rd_tf.storage import InputError, atomic_directory
+from rd_tf.teacher.cache import TeachPlan, may_keep
 
 _MANIFEST = "manifest.json"
 _ARRAY = re.compile(r"(items|scores)(-\d{5}-of-\d{5})?\.npy")
@@ -51,7 +49,7 @@ def cache_place(directory: str) -> Iterator[str]:
     remote file system they are written in place: until the manifest is there, the last of them, it is no cache.
     """
     if not is_remote(directory):
-        with storage.atomic_directory(directory, replace=True) as temporary:
+        with atomic_directory(directory, replace=True) as temporary:
             yield str(temporary.absolute())
         return
     empty_directory(directory, first=_MANIFEST)

@@ -10,16 +10,14 @@ from apache_beam.metrics import Metrics
 from apache_beam.utils.shared import Shared
 
 from pipelines.beam_paths import local_files, new_file
-from rd_tf import run_directory, storage
-from rd_tf.data.dataset_directory import MANIFEST, load_manifest
-from rd_tf.data.dataset_shard import load_shard
-from rd_tf.data.dataset_shards import shard_file
-from rd_tf.data.shard_windows import ShardWindows
-from rd_tf.data.teacher_cache_writer import Described, cache_manifest
-from rd_tf.errors import InputError
-from rd_tf.teacher.check_k import check_k
-from rd_tf.teacher.plan import TeachPlan
-from rd_tf.teacher.survey import Survey, survey_windows
+from rd_tf import run_directory
+from rd_tf.data.dataset import MANIFEST, load_manifest, load_shard
+from rd_tf.data.interaction_files import shard_file
+from rd_tf.data.teacher_lists import Described, cache_manifest
+from rd_tf.data.windows import ShardWindows
+from rd_tf.storage import InputError, json_text
+from rd_tf.teacher.cache import Survey, TeachPlan, survey_windows
+from rd_tf.teacher.top_k import check_k
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,12 +84,12 @@ class _Lister:
     """The teacher, in memory once for all threads of a process, which work on one shard at a time."""
 
     def __init__(self, job: TeachJob) -> None:
-        from rd_tf.quiet_tensorflow import import_quietly
+        from rd_tf.runtime import import_quietly
 
         import_quietly()
-        from rd_tf.models.storage import load_model
-        from rd_tf.teacher.shard_lists import ShardLists
-        from rd_tf.threads import share_cores
+        from rd_tf.models.registry import load_model
+        from rd_tf.runtime import share_cores
+        from rd_tf.teacher.cache import ShardLists
 
         share_cores(0)
         names = [run_directory.MANIFEST, run_directory.WEIGHTS]
@@ -144,7 +142,7 @@ def write_manifest(_: object, job: TeachJob, files: dict[int, Described], survey
     key, in_order = job.plan.key(survey.fingerprint), [files[number] for number in sorted(files)]
     manifest = cache_manifest(key, job.plan.k, in_order, sharded=job.shards > 0)
     with new_file(job.output, MANIFEST) as file:
-        file.write(storage.json_text(manifest).encode())
+        file.write(json_text(manifest).encode())
 
 
 def add_steps(pipeline: beam.Pipeline, job: TeachJob) -> None:

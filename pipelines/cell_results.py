@@ -13,7 +13,7 @@ from pipelines.per_user_values import PER_USER_METRICS, read_per_user
 from pipelines.published import COLUMNS
 from pipelines.roles import ROLES
 from pipelines.run_record import read_manifest, read_metrics
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 
 @dataclasses.dataclass(frozen=True)

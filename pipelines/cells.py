@@ -3,7 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 
 @dataclasses.dataclass(frozen=True)

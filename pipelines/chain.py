@@ -9,7 +9,7 @@ from pipelines.check_evidence import check_evidence
 from pipelines.evidence import is_complete, keep_evidence
 from pipelines.run_record import read_metrics
 from rd_tf import run_directory
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from pipelines.flag_difference import flag_difference
 from rd_tf.command_line import flag_lines
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 
 def check_alike(

@@ -6,8 +6,8 @@ from typing import Any
 from pipelines.flag_difference import flag_difference
 from pipelines.run_record import read_manifest
 from rd_tf.command_line import flag_lines
-from rd_tf.data.dataset_directory import load_manifest
-from rd_tf.errors import InputError
+from rd_tf.data.dataset import load_manifest
+from rd_tf.storage import InputError
 
 _ADVICE = "delete that directory and its run to train it again, or name another --results"
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 
 def check_teacher(path: Path, manifest: dict[str, Any], teacher_path: Path, teacher: dict[str, Any]) -> None:

@@ -2,8 +2,8 @@
 
 from pipelines.distill_flags import distill_flags
 from pipelines.published import COLUMNS
-from rd_tf.data.dataset_directory import load_manifest
-from rd_tf.errors import InputError
+from rd_tf.data.dataset import load_manifest
+from rd_tf.storage import InputError
 
 
 def check_trainable(arguments: list[str]) -> None:

@@ -7,15 +7,15 @@ from typing import Any
 from pipelines.roles import ROLES
 from pipelines.seeds import parse_seeds
 from pipelines.stages import stages
-from rd_tf import command_line, run_directory, storage
+from rd_tf import command_line, run_directory
 from rd_tf.command_line import choose, parameter_names
-from rd_tf.errors import InputError
 from rd_tf.export import export
 from rd_tf.prepare import prepare
+from rd_tf.runtime import cluster
 from rd_tf.serving.export_name import check_export_name
 from rd_tf.serving.export_options import ExportOptions
+from rd_tf.storage import InputError, directory_lock, read_manifest, write_json
 from rd_tf.train import train
-from rd_tf.training.cluster import cluster
 
 # Flags of the stages that the pipeline sets itself.
 _OWN = {"teacher_dim", "student_dim", "teacher_epochs", "distilled_epochs", "distilled_dropout", "seeds", "results"}
@@ -44,10 +44,10 @@ def distill(**flags: Any) -> dict[str, Any]:
         # A teacher cache has no metrics for the table.
         run_directory.load_run_manifest(flags["teacher"], "teacher")
     root = Path(flags["run_dir"])
-    with storage.directory_lock(root):
+    with directory_lock(root):
         _prepare_if_asked(flags)
         _check_before_training(flags)
-        from rd_tf.quiet_tensorflow import import_quietly
+        from rd_tf.runtime import import_quietly
 
         import_quietly()
         from pipelines.report import make_report
@@ -76,7 +76,7 @@ def _prepare_if_asked(flags: dict[str, Any]) -> None:
 
 def _check_before_training(flags: dict[str, Any]) -> None:
     """Refuses what a later stage would refuse after an hour of training."""
-    from rd_tf.data.dataset_directory import check_same_dataset, load_manifest
+    from rd_tf.data.dataset import check_same_dataset, load_manifest
 
     items = load_manifest(flags["dataset"])["items"]
     if flags["k"] > items:
@@ -119,14 +119,14 @@ def _export_once(root: Path, distilled: Path, flags: dict[str, Any]) -> str:
         **{field.name: flags[field.name] for field in dataclasses.fields(ExportOptions)},
     }
     if done.is_file() and not flags["force"]:
-        before = storage.read_manifest(done, {"path": str, "made_from": dict})
+        before = read_manifest(done, {"path": str, "made_from": dict})
         if before["made_from"] == wanted and Path(before["path"]).is_dir():
             print(f"\nexport kept: {before['path']}", flush=True)
             return str(before["path"])
     print(flush=True)
     version = Path(export(**choose(export, flags, run_dir=str(distilled)))).name
     path = str(Path(flags["export_dir"]) / flags["export_name"] / version)
-    storage.write_json(done, {"path": path, "made_from": wanted})
+    write_json(done, {"path": path, "made_from": wanted})
     return path
 
 

@@ -6,7 +6,7 @@ from absl import flags
 
 from pipelines.distill import distill
 from rd_tf import command_line
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 
 def distill_flags(arguments: list[str]) -> dict[str, Any]:

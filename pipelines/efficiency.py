@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.model_fingerprint import model_fingerprint
-from rd_tf import run_directory, storage
-from rd_tf.errors import InputError
+from rd_tf import run_directory
+from rd_tf.storage import InputError, read_manifest, write_json
 
 FILE = "efficiency.json"
 # The teacher and the model that is served; the student alone is of the latter's size.
@@ -57,13 +57,13 @@ def measure_efficiency(runs: dict[str, Path], dataset: str, seed: int) -> dict[s
         InputError: a run or the dataset cannot be used, or they do not belong together.
         RuntimeError: a SavedModel does not answer as its model does.
     """
-    from rd_tf.quiet_tensorflow import import_quietly
+    from rd_tf.runtime import import_quietly
 
     import_quietly()
     import tensorflow as tf
 
-    from rd_tf.data.dataset_directory import check_same_dataset, load_dataset
-    from rd_tf.models.storage import load_model
+    from rd_tf.data.dataset import check_same_dataset, load_dataset
+    from rd_tf.models.registry import load_model
 
     manifests = {role: run_directory.load_run_manifest(runs[role]) for role in MEASURED_ROLES}
     for role, manifest in manifests.items():
@@ -98,7 +98,7 @@ def measure_efficiency(runs: dict[str, Path], dataset: str, seed: int) -> dict[s
 
 def write_efficiency(directory: Path, runs: dict[str, Path], dataset: str, seed: int) -> None:
     """Measures and writes `efficiency.json`; arguments and errors as in `measure_efficiency`."""
-    storage.write_json(directory / FILE, measure_efficiency(runs, dataset, seed))
+    write_json(directory / FILE, measure_efficiency(runs, dataset, seed))
 
 
 def read_efficiency(directory: Path) -> dict[str, Any] | None:
@@ -112,7 +112,7 @@ def read_efficiency(directory: Path) -> dict[str, Any] | None:
     """
     if not (directory / FILE).is_file():
         return None
-    measured: dict[str, Any] = storage.read_manifest(directory / FILE, _REQUIRED)
+    measured: dict[str, Any] = read_manifest(directory / FILE, _REQUIRED)
     for role, name in itertools.product(MEASURED_ROLES, ("parameters", "seconds", "savedmodel_bytes")):
         if measured["roles"][role][name] <= 0:
             raise InputError(f"{directory / FILE} is damaged ({name} of {role} is not above 0); measure it again")
@@ -139,9 +139,8 @@ def _list_all(model: Any, interactions: Any) -> Callable[[], str]:
     import numpy as np
     import tensorflow as tf
 
-    from rd_tf.data.user_items import UserItems
-    from rd_tf.data.windows import last_sequences
-    from rd_tf.models.histories import Histories
+    from rd_tf.data.windows import UserItems, last_sequences
+    from rd_tf.models.ranker import Histories
 
     sequences = last_sequences(interactions, np.ones(len(interactions), bool), model.sequence_length)
     items = UserItems(interactions.users, interactions.items, interactions.num_users)

@@ -4,8 +4,8 @@ import shutil
 from pathlib import Path
 
 from pipelines.per_user_values import PER_USER_METRICS, read_per_user
-from rd_tf import run_directory, storage
-from rd_tf.errors import InputError
+from rd_tf import run_directory
+from rd_tf.storage import InputError, atomic_directory
 
 FILES = (
     run_directory.FLAGS,
@@ -35,7 +35,7 @@ def keep_evidence(run_dir: Path, target: Path, per_user: bool) -> None:
     missing = [name for name in FILES if not (run_dir / name).is_file()]
     if missing:
         raise InputError(f"{run_dir / missing[0]} is missing; train the model again")
-    with storage.atomic_directory(target, replace=True) as temporary:
+    with atomic_directory(target, replace=True) as temporary:
         for name in FILES:
             shutil.copyfile(run_dir / name, temporary / name)
         if per_user:

@@ -1,6 +1,6 @@
 """Text between two markers of a page, replaced by what results/ holds."""
 
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 
 def replace_between(text: str, name: str, between: str, page: str) -> str:

@@ -6,7 +6,7 @@ from pipelines import efficiency
 from pipelines.cell_chains import run_of
 from pipelines.cells import Cell
 from pipelines.model_fingerprint import model_fingerprint
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 
 def measure_missing(cells: list[Cell], seeds: list[int], run_dir: str, datasets_dir: str, results: Path) -> list[str]:

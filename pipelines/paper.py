@@ -8,7 +8,7 @@ from pipelines.paper_training import PaperTraining
 from pipelines.seeds import parse_seeds
 from pipelines.sweeps import check_sweeps
 from rd_tf import command_line
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 RESULTS = "results/paper"
 

@@ -11,7 +11,7 @@ from pipelines.paper_latex import latex_tables
 from pipelines.paper_markdown import markdown_tables
 from pipelines.paper_summary import summarise
 from pipelines.sweep_plots import plot_sweeps
-from rd_tf import storage
+from rd_tf.storage import write_json, write_text
 
 SUMMARY = "summary.json"
 PLOTS = "plots"
@@ -31,10 +31,10 @@ def write_output(results: Path, cells: list[Cell]) -> list[Path]:
     """
     summary = summarise(results, cells)
     written = [results / name for name in (SUMMARY, "tables.md", "tables.tex", "significance.csv")]
-    storage.write_json(written[0], summary)
-    storage.write_text(written[1], markdown_tables(summary))
-    storage.write_text(written[2], latex_tables(summary))
-    storage.write_text(written[3], significance_csv(summary))
+    write_json(written[0], summary)
+    write_text(written[1], markdown_tables(summary))
+    write_text(written[2], latex_tables(summary))
+    write_text(written[3], significance_csv(summary))
     pictures = [plot_cells(summary, results / PLOTS / "map.png")]
     for sweeps in sorted(path for path in results.glob("sweeps/*/*") if path.is_dir()):
         learning = f"learning-{sweeps.parent.name}-{sweeps.name}.png"

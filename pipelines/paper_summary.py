@@ -12,9 +12,8 @@ from pipelines.cells import Cell
 from pipelines.efficiency import read_efficiency
 from pipelines.published import COLUMNS
 from pipelines.roles import REFERENCES, ROLES
-from rd_tf.errors import InputError
-from rd_tf.evaluation.holm import holm
-from rd_tf.evaluation.significance import compare_paired
+from rd_tf.evaluation.significance import compare_paired, holm
+from rd_tf.storage import InputError
 
 
 def summarise(results: Path, cells: list[Cell]) -> dict[str, Any]:

@@ -11,8 +11,7 @@ from pipelines.distill_flags import distill_flags
 from pipelines.measure_missing import measure_missing
 from pipelines.run_chains import run_chains
 from pipelines.sweeps import SweepPlan
-from rd_tf import storage
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError, directory_lock
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +63,7 @@ class PaperTraining:
             raise InputError("--run_dir is empty; name a directory for the runs")
         for cell in dict.fromkeys([cell for cell, _ in chains] + [self.sweep_cell] * bool(first or points)):
             check_trainable(self._arguments(cell))
-        with storage.directory_lock(self.run_dir):
+        with directory_lock(self.run_dir):
             failures = self._run([chain for _, chain in chains])
             if failures:
                 return failures

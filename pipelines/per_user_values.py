@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from pipelines.published import COLUMNS
 from rd_tf import run_directory
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 # The paper's metrics as `per_user.parquet` names them: `ap`'s mean is the MAP.
 PER_USER_METRICS = tuple("ap" if name == "map" else name for name in COLUMNS)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rd_tf import storage
+from rd_tf.storage import atomic_file
 
 
 @contextlib.contextmanager
@@ -25,7 +25,7 @@ def picture(path: Path, *shape: int, **options: Any) -> Iterator[Any]:
     figure, axes = plt.subplots(*shape, layout="constrained", **options)
     try:
         yield axes
-        with storage.atomic_file(path) as temporary:
+        with atomic_file(path) as temporary:
             figure.savefig(temporary, dpi=110)
     finally:
         plt.close(figure)

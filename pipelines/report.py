@@ -11,7 +11,7 @@ from pipelines.evidence import keep_evidence
 from pipelines.number_text import gain
 from pipelines.roles import ROLES
 from pipelines.run_record import read_manifest, read_metrics
-from rd_tf import storage
+from rd_tf.storage import write_json
 
 
 def make_report(root: Path, runs: dict[int, dict[str, Path]], export_path: str, results: str) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def make_report(root: Path, runs: dict[int, dict[str, Path]], export_path: str, 
     """
     report = collect(runs)
     report["export"] = export_path
-    storage.write_json(root / "report.json", report)
+    write_json(root / "report.json", report)
     show(report)
     print(f"TensorBoard   tensorboard --logdir={root}")
     print(f"export        {export_path}")
@@ -94,5 +94,5 @@ def copy_evidence(results: Path, runs: dict[int, dict[str, Path]], report: dict[
     for seed, paths in runs.items():
         for role, path in paths.items():
             keep_evidence(path, results / f"seed-{seed}" / role, per_user=False)
-    storage.write_json(results / "report.json", report)
+    write_json(results / "report.json", report)
     plot_curves(results, report["seeds"][0])

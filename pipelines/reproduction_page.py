@@ -7,7 +7,8 @@ from pipelines.generated_text import replace_between
 from pipelines.paper_markdown import markdown_tables
 from pipelines.paper_output import PLOTS, SUMMARY
 from pipelines.tuning_table import tuning_table
-from rd_tf import command_line, storage
+from rd_tf import command_line
+from rd_tf.storage import read_json, write_text
 
 _ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = _ROOT / "results" / "paper", _ROOT / "docs" / "reproduction.md"
@@ -16,7 +17,7 @@ _NOTHING = "No cell has been run yet."
 
 def reproduction_page() -> None:
     """Replaces the text between the page's markers by what results/paper holds."""
-    storage.write_text(PAGE, fill(PAGE.read_text(encoding="utf-8"), RESULTS))
+    write_text(PAGE, fill(PAGE.read_text(encoding="utf-8"), RESULTS))
     print(f"wrote {PAGE}")
 
 
@@ -30,7 +31,7 @@ def fill(page: str, results: Path) -> str:
     Raises:
         InputError: a marker is missing.
     """
-    summary = storage.read_json(results / SUMMARY) if (results / SUMMARY).is_file() else {"cells": {}}
+    summary = read_json(results / SUMMARY) if (results / SUMMARY).is_file() else {"cells": {}}
     tables = markdown_tables(summary) if any(summary["cells"].values()) else f"{_NOTHING}\n"
     page = replace_between(page, "tables", f"\n{tables}", "docs/reproduction.md")
     page = replace_between(page, "plots", f"\n{_plots(results)}", "docs/reproduction.md")

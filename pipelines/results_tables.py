@@ -13,7 +13,8 @@ from pipelines.paper_markdown import LEGEND
 from pipelines.paper_output import SUMMARY
 from pipelines.published import COLUMNS, HEADS, PUBLISHED
 from pipelines.roles import ROLES
-from rd_tf import command_line, storage
+from rd_tf import command_line
+from rd_tf.storage import read_json, write_text
 
 _ROOT = Path(__file__).parents[1]
 # Folder below results/ -> heading, in the order of the README.
@@ -29,7 +30,7 @@ _FOLDERS = {
 def results_tables() -> None:
     """Replaces the tables between the README's two markers by what results/ holds."""
     readme = _ROOT / "README.md"
-    storage.write_text(readme, insert(readme.read_text(encoding="utf-8"), tables(_ROOT / "results")))
+    write_text(readme, insert(readme.read_text(encoding="utf-8"), tables(_ROOT / "results")))
     print(f"wrote {readme}")
 
 
@@ -45,13 +46,13 @@ def insert(text: str, between: str) -> str:
 def tables(results: str | os.PathLike[str]) -> str:
     """Markdown of every folder of results that is there; the paper's cells stand in place of their single reports."""
     summary_path = Path(results) / "paper" / SUMMARY
-    summary = storage.read_json(summary_path) if summary_path.is_file() else {"cells": {}}
+    summary = read_json(summary_path) if summary_path.is_file() else {"cells": {}}
     done = {name for name, cell in summary["cells"].items() if cell}
     parts = [_paper(summary)] if done else []
     for folder, title in _FOLDERS.items():
         path = Path(results) / folder / "report.json"
         if path.is_file() and folder not in done:
-            parts.append(_table(storage.read_json(path), title, folder))
+            parts.append(_table(read_json(path), title, folder))
     return "\n".join(parts)
 
 

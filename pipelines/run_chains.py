@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import IO
 
 from pipelines.chain import Chain
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 Say = Callable[[str], None]
 _SECONDS_BETWEEN_LOOKS = 0.2

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from rd_tf import run_directory
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 
 def read_history(directory: Path) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rd_tf import run_directory, storage
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 _OF_MANIFEST = {"flags.model": str, "flags.dim": int, "seconds": int | float}
 _OF_METRICS = {"split": str, "metrics": dict, "counts": dict}

@@ -1,6 +1,6 @@
 """The seeds of a pipeline, checked."""
 
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 # With the student's seed the teacher would see the same batches and negatives in the same order, and the noise of its
 # last steps would be the student's too: their lists would agree by shared chance, not by learning.

@@ -13,7 +13,8 @@ from pipelines.picture import picture
 from pipelines.roles import ROLES
 from pipelines.run_record import read_manifest, read_metrics
 from pipelines.sweeps import DEFAULT
-from rd_tf import run_directory, storage
+from rd_tf import run_directory
+from rd_tf.storage import require
 
 _TITLES = {
     "k": "K, length of the teacher's list",
@@ -103,7 +104,7 @@ def _series(flag: str, runs: list[_Run]) -> dict[str, Points]:
     for run in runs:
         if run.role in series:
             name = _trained_with(flag)
-            storage.require(run.manifest, {f"flags.{name}": int | float}, run.path / run_directory.MANIFEST)
+            require(run.manifest, {f"flags.{name}": int | float}, run.path / run_directory.MANIFEST)
             x = float(run.manifest["flags"][name])
             series[run.role].setdefault(x, []).append(run.map)
     return {role: dict(sorted(points.items())) for role, points in series.items()}

@@ -9,7 +9,7 @@ from pipelines.model_fingerprint import model_fingerprint
 from pipelines.roles import ROLES
 from pipelines.stages import stages
 from rd_tf.command_line import flag_lines
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 # Flag -> values around the authors' own, which stands in the middle; the cell's own value joins them.
 SWEEPS: dict[str, tuple[float, ...]] = {

@@ -13,8 +13,8 @@ from typing import Any, NoReturn, TextIO
 
 from absl import flags
 
-from rd_tf.errors import InputError
 from rd_tf.flag_definitions import FLAGS
+from rd_tf.storage import InputError
 
 Command = Callable[..., Any]
 Flags = dict[str, Any]

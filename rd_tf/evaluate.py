@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from rd_tf import command_line, run_directory
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 
 def evaluate(
@@ -29,14 +29,14 @@ def evaluate(
     if (directory / run_directory.MANIFEST).exists():
         raise InputError(f"--output={output} holds a run or a dataset, whose files it would replace; name another one")
 
-    from rd_tf.quiet_tensorflow import import_quietly
+    from rd_tf.runtime import import_quietly
 
     import_quietly()
-    from rd_tf.data.dataset_directory import load_dataset
-    from rd_tf.data.split import split_interactions
+    from rd_tf.data.dataset import load_dataset
+    from rd_tf.data.windows import split_interactions
     from rd_tf.evaluation.evaluator import Evaluator, save_evaluation
-    from rd_tf.models.storage import load_model
-    from rd_tf.threads import share_cores
+    from rd_tf.models.registry import load_model
+    from rd_tf.runtime import share_cores
 
     share_cores(0)
     interactions, model = load_dataset(dataset), load_model(run_dir)
@@ -55,7 +55,7 @@ def evaluate(
 
 
 def _check_run(manifest: dict[str, Any], run_dir: str, dataset: str, split: str) -> None:
-    from rd_tf.data.dataset_directory import check_same_dataset
+    from rd_tf.data.dataset import check_same_dataset
 
     check_same_dataset(dataset, manifest["dataset"]["fingerprint"], "run_dir", run_dir)
     trained_for = manifest.get("split")

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rd_tf import command_line, run_directory
-from rd_tf.errors import InputError
 from rd_tf.serving.export_name import check_export_name
 from rd_tf.serving.export_options import ExportOptions
 from rd_tf.serving.gate import parse_min_metric_ratio
+from rd_tf.storage import InputError
 
 if TYPE_CHECKING:
     from rd_tf.data.interactions import Interactions
@@ -59,10 +59,10 @@ def export(
             other flags that do not fit together, a model that ranks worse than it may, or a directory that cannot be
             written.
     """
-    from rd_tf.data import dataset_directory
+    from rd_tf.data.dataset import check_same_dataset, load_dataset, load_manifest
 
     manifest = run_directory.load_run_manifest(run_dir)
-    dataset_directory.check_same_dataset(dataset, manifest["dataset"]["fingerprint"], "run_dir", run_dir)
+    check_same_dataset(dataset, manifest["dataset"]["fingerprint"], "run_dir", run_dir)
     if not export_dir:
         raise InputError("--export_dir is empty; name a directory")
     check_export_name(export_name)
@@ -83,18 +83,18 @@ def export(
         export_format=export_format,
     )
     # The catalogue that is served may be smaller still; what does not fit even the whole one is refused at once.
-    options.for_catalogue(dataset_directory.load_manifest(dataset)["items"])
+    options.for_catalogue(load_manifest(dataset)["items"])
 
-    from rd_tf.quiet_tensorflow import import_quietly
+    from rd_tf.runtime import import_quietly
 
     import_quietly()
-    from rd_tf.models.storage import load_model
+    from rd_tf.models.registry import load_model
     from rd_tf.serving.export import export_ranker
     from rd_tf.serving.held_out_quality import HeldOutQuality
     from rd_tf.serving.publishing import versions
 
     model = load_model(run_dir)
-    data = dataset_directory.load_dataset(dataset)
+    data = load_dataset(dataset)
     directory = Path(export_dir).absolute() / export_name
     quality = HeldOutQuality(data, manifest["split"], model.sequence_length)
     before = versions(directory) if directory.is_dir() else []

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rd_tf import command_line
-from rd_tf.data.check_preparation import check_preparation
-from rd_tf.errors import InputError
+from rd_tf.data.preparation import check_preparation
+from rd_tf.storage import InputError
 
 if TYPE_CHECKING:
     from rd_tf.data.readers.check_ins import CheckIns
@@ -46,14 +46,14 @@ def prepare(
     columns = {"user_column": user_column, "item_column": item_column, "time_column": time_column}
     check_preparation(input, format, columns, dataset, force)
     if not force and Path(dataset).exists():
-        from rd_tf.data.kept_dataset import keep_dataset
+        from rd_tf.data.preparation import keep_dataset
 
         return keep_dataset(flags)
     # Reading takes pandas and pyarrow, which would make --help slow.
-    from rd_tf.data.dataset_directory import save_dataset
-    from rd_tf.data.filters import drop_duplicates, k_core, to_interactions
-    from rd_tf.data.preparation_source import filters_of, nothing_left, summary
-    from rd_tf.data.synthetic_check_ins import synthetic_check_ins
+    from rd_tf.data.dataset import save_dataset
+    from rd_tf.data.interactions import drop_duplicates, k_core, to_interactions
+    from rd_tf.data.preparation import filters_of, nothing_left, summary
+    from rd_tf.data.synthetic import synthetic_check_ins
 
     source: dict[str, Any] = {"input": list(input), "format": format}
     if format == "synthetic":
@@ -70,7 +70,7 @@ def prepare(
         source |= {**columns, "tfds_data_dir": tfds_data_dir, **built}
     else:
         from rd_tf.data.readers.check_ins import read_check_ins
-        from rd_tf.data.readers.input_sha256 import file_sha256
+        from rd_tf.data.readers.files import file_sha256
 
         check_ins = read_check_ins(input, format, columns, skip_bad_rows)
         source |= columns
@@ -106,14 +106,11 @@ def _from_tfds(
     names: list[str], columns: dict[str, str], skip_bad_rows: bool, data_dir: str, manual_dir: str
 ) -> tuple["CheckIns", dict[str, Any]]:
     """The check-ins of datasets of TensorFlow Datasets, and what the manifest says of the datasets."""
-    from rd_tf.quiet_tensorflow import import_quietly
+    from rd_tf.runtime import import_quietly
 
     import_quietly()
     from rd_tf.data.readers.check_ins import join_tables
-    from rd_tf.data.readers.tfds_table import read_tfds_table
-    from rd_tf.data.tfds.describe_builder import describe_builder
-    from rd_tf.data.tfds.open_builder import open_builder
-    from rd_tf.data.tfds.records_sha256 import records_sha256
+    from rd_tf.data.readers.tfds import describe_builder, open_builder, read_tfds_table, records_sha256
 
     builders = [open_builder(name, data_dir, manual_dir) for name in names]
     check_ins = join_tables(

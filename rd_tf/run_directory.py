@@ -8,8 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from rd_tf import storage
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError, json_sha256, read_manifest, write_json
 
 FLAGS = "flags.cfg"
 METRICS = "metrics.json"
@@ -56,7 +55,7 @@ def load_run_manifest(directory: str | os.PathLike[str], flag: str = "run_dir") 
     if not is_finished_run(directory):
         raise InputError(f"--{flag}={directory} holds no finished run; finish it with python -m rd_tf.train")
     path = Path(directory) / MANIFEST
-    manifest = storage.read_manifest(path, _REQUIRED)
+    manifest = read_manifest(path, _REQUIRED)
     # Runs of earlier versions have no checksum.
     if manifest.get(_CHECKSUM, _checksum(manifest)) != _checksum(manifest):
         raise InputError(f"{path} is not as its run wrote it; restore it or train the model again")
@@ -78,13 +77,13 @@ def write_run_manifest(directory: str | os.PathLike[str], manifest: dict[str, An
         manifest: JSON values.
     """
     manifest = {**manifest, _CHECKSUM: _checksum(manifest)}
-    storage.write_json(Path(directory) / MANIFEST, manifest)
+    write_json(Path(directory) / MANIFEST, manifest)
     return manifest
 
 
 def _checksum(manifest: dict[str, Any]) -> str:
     rest = {name: value for name, value in manifest.items() if name != _CHECKSUM}
-    return storage.json_sha256(rest)
+    return json_sha256(rest)
 
 
 def environment() -> dict[str, Any]:

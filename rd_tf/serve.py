@@ -10,9 +10,9 @@ import threading
 from pathlib import Path
 
 from rd_tf import command_line
-from rd_tf.errors import InputError
 from rd_tf.serving.server.listening_socket import address_of, bind
 from rd_tf.serving.server.server_binary import NAME, binary_arguments, find_binary
+from rd_tf.storage import InputError
 
 _BATCHING_WARNING = (
     "--enable_batching pads as tensorflow_model_server does, with a list's own first element: answers to lists of "
@@ -68,7 +68,7 @@ def serve(
 
     stop = threading.Event()
     _stop_on_signals(stop)
-    from rd_tf.quiet_tensorflow import import_quietly
+    from rd_tf.runtime import import_quietly
 
     import_quietly()
     import tensorflow as tf

@@ -1,4 +1,4 @@
-"""Files and directories that appear whole or not at all, and a lock on a directory."""
+"""Files and directories that appear whole or not at all, a lock on a directory, and the error a user reads."""
 
 import contextlib
 import ctypes
@@ -18,7 +18,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from rd_tf.errors import InputError
+
+class InputError(ValueError):
+    """Something the user gave cannot be used.
+
+    The message is one sentence: what was received, where (file, line, flag) and what to do. Commands print it after
+    `error: ` and exit with 1; every other exception is a bug and keeps its traceback.
+    """
+
 
 Kind = type | types.UnionType
 _TEMPORARY = ".tmp-"

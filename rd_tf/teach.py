@@ -1,7 +1,7 @@
 """python -m rd_tf.teach: lists a trained teacher's best K items for every training window."""
 
 from rd_tf import command_line
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 
 def teach(*, teacher: str, dataset: str, cache: str, k: int, mask: str, block_size: int, force: bool) -> str:
@@ -14,11 +14,11 @@ def teach(*, teacher: str, dataset: str, cache: str, k: int, mask: str, block_si
     for name, value in (("teacher", teacher), ("dataset", dataset)):
         if not value:
             raise InputError(f"--{name} is empty; name a {'run' if name == 'teacher' else name} directory")
-    from rd_tf.quiet_tensorflow import import_quietly
+    from rd_tf.runtime import import_quietly
 
     import_quietly()
-    from rd_tf.teacher.make_cache import make_cache
-    from rd_tf.threads import share_cores
+    from rd_tf.runtime import share_cores
+    from rd_tf.teacher.cache import make_cache
 
     share_cores(0)
     return str(make_cache(teacher, dataset, cache, k, mask, block_size, force))

@@ -4,10 +4,10 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from rd_tf import command_line, run_directory, storage
-from rd_tf.errors import InputError
-from rd_tf.models.model_flags import flags_of_others
-from rd_tf.training.cluster import cluster
+from rd_tf import command_line, run_directory
+from rd_tf.flag_definitions import flags_of_others
+from rd_tf.runtime import cluster
+from rd_tf.storage import InputError, directory_lock, remove, replace_directory
 
 # Flags that say where or how fast, not what: a finished run is the same run whatever they were.
 # The dataset and the teacher are compared by their fingerprints.
@@ -101,7 +101,7 @@ def train(
     if not run_dir:
         raise InputError("--run_dir is empty; name a directory for the run")
     # Refused before anything is written: a wrong dataset or teacher must not leave a run directory behind.
-    from rd_tf.data.dataset_directory import load_manifest
+    from rd_tf.data.dataset import load_manifest
 
     dataset_fingerprint = load_manifest(dataset)["fingerprint"]
     for name, path in (("dataset", dataset), ("teacher", teacher)):
@@ -111,7 +111,7 @@ def train(
     directory = Path(run_dir)
     identity = {"flags": flags, "dataset": dataset_fingerprint, "teacher": teacher_fingerprint}
     index, _ = cluster()
-    with storage.directory_lock(directory) if index == 0 else contextlib.nullcontext():
+    with directory_lock(directory) if index == 0 else contextlib.nullcontext():
         finished = run_directory.is_finished_run(directory)
         if finished and not force:
             manifest = run_directory.load_run_manifest(directory)
@@ -124,25 +124,24 @@ def train(
             _check_same_run(directory, "a finished run", before, identity)
             if index == 0:
                 # There where the run was killed between its manifest and its end.
-                storage.remove(directory / run_directory.CHECKPOINT)
+                remove(directory / run_directory.CHECKPOINT)
             print(f"run kept: {run_dir}", flush=True)
             return manifest
         # Beside a finished run, which stays until the new one is whole.
         place = directory.absolute().with_name(f".new-{directory.name}") if finished else directory
         if index == 0 or not force:
             _check_unfinished(place, identity, force)
-        from rd_tf.quiet_tensorflow import import_quietly
+        from rd_tf.runtime import import_quietly, share_cores
 
         import_quietly()
-        from rd_tf.threads import share_cores
         from rd_tf.training.run import train_run
-        from rd_tf.training.strategies import make_workers, prepare_devices
+        from rd_tf.training.workers import make_workers, prepare_devices
 
         share_cores(threads_per_operation)
         prepare_devices(strategy, replicas)
         manifest = train_run(place, flags, identity, make_workers(strategy, replicas))
         if finished and index == 0:
-            storage.replace_directory(place, directory)
+            replace_directory(place, directory)
         return manifest
 
 
@@ -160,7 +159,7 @@ def _teacher_fingerprint(teacher: str) -> str | None:
     """Fingerprint of the weights of a teacher, given as a run directory or a cache; None without one."""
     if not teacher:
         return None
-    from rd_tf.data.teacher_cache import is_teacher_cache, load_cache_manifest
+    from rd_tf.data.teacher_lists import is_teacher_cache, load_cache_manifest
 
     if not Path(teacher).is_dir():
         raise InputError(f"--teacher={teacher} is not a directory; name a teacher's run directory or a teacher cache")
@@ -172,7 +171,7 @@ def _teacher_fingerprint(teacher: str) -> str | None:
 def _check_unfinished(directory: Path, identity: dict[str, Any], force: bool) -> None:
     """Checks that the checkpoints in a directory are of this run; with `force`, those of another are removed."""
     # Imports NumPy, which would make --help slow.
-    from rd_tf.training.checkpoint import checkpointed_run
+    from rd_tf.training.checkpoints import checkpointed_run
 
     checkpoints = directory / run_directory.CHECKPOINT
     run = checkpointed_run(checkpoints)
@@ -183,7 +182,7 @@ def _check_unfinished(directory: Path, identity: dict[str, Any], force: bool) ->
     except InputError:
         if not force:
             raise
-        storage.remove(checkpoints)
+        remove(checkpoints)
 
 
 def _check_same_run(directory: Path, what: str, run: dict[str, Any], identity: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from authors_weights import authors_weights, getattr_path
 from hypothesis import settings
 
-from rd_tf.quiet_tensorflow import import_quietly
+from rd_tf.runtime import import_quietly
 
 import_quietly()
 
@@ -71,7 +71,7 @@ def sharded_dataset(tmp_path_factory, tiny_dataset):
     """The same in shards."""
     from tiny_shards import SHARDS
 
-    from rd_tf.data.dataset_directory import load_dataset, save_dataset
+    from rd_tf.data.dataset import load_dataset, save_dataset
 
     path = tmp_path_factory.mktemp("data") / "sharded"
     save_dataset(load_dataset(tiny_dataset), path, {}, shards=SHARDS)

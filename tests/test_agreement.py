@@ -9,15 +9,13 @@ import pytest
 import tensorflow as tf
 
 from rd_tf.command_line import choose, default_flags
-from rd_tf.data.dataset_directory import load_dataset
-from rd_tf.data.split import split_interactions
-from rd_tf.data.teacher_cache import CacheKey, load_teacher_cache
-from rd_tf.data.user_items import UserItems
-from rd_tf.data.windows import last_sequences, make_windows
+from rd_tf.data.dataset import load_dataset
+from rd_tf.data.teacher_lists import CacheKey, load_teacher_cache
+from rd_tf.data.windows import UserItems, last_sequences, make_windows, split_interactions
 from rd_tf.evaluation.evaluator import Evaluator
 from rd_tf.export import export
-from rd_tf.models.histories import Histories
-from rd_tf.models.storage import load_model
+from rd_tf.models.ranker import Histories
+from rd_tf.models.registry import load_model
 from rd_tf.serving.savedmodel_check import run_saved_model
 from rd_tf.teach import teach
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rd_tf import command_line
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 from rd_tf.train import train
 
 ROOT = Path(__file__).parents[1]

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from rd_tf.compute_ahead import compute_ahead
+from rd_tf.runtime import compute_ahead
 
 
 @pytest.mark.parametrize("ahead", [1, 2, 5])

@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rd_tf import run_directory, storage
-from rd_tf.data.dataset_directory import save_dataset
+from rd_tf import run_directory
+from rd_tf.data.dataset import save_dataset
 from rd_tf.data.interactions import Interactions
-from rd_tf.data.split import split_interactions
-from rd_tf.errors import InputError
+from rd_tf.data.windows import split_interactions
 from rd_tf.evaluate import evaluate
 from rd_tf.evaluation.evaluator import evaluate_ranker
 from rd_tf.models.caser import Caser
-from rd_tf.models.storage import save_model
+from rd_tf.models.registry import save_model
+from rd_tf.storage import InputError, write_json
 
 FLAGS = {"split": "test", "cutoffs": ["3", "10"], "block_size": 4, "output": ""}
 
@@ -37,7 +37,7 @@ def write_run(directory, interactions, split="test", spoil=False):
     described = save_model(model, directory)
     fingerprint = interactions.fingerprint()
     manifest = {"model": described, "dataset": {"fingerprint": fingerprint}, "split": split}
-    storage.write_json(directory / run_directory.MANIFEST, manifest)
+    write_json(directory / run_directory.MANIFEST, manifest)
     return model
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rd_tf import storage
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 ROOT = Path(__file__).parents[1]
 
@@ -114,7 +114,7 @@ def test_json_that_cannot_be_read(tmp_path):
 
 def test_lock_refuses_a_second_process_and_names_the_holder(tmp_path):
     code = (
-        "import sys\nfrom rd_tf import storage\nfrom rd_tf.errors import InputError\n"
+        "import sys\nfrom rd_tf import storage\nfrom rd_tf.storage import InputError\n"
         "try:\n    with storage.directory_lock(sys.argv[1]): print('held')\n"
         "except InputError as error: print(error)"
     )

@@ -3,7 +3,7 @@
 import pytest
 import tensorflow as tf
 
-from rd_tf import threads
+from rd_tf import runtime
 
 
 @pytest.mark.parametrize(
@@ -12,16 +12,16 @@ from rd_tf import threads
 )
 def test_operations_and_blocks_together_fill_the_cores(monkeypatch, cores, asked, expected, blocks):
     chosen = []
-    monkeypatch.setattr(threads, "_cores", lambda: cores)
+    monkeypatch.setattr(runtime, "_cores", lambda: cores)
     monkeypatch.setattr(tf.config.threading, "set_intra_op_parallelism_threads", chosen.append)
     monkeypatch.setattr(tf.config.threading, "get_intra_op_parallelism_threads", lambda: chosen[-1])
-    threads.share_cores(asked)
+    runtime.share_cores(asked)
     assert chosen == [expected]
-    assert threads.blocks_at_once() == blocks
+    assert runtime.blocks_at_once() == blocks
 
 
 def test_once_tensorflow_has_started_nothing_changes():
     tf.zeros(1).numpy()
     before = tf.config.threading.get_intra_op_parallelism_threads()
-    threads.share_cores(before + 1)
+    runtime.share_cores(before + 1)
     assert tf.config.threading.get_intra_op_parallelism_threads() == before

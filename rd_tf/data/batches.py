@@ -7,12 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from rd_tf.data.rank_sampler import GROUP, RankSampler
-from rd_tf.data.row_random import uniform_rows
-from rd_tf.data.sharded_array import ShardedArray
-from rd_tf.data.unseen_item_sampler import UnseenItemSampler
-from rd_tf.data.user_items import UserItems
-from rd_tf.data.windows import Windows
+from rd_tf.data.sampling import GROUP, RankSampler, UnseenItemSampler, uniform_rows
+from rd_tf.data.teacher_lists import ShardedArray
+from rd_tf.data.windows import UserItems, Windows
 
 # Streams of random numbers that must not repeat each other.
 _SHUFFLE, _NEGATIVES, _RANK_SAMPLES, _UNKNOWN_USERS, _NOISE = range(5)

@@ -1,11 +1,76 @@
-"""Training windows: L recent items and the T items that followed them."""
+"""Splits, windows over histories, and each user's items."""
 
+import contextlib
 import dataclasses
 import hashlib
+import tempfile
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from rd_tf.data.dataset import DatasetShard
 from rd_tf.data.interactions import Interactions, user_offsets
+from rd_tf.storage import InputError
+
+SPLITS = ("validation", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Rows to train on and rows to be ranked.
+
+    Attributes:
+        name: "validation" (train on the first 70 %, hold out the next 10 %) or "test" (train on 80 %, hold out 20 %).
+        train: `[rows] bool` over the dataset's rows.
+        held_out: `[rows] bool` over the dataset's rows.
+    """
+
+    name: str
+    train: np.ndarray
+    held_out: np.ndarray
+
+
+def split_interactions(interactions: Interactions, name: str) -> Split:
+    """Splits every user's history by time.
+
+    With n items of a user: test = the last floor(0.2 n), validation = the floor(0.3 n) - floor(0.2 n) before them,
+    train = the rest. "test" trains on train and validation together. Source: Tang & Wang, WSDM 2018, section 4.1.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if name not in SPLITS:
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}; received {name!r}")
+    counts = np.diff(user_offsets(interactions.users, interactions.num_users))
+    # Integers: int(0.3 * 10) is 3, but 0.3 * n in floating point is 2.9999999999999996 for some n.
+    test, held_back = counts * 2 // 10, counts * 3 // 10
+    lengths = np.stack([counts - held_back, held_back - test, test], axis=1)
+    part = np.repeat(np.tile(np.arange(3, dtype=np.int8), len(counts)), lengths.ravel())
+    if name == "test":
+        return Split(name, part < 2, part == 2)
+    return Split(name, part == 0, part == 1)
+
+
+_ROWS = 2**20
+
+
+def user_blocks(users: np.ndarray, rows: int = _ROWS) -> Iterator[slice]:
+    """Cuts user-sorted rows between users, so that what is computed of a block needs little memory.
+
+    Args:
+        users: `[rows] int32`, sorted.
+        rows: of a block at least, the last one excepted; a user's rows are never cut.
+
+    Yields:
+        Slices that cover all rows in order.
+    """
+    begin = 0
+    while begin < len(users):
+        last = min(begin + rows, len(users)) - 1
+        end = int(np.searchsorted(users, users[last], side="right"))
+        yield slice(begin, end)
+        begin = end
+
 
 # Windows that are cut at once: tens of MB of temporaries.
 _BLOCK = 2**18
@@ -98,3 +163,151 @@ def _rows_before(items: np.ndarray, starts: np.ndarray, positions: np.ndarray, l
         inside = offset >= 0
         rows[inside, column] = items[(starts + offset)[inside]]
     return rows
+
+
+_CHUNK = 2**22
+
+
+def windows_fingerprint(parts: Iterable[Windows], sequence_length: int, target_length: int) -> str:
+    """Computes `Windows.fingerprint()` of the concatenation of windows that come one part after another.
+
+    That is the SHA-256 of all users, then all positions, sequences and targets. All but the users wait in unnamed
+    temporary files (where TMPDIR says), 4 (1 + L + T) bytes a window, until the last part was there.
+
+    Args:
+        parts: gone over once; their users are numbered in the whole dataset.
+        sequence_length: L.
+        target_length: T.
+    """
+    digest = hashlib.sha256(f"{sequence_length},{target_length}".encode())
+    with contextlib.ExitStack() as files:
+        waiting = [files.enter_context(tempfile.TemporaryFile()) for _ in range(3)]
+        for windows in parts:
+            digest.update(np.ascontiguousarray(windows.users, "<i4").data)
+            for file, array in zip(waiting, (windows.positions, windows.sequences, windows.targets), strict=True):
+                file.write(np.ascontiguousarray(array, "<i4").data)
+            # Else they would stay in memory until the next part is there.
+            del windows, array
+        for file in waiting:
+            file.seek(0)
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+class UserItems:
+    """Training items of every user, in time order, as rows of different length.
+
+    Args:
+        users: `[rows] int32`, sorted.
+        items: `[rows] int32`.
+        num_users: number of users.
+    """
+
+    def __init__(self, users: np.ndarray, items: np.ndarray, num_users: int) -> None:
+        self._offsets = user_offsets(users, num_users)
+        self._items = np.append(items, np.int32(0)).astype(np.int32, copy=False)
+
+    @property
+    def longest(self) -> int:
+        return int(np.diff(self._offsets).max(initial=0))
+
+    def occurring(self, num_items: int) -> np.ndarray:
+        """Which items some user has: `[num_items + 1] bool`; never the padding.
+
+        Raises:
+            InputError: a user has an item beyond `num_items`.
+        """
+        if self._items.max() > num_items:
+            raise InputError(
+                f"a user of the dataset has item {self._items.max()}, but the model knows {num_items} items; "
+                "its manifest.json is damaged, so train it again"
+            )
+        occurs = np.zeros(num_items + 1, bool)
+        occurs[self._items[:-1]] = True
+        return occurs
+
+    def padded(self, users: np.ndarray) -> np.ndarray:
+        """All items of some users: `[len(users), longest among them] int32`, padded with 0 on the right."""
+        counts = self._offsets[users + 1] - self._offsets[users]
+        place = np.arange(max(1, int(counts.max(initial=0))))
+        inside = place < counts[:, None]
+        return self._items[np.where(inside, self._offsets[users][:, None] + place, -1)]
+
+    def histories(self, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """All items of some users, one user after another.
+
+        Returns:
+            items `[n] int32` and, for each, the place of its user in `users`, `[n] int32`.
+        """
+        return self._ranges(self._offsets[users], self._offsets[users + 1])
+
+    def window_histories(self, windows: Windows, rows: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
+        """What the users of some windows had visited, one window after another.
+
+        Args:
+            windows: cut from the same rows as these items.
+            rows: `[rows]`, which windows.
+            kind: "before", the items before the window's first target; or "all", all but the window's targets, so also
+                those that the user visited later.
+
+        Returns:
+            items `[n] int32` and, for each, the place of its window in `rows`, `[n] int32`.
+
+        Raises:
+            ValueError: an unknown kind.
+        """
+        if kind not in ("before", "all"):
+            raise ValueError(f"kind must be before or all; received {kind!r}")
+        users = windows.users[rows]
+        begin, end = self._offsets[users], self._offsets[users + 1]
+        last = begin + windows.positions[rows]
+        first = np.maximum(begin, last + 1 - windows.targets.shape[1])
+        if kind == "before":
+            return self._ranges(begin, first)
+        starts, ends = np.stack([begin, last + 1], axis=1).ravel(), np.stack([first, end], axis=1).ravel()
+        items, place = self._ranges(starts, ends)
+        return items, place // 2
+
+    def _ranges(self, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        counts = ends - starts
+        place = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+        before = np.cumsum(counts) - counts
+        return self._items[np.arange(len(place)) + (starts - before)[place]], place
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardWindows:
+    """Training windows and training items of consecutive users, who are numbered from 0 here.
+
+    Attributes:
+        first_user: the number of user 0 in the whole dataset.
+        windows: those that `make_windows` cuts for these users in the whole dataset, in the same order.
+        seen: the users' training items.
+    """
+
+    first_user: int
+    windows: Windows
+    seen: UserItems
+
+    def of_the_dataset(self) -> Windows:
+        """The windows with the users' numbers in the whole dataset."""
+        return dataclasses.replace(self.windows, users=self.windows.users + self.first_user)
+
+
+def cut_shard(shard: DatasetShard, split: str, sequence_length: int, target_length: int) -> ShardWindows:
+    """Cuts a shard into windows; a user's split and windows depend on nobody else.
+
+    Args:
+        shard: of the dataset.
+        split: "validation" or "test".
+        sequence_length: L, at least 1.
+        target_length: T, at least 1.
+    """
+    # Whose raw ids they are, nobody asks here.
+    raw_ids = [""] * shard.num_users
+    interactions = Interactions(shard.users - shard.first_user, shard.items, shard.timestamps, raw_ids, [])
+    train = split_interactions(interactions, split).train
+    windows = make_windows(interactions, train, sequence_length, target_length)
+    seen = UserItems(interactions.users[train], interactions.items[train], shard.num_users)
+    return ShardWindows(shard.first_user, windows, seen)

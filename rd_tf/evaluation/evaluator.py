@@ -10,19 +10,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rd_tf import run_directory, storage
+from rd_tf import run_directory
 from rd_tf.data.interactions import Interactions
-from rd_tf.data.split import Split
-from rd_tf.data.user_items import UserItems
-from rd_tf.errors import InputError
-from rd_tf.evaluation.cutoffs import parse_cutoffs
-from rd_tf.evaluation.frozen_scores import FrozenScores
+from rd_tf.data.windows import Split, UserItems
 from rd_tf.evaluation.held_out import make_held_out
-from rd_tf.evaluation.metrics import AT_CUTOFF, average_precision
-from rd_tf.evaluation.ranks import NOT_FINITE, Score, rank_targets
-from rd_tf.evaluation.spread import Alone, Spread
+from rd_tf.evaluation.metrics import AT_CUTOFF, average_precision, parse_cutoffs
+from rd_tf.evaluation.ranks import NOT_FINITE, FrozenScores, Score, rank_targets
+from rd_tf.evaluation.significance import Alone, Spread
 from rd_tf.models.ranker import SequenceRanker
-from rd_tf.threads import blocks_at_once
+from rd_tf.runtime import blocks_at_once
+from rd_tf.storage import InputError, atomic_file, write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,9 +53,9 @@ def save_evaluation(
         What `metrics.json` holds.
     """
     result = {"split": split, "metrics": evaluation.metrics, "counts": evaluation.counts, **described}
-    with storage.atomic_file(Path(directory) / run_directory.PER_USER) as temporary:
+    with atomic_file(Path(directory) / run_directory.PER_USER) as temporary:
         evaluation.per_user.to_parquet(temporary, index=False)
-    storage.write_json(Path(directory) / run_directory.METRICS, result)
+    write_json(Path(directory) / run_directory.METRICS, result)
     return result
 
 

@@ -4,12 +4,9 @@ import dataclasses
 
 import numpy as np
 
-from rd_tf.data.distinct_keys import distinct_keys
-from rd_tf.data.interactions import Interactions
-from rd_tf.data.split import Split
-from rd_tf.data.user_blocks import user_blocks
-from rd_tf.data.windows import last_sequences
-from rd_tf.errors import InputError
+from rd_tf.data.interactions import Interactions, distinct_keys
+from rd_tf.data.windows import Split, last_sequences, user_blocks
+from rd_tf.storage import InputError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,9 +1,29 @@
-"""Whether one ranker is better than another on the same users, or by chance."""
+"""The p-values of a family of tests, corrected for their number."""
 
 import dataclasses
+from typing import Protocol
 
 import numpy as np
 from scipy import stats
+
+
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """Holm's step-down correction of a family of tests (Scandinavian Journal of Statistics 1979).
+
+    Args:
+        p_values: `[tests] float`; none is NaN.
+
+    Returns:
+        `[tests] float64`, the corrected p-values in the same order: to reject those below a level keeps the chance of
+        one false rejection in the whole family below that level.
+    """
+    p_values = np.asarray(p_values, np.float64)
+    order = np.argsort(p_values, kind="stable")
+    stepped = np.maximum.accumulate(p_values[order] * np.arange(len(p_values), 0, -1))
+    corrected = np.empty_like(p_values)
+    corrected[order] = np.minimum(stepped, 1.0)
+    return corrected
+
 
 # Values that are equal but for the order of a sum differ in the last bits of float64; average precisions that differ,
 # of ranks in the ten thousands, do so from the ninth decimal on.
@@ -78,3 +98,23 @@ def _wilcoxon_p(differences: np.ndarray) -> float:
     exact = len(differences) < 14 and len(np.unique(np.abs(differences))) == len(differences) and differences.all()
     method = "exact" if exact else "approx"
     return float(stats.wilcoxon(differences, zero_method="pratt", method=method).pvalue)
+
+
+class Spread(Protocol):
+    """What an evaluation asks of the processes that share it."""
+
+    def share(self, count: int) -> range:
+        """This process' part of `count` things; the parts of all processes are all of them, each once."""
+
+    def sum(self, array: np.ndarray) -> np.ndarray:
+        """The sum of an array over all processes, in every one of them."""
+
+
+class Alone:
+    """A single process."""
+
+    def share(self, count: int) -> range:
+        return range(count)
+
+    def sum(self, array: np.ndarray) -> np.ndarray:
+        return array

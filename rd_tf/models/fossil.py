@@ -6,9 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from rd_tf.models.histories import Histories
-from rd_tf.models.ranker import SequenceRanker, Tensor
-from rd_tf.models.take_rows import take_rows
+from rd_tf.models.ranker import Histories, SequenceRanker, Tensor
+from rd_tf.models.table_ops import take_rows
 
 # What the histories of training windows may be; see `rd_tf.data.user_items`.
 LOOKS_BACK = ("before", "all")

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 _LARGEST = 127
 # Scales of a table: 256 of them, 16 between one and its double.

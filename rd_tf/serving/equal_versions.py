@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from rd_tf import storage
 from rd_tf.serving.measured import REPORT_FILE
+from rd_tf.storage import file_sha256, read_manifest
 
 # What the report says of the machine at that moment rather than of the export.
 _OF_THE_MOMENT = "seconds_per_request"
@@ -26,7 +26,7 @@ def are_equal_versions(one: str | os.PathLike[str], other: str | os.PathLike[str
         _report(files[name]) == _report(others[name])
         if name == REPORT_FILE
         else files[name].stat().st_size == others[name].stat().st_size
-        and storage.file_sha256(files[name]) == storage.file_sha256(others[name])
+        and file_sha256(files[name]) == file_sha256(others[name])
         for name in files
     )
 
@@ -36,4 +36,4 @@ def _files(version: Path) -> dict[Path, Path]:
 
 
 def _report(path: Path) -> dict[str, Any]:
-    return {name: value for name, value in storage.read_manifest(path, {}).items() if name != _OF_THE_MOMENT}
+    return {name: value for name, value in read_manifest(path, {}).items() if name != _OF_THE_MOMENT}

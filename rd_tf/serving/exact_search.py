@@ -2,8 +2,8 @@
 
 import tensorflow as tf
 
-from rd_tf.models.partial_top_k import partial_top_k
 from rd_tf.models.ranker import SequenceRanker, exclude_items
+from rd_tf.models.table_ops import partial_top_k
 
 # Up to here all scores of a request are in memory at once: 25.6 MB for 32 queries.
 WHOLE_ROWS = 200_000

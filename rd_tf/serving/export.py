@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from rd_tf.errors import InputError
 from rd_tf.models.ranker import SequenceRanker
 from rd_tf.serving.equal_versions import are_equal_versions
 from rd_tf.serving.export_name import check_export_name
@@ -18,6 +17,7 @@ from rd_tf.serving.publishing import NothingNew, publishing, versions
 from rd_tf.serving.raw_ids import check_ids
 from rd_tf.serving.saved_model import write_saved_model
 from rd_tf.serving.stored_ranker import with_items
+from rd_tf.storage import InputError
 
 _FILE_OF_FORMAT = {"saved_model": "saved_model.pb", "litert": MODEL_FILE}
 

@@ -2,7 +2,7 @@
 
 import re
 
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 # What stands in a URL and in a server's configuration without quoting.
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 WEIGHTS = ("float32", "float16", "int8")
 ID_TYPES = ("string", "int64")

@@ -5,10 +5,10 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 
-from rd_tf.errors import InputError
 from rd_tf.evaluation.metrics import AT_CUTOFF
 from rd_tf.serving.measured import Measured, measured_run, measured_version
 from rd_tf.serving.publishing import versions
+from rd_tf.storage import InputError
 
 LAST = "last"
 # So that a value at the bound passes whichever way a product of decimals is rounded.

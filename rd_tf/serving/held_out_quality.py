@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 
 from rd_tf.data.interactions import Interactions
-from rd_tf.data.split import split_interactions
-from rd_tf.errors import InputError
+from rd_tf.data.windows import split_interactions
 from rd_tf.evaluation.evaluator import Evaluator
 from rd_tf.models.ranker import SequenceRanker
 from rd_tf.serving.real_queries import Queries, training_queries
 from rd_tf.serving.stored_ranker import put_back
 from rd_tf.serving.unknown_user import with_unknown_user
+from rd_tf.storage import InputError
 
 _CUTOFFS = (3, 5, 10, 20)
 

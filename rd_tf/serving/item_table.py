@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from rd_tf.data.dataset_directory import write_lines
+from rd_tf.data.dataset import write_lines
 from rd_tf.models.ranker import SequenceRanker
 
 TABLE_FILE, IDS_FILE = "item_table.npy", "item_ids.txt"

@@ -5,7 +5,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from rd_tf import storage
+from rd_tf.storage import write_text
 
 _MARK = "# Written by rd_tf.export. An edited file is left alone; delete it to have it written anew. "
 
@@ -38,7 +38,7 @@ def write_unless_edited(path: str | os.PathLike[str], text: str) -> Outcome:
             return Outcome.UNCHANGED
         if not _is_ours(found):
             return Outcome.EDITED
-    storage.write_text(path, whole)
+    write_text(path, whole)
     return Outcome.WRITTEN
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from rd_tf.data.dataset_directory import write_lines
+from rd_tf.data.dataset import write_lines
 from rd_tf.models.ranker import SequenceRanker
 from rd_tf.serving.agreement import TOLERANCE, Disagreement
 from rd_tf.serving.export_options import ExportOptions

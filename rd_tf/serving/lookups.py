@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from rd_tf import storage
+from rd_tf.storage import file_sha256
 
 _BUCKETS = 2**63 - 1
 
@@ -57,7 +57,7 @@ class _Lines(tf.lookup.TextFileInitializer):
         self._key_dtype, self._value_dtype = (tf.int64, id_dtype) if by_number else (id_dtype, tf.int64)
         self._id_dtype, self._first, self._by_number = id_dtype, first, by_number
         self._file = Path(file).name
-        self._sha256 = storage.file_sha256(file)
+        self._sha256 = file_sha256(file)
         with gzip.open(file, "rb") as text:
             self._fingerprint = int(tf.strings.to_hash_bucket_fast(text.read(), _BUCKETS))
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rd_tf import run_directory, storage
-from rd_tf.errors import InputError
+from rd_tf import run_directory
+from rd_tf.storage import InputError, read_manifest, require
 
 EXTRA = "assets.extra"
 REPORT_FILE = Path(EXTRA) / "report.json"
@@ -43,7 +43,7 @@ def measured_run(run_dir: str | os.PathLike[str], flag: str = "run_dir") -> Meas
     """
     manifest = run_directory.load_run_manifest(run_dir, flag)
     path = Path(run_dir) / run_directory.METRICS
-    found = storage.read_manifest(path, {"split": str, "metrics": dict})
+    found = read_manifest(path, {"split": str, "metrics": dict})
     return Measured(_numbers(found["metrics"], path), found["split"], manifest["dataset"]["fingerprint"], str(run_dir))
 
 
@@ -62,10 +62,10 @@ def measured_version(version: str | os.PathLike[str], name: str = "") -> Measure
         raise InputError(
             f"{path} is missing, so there is nothing to hold a model against; name a run by --gate_against"
         )
-    report = storage.read_manifest(path, {})
+    report = read_manifest(path, {})
     if report.get("quality") is None:
         raise InputError(f"{name} was not measured, since nobody has a held-out item; leave --min_metric_ratio out")
-    storage.require(report, {"quality.exported": dict, "quality.split": str, "quality.dataset": str}, path)
+    require(report, {"quality.exported": dict, "quality.split": str, "quality.dataset": str}, path)
     quality = report["quality"]
     return Measured(_numbers(quality["exported"], path), quality["split"], quality["dataset"], name)
 

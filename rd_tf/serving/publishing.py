@@ -6,8 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from rd_tf import storage
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError, atomic_directory, directory_lock, remove_all_leftovers, remove_whole, write_text
 
 # Holds the highest number ever published: a server that still has 7 loaded would not notice another 7.
 LAST_VERSION_FILE = ".last_version"
@@ -59,18 +58,18 @@ def publishing(directory: str | os.PathLike[str], keep_versions: int = 0) -> Ite
     if keep_versions < 0:
         raise ValueError(f"keep_versions must be 0 or more; received {keep_versions}")
     directory = Path(directory)
-    with storage.directory_lock(directory):
-        storage.remove_all_leftovers(directory)
+    with directory_lock(directory):
+        remove_all_leftovers(directory)
         number = 1 + max(_read_mark(directory), _highest(directory))
         path = directory / str(number)
-        with contextlib.suppress(NothingNew), storage.atomic_directory(path) as temporary:
+        with contextlib.suppress(NothingNew), atomic_directory(path) as temporary:
             yield NewVersion(number, temporary, path)
             if _highest(directory) >= number:
                 raise InputError(
                     f"{directory} got version {_highest(directory)} while {number} was made; publish again"
                 )
             # Before the version appears: a number that is marked and not used is harmless.
-            storage.write_text(directory / LAST_VERSION_FILE, f"{number}\n")
+            write_text(directory / LAST_VERSION_FILE, f"{number}\n")
         if keep_versions:
             _remove_all_but(versions(directory), keep_versions)
 
@@ -78,7 +77,7 @@ def publishing(directory: str | os.PathLike[str], keep_versions: int = 0) -> Ite
 def _remove_all_but(found: list[Path], kept: int) -> None:
     for path in found[:-kept]:
         try:
-            storage.remove_whole(path)
+            remove_whole(path)
         except OSError as error:
             raise InputError(
                 f"{found[-1]} is published, but the old {path} cannot be removed ({error.strerror}); remove it yourself"

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from rd_tf.models.histories import Histories
+from rd_tf.models.ranker import Histories
 from rd_tf.serving.equal_rows import equal_rows
 from rd_tf.serving.lookups import Lookups
 from rd_tf.serving.stored_ranker import StoredRanker

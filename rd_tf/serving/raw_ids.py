@@ -4,7 +4,7 @@ import gzip
 import os
 from collections.abc import Sequence
 
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 
 def check_ids(kind: str, ids: Sequence[str], expected: int, id_type: str) -> None:

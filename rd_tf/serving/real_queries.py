@@ -6,9 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from rd_tf.data.interactions import Interactions, user_offsets
-from rd_tf.data.split import Split
-from rd_tf.models.histories import Histories
-from rd_tf.models.ranker import SequenceRanker
+from rd_tf.data.windows import Split
+from rd_tf.models.ranker import Histories, SequenceRanker
 
 
 class Queries(NamedTuple):

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from rd_tf import storage
 from rd_tf.models.ranker import SequenceRanker
 from rd_tf.serving.export_options import ExportOptions
 from rd_tf.serving.item_table import IDS_FILE, TABLE_FILE
 from rd_tf.serving.measured import REPORT_FILE
+from rd_tf.storage import write_json
 
 _BATCHES, _RUNS = (1, 32), 15
 _KINDS = {
@@ -86,7 +86,7 @@ def write_report(
     }
     path = Path(directory) / REPORT_FILE
     path.parent.mkdir(exist_ok=True)
-    storage.write_json(path, described)
+    write_json(path, described)
 
 
 def _batching(options: ExportOptions) -> dict[str, int]:

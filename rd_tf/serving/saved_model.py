@@ -9,7 +9,6 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from rd_tf import storage
 from rd_tf.models.ranker import SequenceRanker
 from rd_tf.serving.agreement import check_agreement
 from rd_tf.serving.batched_find import Batching
@@ -32,6 +31,7 @@ from rd_tf.serving.slim_graph import slim_graph
 from rd_tf.serving.stored_ranker import StoredRanker, rounded_copy
 from rd_tf.serving.unknown_user import with_unknown_user
 from rd_tf.serving.warmup import write_warmup
+from rd_tf.storage import file_sha256
 
 USERS_FILE, ITEMS_FILE = "users.txt.gz", "items.txt.gz"
 _QUERIES = 200
@@ -100,7 +100,7 @@ def _batching(exported: SequenceRanker, files: Sequence[Path], options: ExportOp
     for weight in exported.weights:
         content.update(keras.ops.convert_to_numpy(weight).tobytes())
     for file in files:
-        content.update(storage.file_sha256(file).encode())
+        content.update(file_sha256(file).encode())
     queue = f"batches_{content.hexdigest()}"
     return Batching(options.max_batch_size, options.batch_timeout_micros, options.num_batch_threads, queue)
 

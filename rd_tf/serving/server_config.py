@@ -7,7 +7,6 @@ from pathlib import Path
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
-from rd_tf import storage
 from rd_tf.serving.compose import (
     GRPC_MAX_THREADS,
     HEALTHCHECK,
@@ -22,6 +21,7 @@ from rd_tf.serving.compose import (
 from rd_tf.serving.export_name import is_export_name
 from rd_tf.serving.kept_file import Outcome, write_unless_edited
 from rd_tf.serving.publishing import versions
+from rd_tf.storage import directory_lock
 
 # Another export that writes the same files needs milliseconds.
 _WAIT_SECONDS = 30.0
@@ -75,7 +75,7 @@ def write_server_config(export_dir: str | os.PathLike[str], options: ServerOptio
     if options.grpc_port == options.rest_port:
         raise ValueError(f"grpc_port and rest_port are both {options.rest_port}; take two ports")
     # Two exports at once: the second must see the first one's model.
-    with storage.directory_lock(export_dir, _WAIT_SECONDS):
+    with directory_lock(export_dir, _WAIT_SECONDS):
         texts = {
             "models.config": models_text(export_dir),
             "monitoring.config": f'prometheus_config {{ enable: true, path: "{PROMETHEUS_PATH}" }}\n',

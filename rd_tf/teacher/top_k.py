@@ -1,20 +1,94 @@
-"""A ranker's best K items for every training window."""
+"""Whether lists of K items can be made."""
 
 import functools
 from collections.abc import Callable
 
 import numpy as np
 
-from rd_tf.compute_ahead import compute_ahead
-from rd_tf.data.user_items import UserItems
-from rd_tf.data.windows import Windows
-from rd_tf.errors import InputError
-from rd_tf.evaluation.frozen_scores import FrozenScores, Scores, block_rows
+from rd_tf.data.windows import UserItems, Windows
+from rd_tf.evaluation.ranks import FrozenScores, Scores, block_rows
 from rd_tf.models.ranker import SequenceRanker
-from rd_tf.progress import Advance
-from rd_tf.teacher.best_items import best_items
-from rd_tf.teacher.check_k import check_k
-from rd_tf.threads import blocks_at_once
+from rd_tf.runtime import Advance, blocks_at_once, compute_ahead
+from rd_tf.storage import InputError
+
+
+def check_k(k: int, mask: str, num_items: int, target_length: int, longest: int) -> None:
+    """Checks that every window has K items left.
+
+    Args:
+        k: K.
+        mask: "target", "seen" or "none".
+        num_items: how many items may be listed, those with a training row.
+        target_length: T.
+        longest: most training items of a user.
+
+    Raises:
+        InputError: fewer than K items would remain for some window.
+    """
+    masked = {"target": target_length, "seen": longest, "none": 0}[mask]
+    if k > num_items - masked:
+        raise InputError(
+            f"--k={k} is larger than the catalogue of {num_items} items with a training row less the {masked} that "
+            f"--mask={mask} keeps out; use --k={max(num_items - masked, 0)} or less"
+        )
+
+
+# Chunks of columns are 2 .. 64 wide, so that there are about eight times as many as items are wanted.
+_WIDEST_CHUNK = 64
+_CHUNKS_PER_ITEM = 8
+
+
+def best_items(scores: np.ndarray, exclude: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Lists the k best items of every row, as `SequenceRanker.recommend` does, in less time.
+
+    A bound that at least k items reach is taken from the maxima of chunks of columns; only the items that reach it are
+    sorted. Of 14,010 items and k = 100 about 107 do: 10 us a row on one core, where TensorFlow's `top_k`, a heap, takes
+    100 us (50 us in `partial_top_k`).
+
+    Args:
+        scores: `[rows, num_items + 1] float32`; column 0, the padding, is never listed.
+        exclude: `[rows, m] int32`, items kept out of the row's list, 0 = none.
+        k: 1 .. num_items.
+
+    Returns:
+        items `[rows, k] int32` and scores `[rows, k] float32`, best first; of equal scores the item with the lower
+        number. Where fewer than k items remain the rest is item 0 with score -inf; where a
+        score of the row is NaN all are.
+    """
+    rows, columns = scores.shape
+    # The excluded items and the padding may all be among the best.
+    reach = scores >= _bound(scores, min(columns, k + exclude.shape[1] + 1))[:, None]
+    reach[np.arange(rows)[:, None], exclude] = False
+    reach[:, 0] = False
+    cells = np.flatnonzero(reach)
+    begins = np.searchsorted(cells, np.arange(rows + 1) * columns)
+    counts = np.diff(begins)
+    row = np.repeat(np.arange(rows), counts)
+    place = np.arange(len(cells)) - begins[row]
+    width = max(k, int(counts.max(initial=0)))
+    items = np.zeros((rows, width), np.int32)
+    items[row, place] = cells - row * columns
+    values = np.full((rows, width), -np.inf, np.float32)
+    values[row, place] = scores.reshape(-1)[cells]
+    order = np.argsort(-values, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(items, order, axis=1), np.take_along_axis(values, order, axis=1)
+
+
+def _bound(scores: np.ndarray, wanted: int) -> np.ndarray:
+    """A score that at least `wanted` columns of each row reach, and few more: `[rows]`; NaN where a score is NaN."""
+    rows, columns = scores.shape
+    width = min(_WIDEST_CHUNK, columns // (_CHUNKS_PER_ITEM * wanted))
+    if width > 1:
+        # A chunk is every count-th column: maxima of neighbours would be taken one number at a time.
+        count = columns // width
+        highest = scores[:, : count * width].reshape(rows, width, count).max(axis=1)
+        # The columns after the last whole chunk are chunks of one.
+        scores = np.concatenate([highest, scores[:, count * width :]], axis=1)
+    place = scores.shape[1] - wanted
+    bound = np.partition(scores, place, axis=1)[:, place]
+    bound[np.isnan(scores).any(axis=1)] = np.nan
+    return bound
+
 
 Store = Callable[[int, np.ndarray, np.ndarray], None]
 

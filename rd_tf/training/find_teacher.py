@@ -5,10 +5,10 @@ from typing import Any
 
 from rd_tf import run_directory
 from rd_tf.data.interactions import Interactions
-from rd_tf.data.teacher_cache import AGAIN, CacheKey, TeacherCache, is_teacher_cache, load_teacher_cache
+from rd_tf.data.teacher_lists import AGAIN, CacheKey, TeacherCache, is_teacher_cache, load_teacher_cache
 from rd_tf.data.windows import Windows
-from rd_tf.errors import InputError
-from rd_tf.teacher.make_cache import make_cache
+from rd_tf.storage import InputError
+from rd_tf.teacher.cache import make_cache
 
 
 def find_teacher(interactions: Interactions, windows: Windows, flags: dict[str, Any]) -> TeacherCache:

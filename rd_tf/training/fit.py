@@ -9,13 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 from rd_tf.evaluation.evaluator import Evaluation, Evaluator
-from rd_tf.training.checkpointer import Checkpointer, RunState
+from rd_tf.runtime import StopRequest
+from rd_tf.training.callbacks import ListOverlap, TensorBoardWriter
+from rd_tf.training.checkpoints import Checkpointer, RunState
 from rd_tf.training.optimizers import optimizer_scalars
-from rd_tf.training.overlap import ListOverlap
-from rd_tf.training.stop_request import StopRequest
-from rd_tf.training.strategies import Workers
-from rd_tf.training.tensorboard import TensorBoardWriter
 from rd_tf.training.trainer import EpochReport, Position, Trainer
+from rd_tf.training.workers import Workers
 
 _HISTOGRAMS = 10
 

@@ -5,34 +5,26 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rd_tf import command_line, run_directory, storage
+from rd_tf import command_line, run_directory
 from rd_tf.data.batches import TrainingBatches
-from rd_tf.data.dataset_directory import load_dataset
+from rd_tf.data.dataset import load_dataset
 from rd_tf.data.interactions import Interactions
-from rd_tf.data.rank_sampler import RankSampler
-from rd_tf.data.split import split_interactions
-from rd_tf.data.teacher_cache import TeacherCache
-from rd_tf.data.unseen_item_sampler import UnseenItemSampler
-from rd_tf.data.user_items import UserItems
-from rd_tf.data.windows import Windows, make_windows
+from rd_tf.data.sampling import RankSampler, UnseenItemSampler
+from rd_tf.data.teacher_lists import TeacherCache
+from rd_tf.data.windows import UserItems, Windows, make_windows, split_interactions
 from rd_tf.evaluation.evaluator import Evaluator, save_evaluation
-from rd_tf.models.make_model import MODELS, make_model
-from rd_tf.models.storage import save_model
-from rd_tf.progress import RunLog, print_line
+from rd_tf.models.registry import MODELS, make_model, save_model
+from rd_tf.runtime import RunLog, print_line
+from rd_tf.storage import remove, write_text
 from rd_tf.teacher.top_k import TopK
-from rd_tf.training.best_epoch import BestEpoch
-from rd_tf.training.checkpoint import list_checkpoints
-from rd_tf.training.checkpointer import Checkpointer, RunState
+from rd_tf.training.callbacks import ListOverlap, TensorBoardWriter
+from rd_tf.training.checkpoints import BestEpoch, Checkpointer, History, RunState, list_checkpoints
 from rd_tf.training.find_teacher import find_teacher
 from rd_tf.training.fit import Fit, metrics_line
-from rd_tf.training.history import History
-from rd_tf.training.loss_scale import SparseLossScaleOptimizer
-from rd_tf.training.optimizers import make_optimizer
-from rd_tf.training.overlap import ListOverlap
+from rd_tf.training.optimizers import SparseLossScaleOptimizer, make_optimizer
 from rd_tf.training.step import Distillation, TrainStep
-from rd_tf.training.strategies import Workers
-from rd_tf.training.tensorboard import TensorBoardWriter
 from rd_tf.training.trainer import Position, Trainer
+from rd_tf.training.workers import Workers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +55,7 @@ def train_run(directory: Path, flags: dict[str, Any], identity: dict[str, Any], 
     begin = time.monotonic()
     checkpoints = directory / run_directory.CHECKPOINT
     if workers.is_chief and not list_checkpoints(checkpoints):
-        storage.remove(directory / run_directory.LOG)
+        remove(directory / run_directory.LOG)
     log = RunLog(directory / run_directory.LOG) if workers.is_chief else print_line
     data = _load(flags, workers)
     strategy = workers.strategy
@@ -90,8 +82,8 @@ def train_run(directory: Path, flags: dict[str, Any], identity: dict[str, Any], 
     board = None
     if workers.is_chief:
         if start == Position():
-            storage.remove(directory / run_directory.TENSORBOARD)
-        storage.write_text(directory / run_directory.FLAGS, command_line.flag_lines(flags))
+            remove(directory / run_directory.TENSORBOARD)
+        write_text(directory / run_directory.FLAGS, command_line.flag_lines(flags))
         board = TensorBoardWriter(directory / run_directory.TENSORBOARD, flags)
     overlap = None
     if data.cache is not None:
@@ -135,7 +127,7 @@ def train_run(directory: Path, flags: dict[str, Any], identity: dict[str, Any], 
     }
     manifest = run_directory.write_run_manifest(directory, manifest)
     # After the manifest: a run that has one is not resumed.
-    storage.remove(checkpoints)
+    remove(checkpoints)
     return manifest
 
 

@@ -6,15 +6,17 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from rd_tf.data.rank_sampler import GROUP
-from rd_tf.losses.discrepancy_weight import discrepancy_weight
-from rd_tf.losses.hybrid_weight import hybrid_weight
-from rd_tf.losses.pointwise_log_loss import PointwiseLogLoss
-from rd_tf.losses.position_weight import position_weight
-from rd_tf.losses.student_rank import estimate_student_rank, exact_student_rank
-from rd_tf.losses.weighted_pointwise_distillation import WeightedPointwiseDistillation
-from rd_tf.models.histories import Histories
-from rd_tf.models.ranker import SequenceRanker
+from rd_tf.data.sampling import GROUP
+from rd_tf.losses.distillation import WeightedPointwiseDistillation
+from rd_tf.losses.ranking import PointwiseLogLoss
+from rd_tf.losses.weights import (
+    discrepancy_weight,
+    estimate_student_rank,
+    exact_student_rank,
+    hybrid_weight,
+    position_weight,
+)
+from rd_tf.models.ranker import Histories, SequenceRanker
 
 REPORTED = ("loss", "ranking_loss", "distillation_loss", "mean_weight", "zero_weight_share")
 

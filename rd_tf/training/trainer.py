@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from rd_tf.data.batches import TrainingBatches
-from rd_tf.errors import InputError
-from rd_tf.progress import progress_bar
+from rd_tf.runtime import progress_bar
+from rd_tf.storage import InputError
 from rd_tf.training.step import REPORTED, TrainStep
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import beam_prepare
 from benchmarks.process_tree import run_watched
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 # 300 MB here and 500 MB in a child, for half a second.
 TWO_PROCESSES = """

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from benchmarks.beam_teach import make_world, parse_sizes
-from rd_tf.data.dataset_directory import load_dataset
-from rd_tf.errors import InputError
+from rd_tf.data.dataset import load_dataset
+from rd_tf.storage import InputError
 from rd_tf.teach import teach
 
 

@@ -12,7 +12,7 @@ from benchmarks.evaluate import evaluate, some_users
 from benchmarks.scale import parse_sizes, scale
 from benchmarks.top_k import top_k
 from benchmarks.train_step import reduced_training_set, train_step
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 ROOT = Path(__file__).parents[2]
 NO_REFERENCE = {"reference": "", "reference_python": "", "seed": 0, "repeats": 1}

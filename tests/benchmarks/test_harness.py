@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.floors import Work
 from benchmarks.harness import Machine, Measurement, Report, check_cases, check_output, take_pairs
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 MACHINE = Machine("some CPU", 2, "2.0", "2020-01-01", None, peak_gflops=100.0, bandwidth_gb=10.0)
 

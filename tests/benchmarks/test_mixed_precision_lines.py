@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import mixed_precision as module
 from benchmarks.mixed_precision import POLICIES, Trained, mixed_precision
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 
 def test_a_line_compares_the_mean_over_the_seeds_with_that_of_float32(tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from benchmarks.performance_page import (
     fill_serving,
     fill_teach,
 )
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 MACHINE = {
     "benchmark": "machine",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.reference_process import reference_process
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 # What the child calls of the authors' modules, with nothing behind it.
 STAND_INS = {

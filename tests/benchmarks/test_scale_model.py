@@ -21,7 +21,7 @@ from benchmarks.scale_model_step import UPKEEP_STEPS, Batch, batch_work
 from benchmarks.scale_model_units import duration, size
 from benchmarks.scale_model_world import World
 from rd_tf.command_line import default_flags
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 USERS, ITEMS, CHECK_INS, LENGTH = 40, 60, 12, 5
 WORLD = World(USERS, ITEMS, CHECK_INS, id_length=3)
@@ -39,7 +39,7 @@ def data():
 
 
 def make(name, dim):
-    from rd_tf.models.make_model import make_model
+    from rd_tf.models.registry import make_model
     from rd_tf.train import train
     from rd_tf.training.optimizers import make_optimizer
 
@@ -63,10 +63,7 @@ def test_parameters_and_slots_are_those_of_the_model_and_its_optimizer(name, cou
 
 
 def test_a_checkpoint_takes_the_bytes_of_weights_and_slots(tmp_path):
-    from rd_tf.training.best_epoch import BestEpoch
-    from rd_tf.training.checkpoint import save_checkpoint
-    from rd_tf.training.checkpointer import RunState
-    from rd_tf.training.history import History
+    from rd_tf.training.checkpoints import BestEpoch, History, RunState, save_checkpoint
 
     state = RunState(*make("caser", 6), History(None), BestEpoch())
     save_checkpoint(tmp_path, 1, state.arrays(), {}, {})
@@ -77,7 +74,7 @@ def test_a_checkpoint_takes_the_bytes_of_weights_and_slots(tmp_path):
 
 
 def test_counts_and_bytes_of_a_world_are_those_of_its_arrays(data):
-    from rd_tf.data.user_items import UserItems
+    from rd_tf.data.windows import UserItems
 
     world, windows = data.interactions, data.windows
     assert (WORLD.rows, WORLD.windows) == (len(world), len(windows))
@@ -98,7 +95,7 @@ def test_a_short_history_is_one_window():
 
 
 def test_held_out_items_take_no_more_than_is_counted(data):
-    from rd_tf.data.split import split_interactions
+    from rd_tf.data.windows import split_interactions
     from rd_tf.evaluation.held_out import make_held_out
 
     found = make_held_out(data.interactions, split_interactions(data.interactions, "test"), LENGTH)
@@ -153,10 +150,10 @@ def test_a_step_has_the_operations_of_the_benchmarks_floor(case, dim, batch):
 
 
 def test_blocks_are_those_of_the_evaluation():
-    from rd_tf.evaluation import frozen_scores
+    from rd_tf.evaluation import ranks
 
     for rows in (14_010, 1_000_001, 10_000_001, 10**9):
-        assert block_rows(1024, rows) == frozen_scores.block_rows(1024, rows)
+        assert block_rows(1024, rows) == ranks.block_rows(1024, rows)
 
 
 def test_exports_are_as_large_as_the_measured_ones():

@@ -9,7 +9,7 @@ from benchmarks.serving_process import serving_process
 from benchmarks.serving_requests import random_request
 from benchmarks.soak import make_exports, soak_exports
 from benchmarks.soak_counts import SoakCounts, check_bounds
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 QUIET = {"tracebacks": 0, "last_version_served": True, "exit_code": 0}
 

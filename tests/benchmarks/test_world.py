@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from benchmarks.world import load_world, random_world
-from rd_tf.data.split import split_interactions
-from rd_tf.data.windows import make_windows
-from rd_tf.errors import InputError
+from rd_tf.data.windows import make_windows, split_interactions
+from rd_tf.storage import InputError
 
 
 def test_a_world_has_exactly_the_windows_asked_for():

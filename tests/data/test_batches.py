@@ -9,8 +9,7 @@ import pytest
 import tensorflow as tf
 
 from rd_tf.data.batches import TrainingBatches
-from rd_tf.data.rank_sampler import RankSampler
-from rd_tf.data.unseen_item_sampler import UnseenItemSampler
+from rd_tf.data.sampling import RankSampler, UnseenItemSampler
 from rd_tf.data.windows import Windows
 
 ROWS = 23

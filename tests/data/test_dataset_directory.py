@@ -7,11 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rd_tf.data.dataset_directory import load_dataset, load_manifest, save_dataset
-from rd_tf.data.dataset_shard import load_shard
+from rd_tf.data.dataset import load_dataset, load_manifest, load_shard, save_dataset
+from rd_tf.data.interaction_files import write_interactions
 from rd_tf.data.interactions import Interactions, user_offsets
-from rd_tf.data.interactions_file import write_interactions
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 
 @pytest.fixture

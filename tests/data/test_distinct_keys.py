@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rd_tf.data.distinct_keys import distinct_keys
+from rd_tf.data.interactions import distinct_keys
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2, 500])

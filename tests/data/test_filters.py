@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rd_tf.data.filters import drop_duplicates, k_core, to_interactions
+from rd_tf.data.interactions import drop_duplicates, k_core, to_interactions
 
 PAIRS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=40)
 

@@ -6,7 +6,7 @@ import io
 import numpy as np
 import pytest
 
-from rd_tf.data.npy_writer import NpyWriter
+from rd_tf.data.teacher_lists import NpyWriter
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.float16])

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rd_tf.command_line import default_flags
-from rd_tf.data.dataset_directory import load_dataset, load_manifest
-from rd_tf.errors import InputError
+from rd_tf.data.dataset import load_dataset, load_manifest
 from rd_tf.prepare import prepare
+from rd_tf.storage import InputError
 
 CHECK_INS = """user_id,item_id,timestamp
 bob,park,5

@@ -9,9 +9,9 @@ import tensorflow_datasets as tfds
 
 from pipelines.distill import _prepare_if_asked, distill
 from rd_tf.command_line import choose, default_flags
-from rd_tf.data.dataset_directory import load_dataset
-from rd_tf.errors import InputError
+from rd_tf.data.dataset import load_dataset
 from rd_tf.prepare import prepare
+from rd_tf.storage import InputError
 
 FILMS = [(2, "dune", 30), (2, "heat", 20), (1, "dune", 10)]
 COLUMNS = {"user_column": "viewer", "item_column": "film", "time_column": "seen"}

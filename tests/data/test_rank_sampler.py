@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rd_tf.data.rank_sampler import GROUP, RankSampler
+from rd_tf.data.sampling import GROUP, RankSampler
 
 # User 2 has seen nothing; user 1 has seen item 4 twice.
 USERS = np.array([0, 0, 0, 1, 1, 1, 3, 3, 3, 3, 3], "int32")

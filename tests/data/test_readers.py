@@ -7,12 +7,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rd_tf.data.readers import parquet_table, text_table
-from rd_tf.data.readers.check_ins import CheckIns, read_check_ins
-from rd_tf.data.readers.checked_file import CheckedFile
-from rd_tf.data.readers.file_pieces import checked_pieces
+from rd_tf.data.readers import check_ins as parquet_table
+from rd_tf.data.readers import text as text_table
+from rd_tf.data.readers.check_ins import CheckIns, checked_pieces, read_check_ins
+from rd_tf.data.readers.checked_rows import CheckedFile
 from rd_tf.data.readers.times import NowFractional
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 COLUMNS = {"user_column": "u", "item_column": "i", "time_column": "t"}
 MICRO = 1_000_000

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rd_tf.data.row_random import bit_rows, uniform_rows
+from rd_tf.data.sampling import bit_rows, uniform_rows
 
 SEED = tf.constant([3, 4])
 

@@ -3,14 +3,9 @@
 import numpy as np
 import pytest
 
-from rd_tf.data.dataset_directory import save_dataset
-from rd_tf.data.dataset_shard import load_shard
+from rd_tf.data.dataset import load_shard, save_dataset
 from rd_tf.data.interactions import Interactions
-from rd_tf.data.shard_windows import cut_shard
-from rd_tf.data.split import split_interactions
-from rd_tf.data.user_items import UserItems
-from rd_tf.data.windows import make_windows
-from rd_tf.data.windows_fingerprint import windows_fingerprint
+from rd_tf.data.windows import UserItems, cut_shard, make_windows, split_interactions, windows_fingerprint
 
 # Users without rows (unseen in the shard, at its end), with few, with many.
 COUNTS = [3, 0, 9, 1, 12, 5, 0, 2, 0]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rd_tf.data.sharded_array import ShardedArray
+from rd_tf.data.teacher_lists import ShardedArray
 
 
 def parts_of(lengths, columns=(3,)):

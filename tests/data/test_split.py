@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from rd_tf.command_line import default_flags
-from rd_tf.data.dataset_directory import load_dataset
+from rd_tf.data.dataset import load_dataset
 from rd_tf.data.interactions import Interactions
-from rd_tf.data.split import split_interactions
+from rd_tf.data.windows import split_interactions
 from rd_tf.prepare import prepare
 
 DATASETS = Path(os.environ.get("RD_TF_DATASETS", Path(__file__).parents[3] / "shared" / "datasets"))

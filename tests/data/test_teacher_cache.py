@@ -7,9 +7,16 @@ import shutil
 import numpy as np
 import pytest
 
-from rd_tf.data.teacher_cache import CacheKey, is_teacher_cache, load_teacher_cache
-from rd_tf.data.teacher_cache_writer import cache_manifest, files_in, open_lists, write_teacher_cache
-from rd_tf.errors import InputError
+from rd_tf.data.teacher_lists import (
+    CacheKey,
+    cache_manifest,
+    files_in,
+    is_teacher_cache,
+    load_teacher_cache,
+    open_lists,
+    write_teacher_cache,
+)
+from rd_tf.storage import InputError
 
 KEY = CacheKey("d" * 64, "test", 5, 1, "a" * 64, "e" * 64, "target")
 ITEMS, SCORES = np.arange(12).reshape(4, 3) + 1, np.linspace(-2, 2, 12).reshape(4, 3)

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rd_tf.data.row_random import bit_rows
-from rd_tf.data.unseen_item_sampler import UnseenItemSampler
-from rd_tf.errors import InputError
+from rd_tf.data.sampling import UnseenItemSampler, bit_rows
+from rd_tf.storage import InputError
 
 USERS = np.array([0, 0, 0, 1, 1, 3, 3, 3, 3, 3])
 ITEMS = np.array([1, 4, 4, 10, 2, 1, 2, 3, 4, 10])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rd_tf.data.user_blocks import user_blocks
+from rd_tf.data.windows import user_blocks
 
 
 @pytest.mark.parametrize(

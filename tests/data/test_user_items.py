@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from rd_tf.data.interactions import Interactions
-from rd_tf.data.user_items import UserItems
-from rd_tf.data.windows import make_windows
+from rd_tf.data.windows import UserItems, make_windows
 
 USERS = np.array([0, 0, 0, 2, 2, 2, 2, 2, 3], "int32")
 ITEMS = np.array([5, 1, 9, 2, 5, 2, 7, 3, 4], "int32")

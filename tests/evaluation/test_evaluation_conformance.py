@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rd_tf.data.interactions import Interactions
-from rd_tf.data.split import Split
+from rd_tf.data.windows import Split
 from rd_tf.evaluation.evaluator import Evaluator
 
 CASES = json.loads((Path(__file__).parents[1] / "conformance" / "metrics.json").read_text())["cases"]

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from rd_tf.data.interactions import Interactions
-from rd_tf.data.split import split_interactions
-from rd_tf.errors import InputError
-from rd_tf.evaluation.cutoffs import parse_cutoffs
+from rd_tf.data.windows import split_interactions
 from rd_tf.evaluation.evaluator import Evaluator, evaluate_ranker
+from rd_tf.evaluation.metrics import parse_cutoffs
 from rd_tf.models.caser import Caser
+from rd_tf.storage import InputError
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from rd_tf.evaluation.frozen_scores import FrozenScores, block_rows
+from rd_tf.evaluation.ranks import FrozenScores, block_rows
 from rd_tf.models.caser import Caser
 
 USERS = np.array([0, 4, 1], "int32")

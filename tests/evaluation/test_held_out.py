@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from rd_tf.data.interactions import Interactions
-from rd_tf.data.split import Split
-from rd_tf.data.user_blocks import user_blocks
+from rd_tf.data.windows import Split, user_blocks
 from rd_tf.evaluation import held_out as held_out_module
 from rd_tf.evaluation.held_out import make_held_out
 

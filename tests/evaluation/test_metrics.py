@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from rd_tf.evaluation import metrics
+from rd_tf.evaluation.metrics import AT_CUTOFF, average_precision, hit_rate, mrr, ndcg, ndcg_tang, precision, recall
 
-METRICS = {**metrics.AT_CUTOFF, "ap": lambda ranks, offsets, n: metrics.average_precision(ranks, offsets)}
+METRICS = {**AT_CUTOFF, "ap": lambda ranks, offsets, n: average_precision(ranks, offsets)}
 
 
 def one_user(metric, ranks, n=10):
@@ -57,18 +57,18 @@ def _misses(ranks):
 
 
 def test_three_targets_at_ranks_four_to_six_tell_the_two_ndcgs_apart():
-    assert one_user(metrics.ndcg_tang, [4, 5, 6]) == 0.0
-    assert one_user(metrics.ndcg, [4, 5, 6]) == pytest.approx(0.551, abs=5e-4)
+    assert one_user(ndcg_tang, [4, 5, 6]) == 0.0
+    assert one_user(ndcg, [4, 5, 6]) == pytest.approx(0.551, abs=5e-4)
 
 
 def test_hand_computed_values_of_one_list():
     ranks = [1, 3, 6]
-    assert one_user(metrics.precision, ranks, 5) == pytest.approx(2 / 5)
-    assert one_user(metrics.recall, ranks, 5) == pytest.approx(2 / 3)
-    assert one_user(metrics.hit_rate, ranks, 5) == 1.0
-    assert one_user(metrics.mrr, ranks, 5) == 1.0
-    assert one_user(metrics.ndcg, ranks, 5) == pytest.approx(1.5 / (1 + 1 / math.log2(3) + 0.5))
-    assert metrics.average_precision(np.array([6.0, 1, 3]), np.array([0, 3]))[0] == pytest.approx((1 + 2 / 3 + 0.5) / 3)
+    assert one_user(precision, ranks, 5) == pytest.approx(2 / 5)
+    assert one_user(recall, ranks, 5) == pytest.approx(2 / 3)
+    assert one_user(hit_rate, ranks, 5) == 1.0
+    assert one_user(mrr, ranks, 5) == 1.0
+    assert one_user(ndcg, ranks, 5) == pytest.approx(1.5 / (1 + 1 / math.log2(3) + 0.5))
+    assert average_precision(np.array([6.0, 1, 3]), np.array([0, 3]))[0] == pytest.approx((1 + 2 / 3 + 0.5) / 3)
 
 
 def test_a_perfect_list_scores_one_and_a_list_of_misses_zero():
@@ -78,17 +78,17 @@ def test_a_perfect_list_scores_one_and_a_list_of_misses_zero():
 
 
 def test_a_target_just_beyond_the_cutoff_counts_for_nothing():
-    for name in metrics.AT_CUTOFF:
+    for name in AT_CUTOFF:
         assert one_user(METRICS[name], [4], 3) == 0.0, name
 
 
 def test_a_miss_stays_in_the_denominators():
-    assert one_user(metrics.recall, [1, np.inf]) == 0.5
+    assert one_user(recall, [1, np.inf]) == 0.5
     assert one_user(METRICS["ap"], [1, np.inf]) == 0.5
-    assert one_user(metrics.ndcg, [1, np.inf]) == pytest.approx(1 / (1 + 1 / math.log2(3)))
+    assert one_user(ndcg, [1, np.inf]) == pytest.approx(1 / (1 + 1 / math.log2(3)))
 
 
 def test_users_do_not_mix():
     ranks, offsets = np.array([1.0, 9.0, 2.0, 1.0]), np.array([0, 1, 2, 4])
-    np.testing.assert_allclose(metrics.precision(ranks, offsets, 2), [0.5, 0.0, 1.0])
-    np.testing.assert_allclose(metrics.average_precision(ranks, offsets), [1.0, 1 / 9, 1.0])
+    np.testing.assert_allclose(precision(ranks, offsets, 2), [0.5, 0.0, 1.0])
+    np.testing.assert_allclose(average_precision(ranks, offsets), [1.0, 1 / 9, 1.0])

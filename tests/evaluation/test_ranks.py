@@ -5,13 +5,12 @@ import pytest
 import tensorflow as tf
 
 from rd_tf.data.interactions import Interactions
-from rd_tf.data.split import Split
-from rd_tf.errors import InputError
+from rd_tf.data.windows import Split
 from rd_tf.evaluation import ranks as ranks_module
-from rd_tf.evaluation.frozen_scores import FrozenScores
 from rd_tf.evaluation.held_out import make_held_out
-from rd_tf.evaluation.ranks import rank_targets
+from rd_tf.evaluation.ranks import FrozenScores, rank_targets
 from rd_tf.models.caser import Caser
+from rd_tf.storage import InputError
 
 
 def dataset(rows, num_users, num_items):
@@ -90,7 +89,7 @@ def test_neither_block_size_nor_memory_limit_changes_ranks(monkeypatch):
     held_out = make_held_out(*dataset(rows, 50, 40), sequence_length=3)
     results = [rank_targets(lambda users, _: scores[users], held_out, size) for size in (1, 7, 50, 1000)]
     results.append(rank_targets(lambda users, _: scores[users], held_out, 7, threads=3))
-    monkeypatch.setattr("rd_tf.evaluation.frozen_scores._BLOCK_CELLS", 130)
+    monkeypatch.setattr("rd_tf.evaluation.ranks._BLOCK_CELLS", 130)
     widest = []
     results.append(rank_targets(lambda users, _: (widest.append(len(users)), scores[users])[1], held_out, 1000))
     assert max(widest) == 3

@@ -10,7 +10,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 # What editors, spreadsheets, other systems and broken disks leave in text files.
 TEXT_SCRAPS = (

@@ -11,7 +11,7 @@ from damage import damaged, damaged_json, refusing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rd_tf.data.dataset_directory import load_dataset, load_manifest, save_dataset
+from rd_tf.data.dataset import load_dataset, load_manifest, save_dataset
 from rd_tf.data.interactions import Interactions
 
 DATA = Interactions(

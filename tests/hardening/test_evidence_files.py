@@ -23,7 +23,7 @@ from pipelines.per_user_values import PER_USER_METRICS, read_per_user
 from pipelines.report import collect, show
 from pipelines.roles import ROLES
 from pipelines.run_history import read_history
-from rd_tf import storage
+from rd_tf.storage import remove
 
 PUBLISHED = Path(__file__).parents[2] / "results" / "paper" / "gowalla" / "caser"
 READ = ["metrics.json", "manifest.json", "per_user.parquet"]
@@ -113,7 +113,7 @@ def test_users_values_are_numbers_and_nothing_is_copied_of_damaged_ones(cell, da
         with refusing(run):
             keep_evidence(run, kept, per_user=True)
         assert kept.exists() != bool(refused)
-        storage.remove(kept)
+        remove(kept)
     assert not list(cell.parent.glob(".tmp-*"))
 
 

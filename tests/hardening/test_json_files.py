@@ -8,8 +8,7 @@ from damage import damaged, damaged_json, refusing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rd_tf import storage
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError, read_json, read_manifest, write_json
 
 DOCUMENT = {"a": {"b": 1, "c": [1.5, -2e300, None]}, "name": "é", "kept": True, "rows": 10**25}
 VALUES = st.recursive(
@@ -33,8 +32,8 @@ def is_finite(value):
 @settings(max_examples=20)
 @given(value=VALUES)
 def test_what_was_written_comes_back(path, value):
-    storage.write_json(path, value)
-    assert storage.read_json(path) == value
+    write_json(path, value)
+    assert read_json(path) == value
 
 
 @settings(max_examples=150)
@@ -43,7 +42,7 @@ def test_a_damaged_file_is_what_it_says_or_refused(path, data):
     content = data.draw(damaged_json(DOCUMENT).map(str.encode) | damaged(json.dumps(DOCUMENT).encode()))
     path.write_bytes(content)
     with refusing(path):
-        value = storage.read_json(path)
+        value = read_json(path)
         assert value == json.loads(content)
         assert is_finite(value)
 
@@ -54,7 +53,7 @@ def test_a_manifest_has_what_is_required_of_it_or_is_refused(path, data):
     path.write_text(data.draw(damaged_json(DOCUMENT)))
     required = {"a.b": int, "a.c": list, "name": str, "kept": bool}
     with refusing(path):
-        manifest = storage.read_manifest(path, required)
+        manifest = read_manifest(path, required)
         kinds = (type(manifest["a"]["b"]), type(manifest["a"]["c"]), type(manifest["name"]), type(manifest["kept"]))
         assert kinds == (int, list, str, bool)
 
@@ -73,9 +72,9 @@ def test_a_manifest_has_what_is_required_of_it_or_is_refused(path, data):
 def test_what_python_would_take_or_stumble_over_is_refused(path, content, message):
     path.write_text(content)
     with pytest.raises(InputError, match=message):
-        storage.read_manifest(path, {"rows": int})
+        read_manifest(path, {"rows": int})
 
 
 def test_a_directory_in_place_of_a_file_is_refused(path):
     with pytest.raises(InputError, match=r"cannot be read \(Is a directory\)"):
-        storage.read_json(path.parent)
+        read_json(path.parent)

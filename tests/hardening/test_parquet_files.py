@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rd_tf.data.readers.check_ins import read_check_ins
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 COLUMNS = {"user_column": "u", "item_column": "i", "time_column": "t"}
 ROWS = 4

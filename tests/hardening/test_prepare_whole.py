@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rd_tf.command_line import default_flags
-from rd_tf.data.dataset_directory import load_dataset, load_manifest
+from rd_tf.data.dataset import load_dataset, load_manifest
 from rd_tf.data.readers.check_ins import read_check_ins
 from rd_tf.prepare import prepare
 

@@ -8,15 +8,15 @@ from damage import damaged, damaged_json, refusing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rd_tf import run_directory, storage
+from rd_tf import run_directory
 from rd_tf.command_line import default_flags
-from rd_tf.data.dataset_directory import save_dataset
+from rd_tf.data.dataset import save_dataset
 from rd_tf.data.interactions import Interactions
-from rd_tf.errors import InputError
 from rd_tf.evaluate import evaluate
 from rd_tf.export import export
 from rd_tf.models.caser import Caser
-from rd_tf.models.storage import load_model, save_model, weights_fingerprint
+from rd_tf.models.registry import load_model, save_model, weights_fingerprint
+from rd_tf.storage import InputError, remove
 from rd_tf.teach import teach
 
 USERS, ITEMS, ROWS = 4, 12, 10
@@ -162,4 +162,4 @@ def test_the_whole_run_is_taken_by_every_command(root, manifest):
     for written, command in list(commands(root).items())[:2]:
         command()
         assert written.is_dir()
-        storage.remove(written)
+        remove(written)

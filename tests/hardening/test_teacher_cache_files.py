@@ -13,9 +13,8 @@ from damage import damaged, damaged_json, refusing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rd_tf.data.teacher_cache import CacheKey, load_teacher_cache
-from rd_tf.data.teacher_cache_writer import write_teacher_cache
-from rd_tf.errors import InputError
+from rd_tf.data.teacher_lists import CacheKey, load_teacher_cache, write_teacher_cache
+from rd_tf.storage import InputError
 
 KEY = CacheKey("d" * 64, "test", 5, 1, "a" * 64, "e" * 64, "target")
 ITEMS = (np.arange(12).reshape(4, 3) + 1).astype(np.int32)

@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rd_tf.data.readers.check_ins import CheckIns, read_check_ins
-from rd_tf.data.readers.text_lines import records
-from rd_tf.data.readers.text_table import read_text_table
-from rd_tf.errors import InputError
+from rd_tf.data.readers.text import read_text_table, records
+from rd_tf.storage import InputError
 
 COLUMNS = {"user_column": "u", "item_column": "i", "time_column": "t"}
 VALID = {

@@ -8,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rd_tf.data.readers.check_ins import join_tables
-from rd_tf.data.readers.tfds_table import read_tfds_table
-from rd_tf.data.tfds.open_builder import open_builder
-from rd_tf.errors import InputError
+from rd_tf.data.readers.tfds import open_builder, read_tfds_table
+from rd_tf.storage import InputError
 
 COLUMNS = {"user_column": "viewer", "item_column": "film", "time_column": "seen"}
 ROWS = [(2, "dune", 30), (2, "heat", 20), (1, "é\0", 10)]

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rd_tf.losses.pointwise_log_loss import PointwiseLogLoss
-from rd_tf.losses.weighted_pointwise_distillation import WeightedPointwiseDistillation
+from rd_tf.losses.distillation import WeightedPointwiseDistillation
+from rd_tf.losses.ranking import PointwiseLogLoss
 
 
 def test_log_loss_by_hand():

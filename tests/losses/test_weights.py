@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 
-from rd_tf.losses.discrepancy_weight import discrepancy_weight
-from rd_tf.losses.hybrid_weight import hybrid_weight
-from rd_tf.losses.position_weight import position_weight
-from rd_tf.losses.student_rank import estimate_student_rank, exact_student_rank
+from rd_tf.losses.weights import (
+    discrepancy_weight,
+    estimate_student_rank,
+    exact_student_rank,
+    hybrid_weight,
+    position_weight,
+)
 
 
 def test_position_weight_by_hand():

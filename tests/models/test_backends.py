@@ -14,16 +14,16 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import json
 import numpy as np
-from rd_tf.losses.discrepancy_weight import discrepancy_weight
-from rd_tf.losses.hybrid_weight import hybrid_weight
-from rd_tf.losses.pointwise_log_loss import PointwiseLogLoss
-from rd_tf.losses.position_weight import position_weight
-from rd_tf.losses.student_rank import estimate_student_rank, exact_student_rank
-from rd_tf.losses.weighted_pointwise_distillation import WeightedPointwiseDistillation
+from rd_tf.losses.weights import discrepancy_weight
+from rd_tf.losses.weights import hybrid_weight
+from rd_tf.losses.ranking import PointwiseLogLoss
+from rd_tf.losses.weights import position_weight
+from rd_tf.losses.weights import estimate_student_rank, exact_student_rank
+from rd_tf.losses.distillation import WeightedPointwiseDistillation
 from rd_tf.models.caser import Caser
 from rd_tf.models.fossil import Fossil
-from rd_tf.models.histories import Histories
-from rd_tf.models.partial_top_k import partial_top_k
+from rd_tf.models.ranker import Histories
+from rd_tf.models.table_ops import partial_top_k
 from keras import ops
 
 model = Caser(num_users=4, num_items=9, sequence_length=3, dim=4, conv_activation="tanh")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from rd_tf.models.caser import Caser
-from rd_tf.models.storage import weights_fingerprint
+from rd_tf.models.registry import weights_fingerprint
 
 TINY = {"num_users": 5, "num_items": 12, "sequence_length": 3, "dim": 4}
 USERS, SEQUENCES = np.array([0, 4]), np.array([[1, 2, 3], [0, 0, 12]])

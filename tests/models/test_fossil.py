@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from rd_tf.models.fossil import Fossil
-from rd_tf.models.histories import Histories
+from rd_tf.models.ranker import Histories
 
 USERS = np.array([0, 4, 1, 4], "int32")
 SEQUENCES = np.array([[1, 2, 3], [0, 0, 9], [4, 4, 5], [0, 0, 0]], "int32")

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from pipelines.evidence import keep_evidence
-from rd_tf import storage
 from rd_tf.command_line import default_flags
+from rd_tf.storage import write_json
 from rd_tf.train import train
 
 USERS = 40
@@ -34,7 +34,7 @@ def make_run():
         (directory / "flags.cfg").write_text(f"--seed={seed}\n")
         (directory / "log.txt").write_text("epoch 1\n")
         (directory / "history.csv").write_text("epoch,validation/map\n1,\n2,0.1\n4,0.2\n")
-        storage.write_json(directory / "metrics.json", {"split": split, "metrics": metrics, "counts": {}})
+        write_json(directory / "metrics.json", {"split": split, "metrics": metrics, "counts": {}})
         manifest = {
             "flags": {
                 **default_flags(train),
@@ -58,7 +58,7 @@ def make_run():
             },
             "seconds": 1.0,
         }
-        storage.write_json(directory / "manifest.json", manifest)
+        write_json(directory / "manifest.json", manifest)
         return directory
 
     return make

@@ -14,9 +14,9 @@ pytest.importorskip("apache_beam")
 from pipelines import beam_runner
 from pipelines.beam_prepare import beam_prepare
 from rd_tf.command_line import choose, default_flags
-from rd_tf.data.readers import parquet_table, text_table
-from rd_tf.errors import InputError
+from rd_tf.data.readers import check_ins, text
 from rd_tf.prepare import prepare
+from rd_tf.storage import InputError
 
 ODD_IDS = ["a", "é日本🙂", "a\u2028b", " 7", "7 ", "007", "7", '"', "a,b", "#", "null", "\u0085"]
 
@@ -59,8 +59,8 @@ def as_csv(rows, delimiter=","):
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch):
     """Even small files are read in several pieces."""
-    monkeypatch.setattr(text_table, "_BLOCK", 512)
-    monkeypatch.setattr(parquet_table, "_PIECE", 30)
+    monkeypatch.setattr(text, "_BLOCK", 512)
+    monkeypatch.setattr(check_ins, "_PIECE", 30)
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from apache_beam.io.localfilesystem import LocalFileSystem
 
 from pipelines.beam_prepare import beam_prepare
 from rd_tf.command_line import choose, default_flags
-from rd_tf.data.dataset_directory import load_manifest
-from rd_tf.errors import InputError
+from rd_tf.data.dataset import load_manifest
 from rd_tf.prepare import prepare
+from rd_tf.storage import InputError
 
 
 class FarFileSystem(LocalFileSystem):

@@ -8,15 +8,15 @@ pytest.importorskip("apache_beam")
 
 from pipelines.beam_prepare import beam_prepare
 from rd_tf.command_line import choose, default_flags
-from rd_tf.data.readers import tfds_table
-from rd_tf.errors import InputError
+from rd_tf.data.readers import tfds
 from rd_tf.prepare import prepare
+from rd_tf.storage import InputError
 
 
 @pytest.fixture
 def flags(tmp_path, monkeypatch):
-    monkeypatch.setattr(tfds_table, "_BATCH", 4)
-    monkeypatch.setattr(tfds_table, "_PIECE", 2)
+    monkeypatch.setattr(tfds, "_BATCH", 4)
+    monkeypatch.setattr(tfds, "_PIECE", 2)
     (tmp_path / "raw").mkdir()
     rows = "".join(f"u{row % 4},i{row % 7},{row // 2}\n" for row in range(30))
     raw = gzip.compress(f"user_id,item_id,timestamp\n{rows}".encode())

@@ -9,8 +9,8 @@ from tiny_shards import SHARDS, cut_power_in_the_second_shard
 
 from pipelines.beam_teach import beam_teach
 from rd_tf import command_line
-from rd_tf.data.dataset_directory import load_dataset, save_dataset
-from rd_tf.errors import InputError
+from rd_tf.data.dataset import load_dataset, save_dataset
+from rd_tf.storage import InputError
 from rd_tf.teach import teach
 
 LISTS = {"k": 5, "mask": "target", "block_size": 32, "force": False}

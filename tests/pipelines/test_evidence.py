@@ -6,7 +6,7 @@ import pytest
 
 from pipelines.evidence import FILES, is_complete, keep_evidence
 from pipelines.per_user_values import PER_USER_METRICS
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 
 def test_users_values_are_kept_bit_for_bit(make_run, tmp_path):

@@ -13,9 +13,9 @@ from pipelines.paper import paper
 from pipelines.roles import ROLES
 from pipelines.stages import stages
 from pipelines.sweeps import SWEEPS
-from rd_tf import command_line, storage
-from rd_tf.data.dataset_directory import load_manifest
-from rd_tf.errors import InputError
+from rd_tf import command_line
+from rd_tf.data.dataset import load_manifest
+from rd_tf.storage import InputError, read_json, remove, write_json
 
 CONFIG = [
     "--export_name=tiny",
@@ -98,10 +98,10 @@ def test_one_small_cell_from_training_to_tables(flags, capsys):
     paper(**flags)
     results = Path(flags["results"])
     cell = results / "tiny" / "caser"
-    efficiency = storage.read_json(cell / "efficiency.json")
+    efficiency = read_json(cell / "efficiency.json")
     measured = efficiency["roles"]
     assert efficiency["device"] == "CPU:0"
-    manifest = storage.read_json(cell / "seed-0" / "distilled" / "manifest.json")
+    manifest = read_json(cell / "seed-0" / "distilled" / "manifest.json")
     assert measured["distilled"]["fingerprint"] == manifest["model"]["fingerprint"]
     assert measured["teacher"]["parameters"] > measured["distilled"]["parameters"]
     assert min(measured["distilled"]["seconds"], measured["distilled"]["savedmodel_bytes"]) > 0
@@ -197,9 +197,9 @@ def test_a_sweeps_points_take_the_teacher_of_the_evidence_only(flags, started, m
 def test_a_measured_efficiency_is_kept(flags, make_evidence, make_runs, efficiency, measured):
     cell = make_evidence([0])
     make_runs()
-    storage.write_json(cell / "efficiency.json", efficiency)
+    write_json(cell / "efficiency.json", efficiency)
     paper(**flags)
-    assert storage.read_json(cell / "efficiency.json") == efficiency
+    assert read_json(cell / "efficiency.json") == efficiency
     assert not measured
 
 
@@ -207,7 +207,7 @@ def test_the_efficiency_of_other_models_is_measured_again(flags, make_evidence, 
     cell = make_evidence([0])
     make_runs()
     roles = {role: {**one, "fingerprint": "another"} for role, one in efficiency["roles"].items()}
-    storage.write_json(cell / "efficiency.json", {**efficiency, "roles": roles})
+    write_json(cell / "efficiency.json", {**efficiency, "roles": roles})
     paper(**flags)
     assert measured == ["caser"]
 
@@ -231,7 +231,7 @@ def test_what_is_not_there_to_measure_with_is_said_and_no_failure(flags, make_ev
     paper(**flags)
     assert "tiny/caser: no runs of its evidence in" in capsys.readouterr().out
     for run in runs.values():
-        storage.remove(run)
+        remove(run)
     make_runs()
     paper(**{**flags, "datasets_dir": "nowhere"})
     assert "tiny/caser: no dataset nowhere/tiny, efficiency not measured" in capsys.readouterr().out

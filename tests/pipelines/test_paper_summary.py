@@ -7,9 +7,8 @@ import pytest
 from pipelines.cells import Cell
 from pipelines.paper_summary import summarise
 from pipelines.published import COLUMNS
-from rd_tf import storage
-from rd_tf.errors import InputError
-from rd_tf.evaluation.holm import holm
+from rd_tf.evaluation.significance import holm
+from rd_tf.storage import InputError, read_json, remove, write_json
 
 CASER, FOSSIL = Cell("gowalla", "caser"), Cell("gowalla", "fossil")
 
@@ -35,7 +34,7 @@ def test_asked_cells_come_first_then_what_else_is_there(summary):
 
 def test_means_and_deviations_are_over_seeds(summary, results):
     maps = [
-        storage.read_json(results / "gowalla" / "caser" / f"seed-{seed}" / "student" / "metrics.json")["metrics"]["map"]
+        read_json(results / "gowalla" / "caser" / f"seed-{seed}" / "student" / "metrics.json")["metrics"]["map"]
         for seed in (0, 1, 2)
     ]
     found = summary["cells"]["gowalla/caser"]["roles"]["student"]["metrics"]["map"]
@@ -74,7 +73,7 @@ def test_p_values_are_corrected_over_the_cell(summary, kind):
 
 def test_a_seed_without_one_role_does_not_count(make_cell, tmp_path):
     make_cell(tmp_path / "gowalla" / "caser", [0, 1])
-    storage.remove(tmp_path / "gowalla" / "caser" / "seed-0" / "student")
+    remove(tmp_path / "gowalla" / "caser" / "seed-0" / "student")
     assert summarise(tmp_path, [])["cells"]["gowalla/caser"]["seeds"] == [1]
 
 
@@ -117,7 +116,7 @@ def test_the_distilled_student_may_have_epochs_of_its_own(make_cell, tmp_path):
 def test_a_student_of_another_teacher_is_refused(make_cell, tmp_path):
     directory = tmp_path / "gowalla" / "caser"
     make_cell(directory, [0, 1])
-    storage.remove(directory / "seed-0" / "teacher")
+    remove(directory / "seed-0" / "teacher")
     (directory / "seed-1" / "teacher").rename(directory / "seed-0" / "teacher")
     with pytest.raises(
         InputError, match=r"seed-0/distilled was distilled from the teacher teacher 0, but .* is teacher 1"
@@ -128,11 +127,11 @@ def test_a_student_of_another_teacher_is_refused(make_cell, tmp_path):
 def test_efficiency_of_other_models_is_not_shown(make_cell, efficiency, tmp_path):
     directory = tmp_path / "gowalla" / "caser"
     make_cell(directory, [0])
-    storage.write_json(directory / "efficiency.json", efficiency)
+    write_json(directory / "efficiency.json", efficiency)
     assert summarise(tmp_path, [CASER])["cells"]["gowalla/caser"]["efficiency"] == efficiency
     other = {**efficiency["roles"]["distilled"], "fingerprint": "another"}
     efficiency = {**efficiency, "roles": {**efficiency["roles"], "distilled": other}}
-    storage.write_json(directory / "efficiency.json", efficiency)
+    write_json(directory / "efficiency.json", efficiency)
     assert summarise(tmp_path, [CASER])["cells"]["gowalla/caser"]["efficiency"] is None
 
 

@@ -10,7 +10,7 @@ from pipelines.paper_output import write_output
 from pipelines.paper_summary import summarise
 from pipelines.reproduction_page import PAGE, RESULTS, fill
 from pipelines.results_tables import tables
-from rd_tf import storage
+from rd_tf.storage import read_json, write_json
 
 CELLS = [Cell("gowalla", "fossil"), Cell("gowalla", "caser"), Cell("foursquare", "caser")]
 MARKERS = "".join(f"<!-- {name}: begin -->\n<!-- {name}: end -->\n" for name in ("tables", "plots", "tuning"))
@@ -21,7 +21,7 @@ def results(make_cell, make_run, efficiency, tmp_path_factory):
     results, runs = tmp_path_factory.mktemp("results") / "paper", tmp_path_factory.mktemp("sweep_runs")
     make_cell(results / "gowalla" / "caser", [0, 1, 2])
     make_cell(results / "foursquare" / "caser", [0])
-    storage.write_json(results / "gowalla" / "caser" / "efficiency.json", efficiency)
+    write_json(results / "gowalla" / "caser" / "efficiency.json", efficiency)
     sweeps = results / "sweeps" / "gowalla" / "caser"
     for name, role, alpha in [
         ("default", "teacher", 1.0),
@@ -115,7 +115,7 @@ def test_pictures_of_earlier_calls_are_removed(results):
 def test_the_page_and_the_readme_show_the_summary(results):
     write_output(results, CELLS)
     page = fill(MARKERS, results)
-    assert markdown_tables(storage.read_json(results / "summary.json")) in page
+    assert markdown_tables(read_json(results / "summary.json")) in page
     assert "sweep-gowalla-caser-alpha.png)" in page
     assert fill(page, results) == page
     readme = tables(results.parent)
@@ -133,6 +133,6 @@ def test_the_reproduction_page_and_the_summary_are_current():
     page = PAGE.read_text(encoding="utf-8")
     assert fill(page, RESULTS) == page, "run python -m pipelines.reproduction_page"
     if (RESULTS / "summary.json").is_file():
-        shown = storage.read_json(RESULTS / "summary.json")
+        shown = read_json(RESULTS / "summary.json")
         found = summarise(RESULTS, [Cell(*name.split("/")) for name in shown["cells"]])
         assert markdown_tables(found) == markdown_tables(shown), "run python -m pipelines.paper --notrain"

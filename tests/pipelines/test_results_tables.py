@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.results_tables import insert, tables
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.chain import Chain
 from pipelines.run_chains import core_shares, run_chains
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 
 @pytest.fixture

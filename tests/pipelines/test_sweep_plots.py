@@ -4,8 +4,7 @@ import pytest
 
 from pipelines.evidence import keep_evidence
 from pipelines.sweep_plots import plot_sweeps
-from rd_tf import storage
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError, read_json, write_json
 
 
 @pytest.fixture
@@ -41,7 +40,7 @@ def test_points_of_another_teacher_are_refused(sweeps, tmp_path):
 def test_an_older_run_without_a_flag_has_its_default(sweeps, tmp_path):
     directory = sweeps()
     for path in directory.glob("*/*/*/manifest.json"):
-        manifest = storage.read_json(path)
+        manifest = read_json(path)
         del manifest["flags"]["history_exponent"], manifest["flags"]["threads_per_operation"]
-        storage.write_json(path, manifest)
+        write_json(path, manifest)
     assert len(plot_sweeps(directory, tmp_path)) == 1

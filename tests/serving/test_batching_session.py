@@ -16,7 +16,6 @@ from serving.small_world import ITEMS, USERS, small_caser
 from serving.test_batching import KINDS, check_equal, ids, small_fossil, typed
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from rd_tf.errors import InputError
 from rd_tf.serving.export import export_ranker
 from rd_tf.serving.export_options import ExportOptions
 from rd_tf.serving.recommend_signature import NO_SCORE
@@ -28,6 +27,7 @@ from rd_tf.serving.server.loaded_version import LoadedVersion
 from rd_tf.serving.server.model_config import single_model
 from rd_tf.serving.server.model_server import ModelServer
 from rd_tf.serving.server.serving_error import ServingError
+from rd_tf.storage import InputError
 
 # Of every kind of export; 8 kinds make 5,200.
 MIXES = 650

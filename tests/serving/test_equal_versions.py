@@ -11,13 +11,12 @@ import pytest
 import tensorflow as tf
 from serving.small_world import ITEMS, USERS, small_caser
 
-from rd_tf import storage
-from rd_tf.errors import InputError
 from rd_tf.serving import export, gate
 from rd_tf.serving.equal_versions import are_equal_versions
 from rd_tf.serving.export import export_ranker
 from rd_tf.serving.measured import REPORT_FILE, measured_version
 from rd_tf.serving.publishing import versions
+from rd_tf.storage import InputError, write_json
 
 ROOT = Path(__file__).parents[2]
 EXPORT = """
@@ -95,7 +94,7 @@ def test_a_version_that_passed_the_gate_is_kept_and_one_that_fails_another_is_no
         (directory / "saved_model.pb").write_text("graph")
         quality = {"split": "test", "dataset": "d", "exported": {"map": 0.5}}
         (directory / REPORT_FILE).parent.mkdir()
-        storage.write_json(directory / REPORT_FILE, {"quality": quality, "seconds_per_request": random.random()})
+        write_json(directory / REPORT_FILE, {"quality": quality, "seconds_per_request": random.random()})
 
     def publish(**given):
         return export_ranker(small_caser(), USERS, ITEMS, tmp_path / "student", min_metric_ratio={"map": 1.1}, **given)

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rd_tf import command_line, storage
-from rd_tf.data.dataset_directory import save_dataset
+from rd_tf import command_line
+from rd_tf.data.dataset import save_dataset
 from rd_tf.data.interactions import Interactions
-from rd_tf.errors import InputError
 from rd_tf.export import export
 from rd_tf.models.caser import Caser
-from rd_tf.models.storage import save_model
+from rd_tf.models.registry import save_model
 from rd_tf.serving.savedmodel_check import run_saved_model
+from rd_tf.storage import InputError, write_json
 
 USERS, ITEMS = ["it's me", "é"], [f"place {i}" for i in range(6)]
 
@@ -32,7 +32,7 @@ def flags(tmp_path_factory):
     (root / "run").mkdir()
     described = save_model(Caser(2, 6, sequence_length=3, dim=4), root / "run")
     manifest = {"model": described, "dataset": {"fingerprint": dataset["fingerprint"]}, "split": "test"}
-    storage.write_json(root / "run" / "manifest.json", manifest)
+    write_json(root / "run" / "manifest.json", manifest)
     (root / "file").touch()
     return {
         "root": root,

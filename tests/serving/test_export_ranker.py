@@ -11,8 +11,7 @@ from serving.small_world import ITEMS, LOWEST, NUM_ITEMS, NUM_USERS, USERS, L, r
 from tensorflow.core.protobuf import saved_model_pb2
 
 from rd_tf.data.interactions import Interactions
-from rd_tf.data.split import split_interactions
-from rd_tf.errors import InputError
+from rd_tf.data.windows import split_interactions
 from rd_tf.models.caser import Caser
 from rd_tf.models.fossil import Fossil
 from rd_tf.serving import saved_model
@@ -30,6 +29,7 @@ from rd_tf.serving.server.model_config import single_model
 from rd_tf.serving.server.model_store import ModelStore
 from rd_tf.serving.stored_ranker import put_back, with_items
 from rd_tf.serving.unknown_user import with_unknown_user
+from rd_tf.storage import InputError
 
 
 @pytest.fixture(scope="module")

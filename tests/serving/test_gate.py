@@ -5,11 +5,10 @@ import math
 
 import pytest
 
-from rd_tf import storage
-from rd_tf.errors import InputError
 from rd_tf.serving.gate import check_gate, find_reference, parse_min_metric_ratio
 from rd_tf.serving.measured import REPORT_FILE, Measured, measured_run, measured_version
 from rd_tf.serving.publishing import publishing
+from rd_tf.storage import InputError, write_json
 
 TEACHER = Measured({"map": 0.1, "ndcg@10": 0.2}, "test", "a" * 64, "runs/teacher")
 STUDENT = Measured({"map": 0.0975, "ndcg@10": 0.21}, "test", "a" * 64, "runs/student")
@@ -18,14 +17,14 @@ STUDENT = Measured({"map": 0.0975, "ndcg@10": 0.21}, "test", "a" * 64, "runs/stu
 def make_run(directory, measured):
     model = {"class": "caser", "config": {}, "dtype_policy": "float32", "parameters": 1, "fingerprint": "f"}
     manifest = {"split": measured.split, "dataset": {"fingerprint": measured.dataset}, "model": model}
-    storage.write_json(directory / "manifest.json", manifest)
-    storage.write_json(directory / "metrics.json", {"split": measured.split, "metrics": measured.metrics})
+    write_json(directory / "manifest.json", manifest)
+    write_json(directory / "metrics.json", {"split": measured.split, "metrics": measured.metrics})
     return dataclasses.replace(measured, source=str(directory))
 
 
 def write_report(version, measured):
     quality = {"split": measured.split, "dataset": measured.dataset, "exported": measured.metrics}
-    storage.write_json(version / REPORT_FILE, {"quality": quality})
+    write_json(version / REPORT_FILE, {"quality": quality})
 
 
 def test_ratios_are_read():
@@ -120,14 +119,14 @@ def test_an_export_may_be_called_by_another_name(tmp_path):
 
 
 def test_an_export_that_nobody_could_measure_passes_no_gate(tmp_path):
-    storage.write_json(tmp_path / REPORT_FILE, {"quality": None})
+    write_json(tmp_path / REPORT_FILE, {"quality": None})
     with pytest.raises(InputError, match="was not measured, since nobody has a held-out item; leave --min_metric_r"):
         measured_version(tmp_path)
 
 
 @pytest.mark.parametrize("quality", [3, [], {}, {"split": "test", "dataset": "a", "exported": 4}])
 def test_a_damaged_report_is_refused(tmp_path, quality):
-    storage.write_json(tmp_path / REPORT_FILE, {"quality": quality})
+    write_json(tmp_path / REPORT_FILE, {"quality": quality})
     with pytest.raises(InputError, match=r"report.json is damaged or of another kind \(no usable 'quality"):
         measured_version(tmp_path)
 

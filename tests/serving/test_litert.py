@@ -5,14 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from rd_tf.errors import InputError
 from rd_tf.models.caser import Caser
 from rd_tf.models.fossil import Fossil
-from rd_tf.models.histories import Histories
+from rd_tf.models.ranker import Histories
 from rd_tf.serving.export import export_ranker
 from rd_tf.serving.export_options import ExportOptions
 from rd_tf.serving.litert import make_interpreter
 from rd_tf.serving.stored_ranker import rounded_copy
+from rd_tf.storage import InputError
 
 USERS, ITEMS = [f"user {i}" for i in range(5)], [f"item {i}" for i in range(30)]
 LITERT = ExportOptions(export_format="litert", max_k=6)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from rd_tf import storage
-from rd_tf.errors import InputError
 from rd_tf.serving.publishing import LAST_VERSION_FILE, NothingNew, publishing, versions
+from rd_tf.storage import InputError
 
 ROOT = Path(__file__).parents[2]
 

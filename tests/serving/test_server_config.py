@@ -10,7 +10,6 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from tensorflow_serving.config import model_server_config_pb2
 
-from rd_tf import storage
 from rd_tf.serving.compose import HEALTHCHECK, IMAGE
 from rd_tf.serving.kept_file import Outcome, write_unless_edited
 from rd_tf.serving.publishing import publishing
@@ -20,6 +19,7 @@ from rd_tf.serving.server_config import (
     models_text,
     write_server_config,
 )
+from rd_tf.storage import write_text
 
 FILES = {"models.config", "monitoring.config", "healthcheck.sh", "compose.yaml"}
 FIELD = descriptor_pb2.FieldDescriptorProto
@@ -233,7 +233,7 @@ def test_the_health_check_asks_for_every_model(tmp_path):
         done = subprocess.run(command, capture_output=True, text=True, timeout=30)
         return done.returncode, done.stdout.strip()
 
-    storage.write_text(tmp_path / "healthcheck.sh", HEALTHCHECK)
+    write_text(tmp_path / "healthcheck.sh", HEALTHCHECK)
     publish(tmp_path, *states)
     (tmp_path / "models.config").write_text(models_text(tmp_path))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:

@@ -7,11 +7,17 @@ import numpy as np
 import pytest
 from tiny_shards import SHARDS, cut_power_in_the_second_shard
 
-from rd_tf.data.dataset_directory import load_dataset, save_dataset
-from rd_tf.data.sharded_array import ShardedArray
-from rd_tf.data.teacher_cache import CacheKey, load_teacher_cache
-from rd_tf.data.teacher_cache_writer import cache_manifest, files_in, open_lists, write_teacher_cache
-from rd_tf.errors import InputError
+from rd_tf.data.dataset import load_dataset, save_dataset
+from rd_tf.data.teacher_lists import (
+    CacheKey,
+    ShardedArray,
+    cache_manifest,
+    files_in,
+    load_teacher_cache,
+    open_lists,
+    write_teacher_cache,
+)
+from rd_tf.storage import InputError
 from rd_tf.teach import teach
 from rd_tf.teacher.top_k import TopK
 from rd_tf.train import train

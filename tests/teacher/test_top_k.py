@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from rd_tf.data.user_items import UserItems
-from rd_tf.data.windows import Windows
-from rd_tf.errors import InputError
+from rd_tf.data.windows import UserItems, Windows
 from rd_tf.models.caser import Caser
+from rd_tf.storage import InputError
 from rd_tf.teacher.top_k import TopK
 
 USERS = np.array([0, 0, 0, 2, 2], "int32")

@@ -13,8 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from rd_tf.training.loss_scale import SparseLossScaleOptimizer
-from rd_tf.training.optimizers import OPTIMIZERS, make_optimizer
+from rd_tf.training.optimizers import OPTIMIZERS, SparseLossScaleOptimizer, make_optimizer
 
 STEPS, ROWS, GROWTH_STEPS, SCALE = 7, 4, 2, 8.0
 # Step -> the gradient that overflows in it: of the table or of the dense variable.

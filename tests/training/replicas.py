@@ -8,16 +8,14 @@ import numpy as np
 
 from rd_tf.data.batches import TrainingBatches
 from rd_tf.data.interactions import Interactions
-from rd_tf.data.rank_sampler import RankSampler
-from rd_tf.data.unseen_item_sampler import UnseenItemSampler
-from rd_tf.data.user_items import UserItems
-from rd_tf.data.windows import make_windows
+from rd_tf.data.sampling import RankSampler, UnseenItemSampler
+from rd_tf.data.windows import UserItems, make_windows
 from rd_tf.models.caser import Caser
 from rd_tf.models.fossil import Fossil
 from rd_tf.training.optimizers import make_optimizer
 from rd_tf.training.step import Distillation, TrainStep
-from rd_tf.training.strategies import make_workers, prepare_devices
 from rd_tf.training.trainer import Trainer
+from rd_tf.training.workers import make_workers, prepare_devices
 
 USERS, ITEMS = 9, 30
 

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from authors_weights import authors_weights, getattr_path
 
-from rd_tf.training.adam_l2 import AdamL2
+from rd_tf.training.optimizers import AdamL2
 from rd_tf.training.step import TrainStep
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from benchmarks.interrupted_commands_artefacts import run_differences, scalars
 from rd_tf.train import train
-from rd_tf.training.tensorboard import TensorBoardWriter
+from rd_tf.training.callbacks import TensorBoardWriter
 
 
 def test_the_scalars_of_an_epoch_are_on_disk_before_the_next(tmp_path):

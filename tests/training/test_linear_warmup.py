@@ -5,10 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rd_tf.training.adam_l2 import AdamL2
-from rd_tf.training.lazy_adam import LazyAdam
-from rd_tf.training.linear_warmup import LinearWarmup
-from rd_tf.training.optimizers import OPTIMIZERS, make_optimizer
+from rd_tf.training.optimizers import OPTIMIZERS, AdamL2, LazyAdam, LinearWarmup, make_optimizer
 
 ROWS = 4
 

@@ -13,9 +13,7 @@ import pytest
 import tensorflow as tf
 from loss_scale_replicas import GROWTH_STEPS, OVERFLOWS, SCALE, STEPS, as_slices, gradients, make_variables, take_steps
 
-from rd_tf.training.lazy_adam import LazyAdam
-from rd_tf.training.loss_scale import SparseLossScaleOptimizer
-from rd_tf.training.optimizers import OPTIMIZERS, make_optimizer
+from rd_tf.training.optimizers import OPTIMIZERS, LazyAdam, SparseLossScaleOptimizer, make_optimizer
 
 SCRIPT = Path(__file__).parent / "loss_scale_replicas.py"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(SCRIPT.parents[2]), "TF_CPP_MIN_LOG_LEVEL": "3"}

@@ -9,15 +9,14 @@ import tensorflow as tf
 from training.worker_processes import finish, start
 
 from benchmarks.mixed_precision import POLICIES, train_roles
-from rd_tf import command_line, run_directory, storage
+from rd_tf import command_line, run_directory
 from rd_tf.data.batches import TrainingBatches
-from rd_tf.data.unseen_item_sampler import UnseenItemSampler
+from rd_tf.data.sampling import UnseenItemSampler
 from rd_tf.data.windows import Windows
-from rd_tf.errors import InputError
 from rd_tf.models.caser import Caser
+from rd_tf.storage import InputError, read_json
 from rd_tf.train import train
-from rd_tf.training.loss_scale import SparseLossScaleOptimizer
-from rd_tf.training.optimizers import OPTIMIZERS, make_optimizer
+from rd_tf.training.optimizers import OPTIMIZERS, SparseLossScaleOptimizer, make_optimizer
 from rd_tf.training.step import TrainStep
 from rd_tf.training.trainer import Trainer
 
@@ -44,7 +43,7 @@ def test_every_policy_reaches_map_within_1_percent_of_float32(tmp_path):
     for policy in POLICIES:
         assert maps[policy] == pytest.approx(maps["float32"], rel=0.01)
     manifests = (tmp_path / "seed-0" / policy / "distilled" / run_directory.MANIFEST for policy in POLICIES)
-    assert len({storage.read_json(path)["model"]["fingerprint"] for path in manifests}) == len(POLICIES)
+    assert len({read_json(path)["model"]["fingerprint"] for path in manifests}) == len(POLICIES)
 
 
 def test_float16_trains_on_two_devices(tiny_dataset, train_flags, tmp_path):
@@ -60,7 +59,7 @@ def test_float16_trains_on_two_devices(tiny_dataset, train_flags, tmp_path):
         with open(run / run_directory.HISTORY) as file:
             losses.append([float(row["train/loss"]) for row in csv.DictReader(file)])
     np.testing.assert_allclose(*losses, rtol=1e-3)
-    assert storage.read_json(tmp_path / "two" / run_directory.MANIFEST)["model"]["dtype_policy"] == "mixed_float16"
+    assert read_json(tmp_path / "two" / run_directory.MANIFEST)["model"]["dtype_policy"] == "mixed_float16"
 
 
 def in_float16(optimizer_name, scale, learning_rate=0.01):

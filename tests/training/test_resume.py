@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from rd_tf import command_line, storage
-from rd_tf.errors import InputError
+from rd_tf import command_line
+from rd_tf.storage import InputError, directory_lock, json_sha256, write_json
 from rd_tf.train import train
-from rd_tf.training.checkpoint import list_checkpoints
-from rd_tf.training.checkpointer import Checkpointer, RunState
+from rd_tf.training.checkpoints import Checkpointer, RunState, list_checkpoints
 from rd_tf.training.step import TrainStep
 
 
@@ -159,8 +158,8 @@ def test_where_no_checkpoint_can_be_read_the_run_begins_anew(damage, unfinished,
         else:
             described["arrays"].pop(next(iter(described["arrays"])))
             described.pop("sha256")
-            described["sha256"] = storage.json_sha256(described)
-        storage.write_json(manifest, described)
+            described["sha256"] = json_sha256(described)
+        write_json(manifest, described)
     train(**unfinished)
     assert capsys.readouterr().out.count("is damaged") == 2
     check_same(tmp_path / "run", tmp_path / "undisturbed")
@@ -224,6 +223,6 @@ def test_weights_that_are_not_finite_are_no_checkpoint(unfinished, tmp_path, mon
 
 
 def test_a_run_directory_in_use_is_refused(tiny_dataset, train_flags, tmp_path):
-    with storage.directory_lock(tmp_path), pytest.raises(InputError, match=f"in use by process {os.getpid()}"):
+    with directory_lock(tmp_path), pytest.raises(InputError, match=f"in use by process {os.getpid()}"):
         train(**train_flags(dataset=tiny_dataset, run_dir=str(tmp_path)))
     shutil.rmtree(tmp_path)

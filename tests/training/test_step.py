@@ -6,9 +6,7 @@ import pytest
 import tensorflow as tf
 
 from rd_tf.models.caser import Caser
-from rd_tf.training.adam_l2 import AdamL2
-from rd_tf.training.lazy_adam import LazyAdam
-from rd_tf.training.loss_scale import SparseLossScaleOptimizer
+from rd_tf.training.optimizers import AdamL2, LazyAdam, SparseLossScaleOptimizer
 from rd_tf.training.step import REPORTED, Distillation, TrainStep
 
 BATCH = {

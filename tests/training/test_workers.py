@@ -8,12 +8,12 @@ import pytest
 from training.worker_processes import finish, start
 
 from rd_tf import command_line
-from rd_tf.errors import InputError
-from rd_tf.models.storage import load_model
+from rd_tf.models.registry import load_model
+from rd_tf.runtime import cluster
+from rd_tf.storage import InputError
 from rd_tf.train import train
-from rd_tf.training.checkpoint import list_checkpoints
-from rd_tf.training.cluster import cluster
-from rd_tf.training.strategies import Workers, make_workers
+from rd_tf.training.checkpoints import list_checkpoints
+from rd_tf.training.workers import Workers, make_workers
 
 
 def test_a_lost_worker_stops_the_other_and_both_go_on(tiny_dataset, tiny_teacher, train_flags, tmp_path):

@@ -1,18 +1,144 @@
-"""Check-in files, whatever their layout, as arrays."""
+"""Which layout a file has."""
 
+import contextlib
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from rd_tf.data.readers.checked_file import CheckedFile
-from rd_tf.data.readers.file_pieces import columns_of
-from rd_tf.data.readers.formats import detect_format
-from rd_tf.data.readers.parquet_table import read_parquet_table
-from rd_tf.data.readers.raw_table import RawTable
-from rd_tf.data.readers.text_table import read_text_table
+from rd_tf.data.readers.checked_rows import CheckedFile
+from rd_tf.data.readers.files import RawTable, open_input, shorten
+from rd_tf.data.readers.text import first_lines, read_text_pieces, read_text_table, readable
 from rd_tf.data.readers.times import common_unit
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
+
+_ENDINGS = {".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"}
+
+
+def detect_format(path: str) -> str:
+    """Tells a file's layout by its ending, and that of a .txt file by its first line.
+
+    Returns:
+        "csv", "tsv", "parquet", "snap" or "triples".
+
+    Raises:
+        InputError: neither the ending nor the first line tells.
+    """
+    name = path.lower().removesuffix(".gz")
+    for ending, layout in _ENDINGS.items():
+        if name.endswith(ending):
+            return layout
+    if not name.endswith(".txt"):
+        raise InputError(
+            f"{path}: its ending does not tell its layout; give --format (csv, tsv, parquet, snap or triples)"
+        )
+    line = next((line for line in first_lines(path) if line.strip()), b"")
+    if line.count(b"\t") == 4:
+        return "snap"
+    if len(line.split()) == 3:
+        return "triples"
+    raise InputError(
+        f"{path}: its first line is neither five tab-separated columns (snap) nor 'user item rating' (triples);"
+        " give --format (csv, tsv, snap or triples)"
+    )
+
+
+_PIECE = 2**19
+
+
+def read_parquet_table(path: str, columns: dict[str, str]) -> RawTable:
+    """Reads one Parquet file.
+
+    Args:
+        path: the file.
+        columns: from the flags `user_column`, `item_column`, `time_column` to column names.
+
+    Raises:
+        InputError: the file is missing, damaged, no Parquet file, or lacks a column.
+    """
+    with _opened(path, columns) as file:
+        table = file.read(columns=list(columns.values()))
+    return _raw(table, columns)
+
+
+def read_parquet_pieces(path: str, columns: dict[str, str]) -> Iterator[RawTable]:
+    """Reads one Parquet file, some rows at a time; otherwise as `read_parquet_table`.
+
+    Yields:
+        One table at least.
+    """
+    names = list(columns.values())
+    with _opened(path, columns) as file:
+        if not file.metadata.num_rows:
+            yield _raw(file.read(columns=names), columns)
+        for batch in file.iter_batches(_PIECE, columns=names):
+            yield _raw(pa.Table.from_batches([batch]), columns)
+
+
+@contextlib.contextmanager
+def _opened(path: str, columns: dict[str, str]) -> Iterator[pq.ParquetFile]:
+    with readable(path):
+        try:
+            # Not read_table(): that would take path=value folders on the way for columns.
+            with open_input(path) as stream, pq.ParquetFile(stream) as file:
+                names = file.schema_arrow.names
+                for flag, name in columns.items():
+                    if names.count(name) != 1:
+                        found = f"has {names.count(name)} columns" if name in names else "has no column"
+                        there = ", ".join(map(shorten, names[:20]))
+                        raise InputError(f"{path} {found} {name!r}, which --{flag} names; it has {there}")
+                yield file
+        # Damaged names of columns are no UTF-8.
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            first = str(error).splitlines()[0]
+            raise InputError(f"{path} is not a Parquet file or is damaged ({first}); write it again") from None
+
+
+def _raw(table: pa.Table, columns: dict[str, str]) -> RawTable:
+    users, items, times = (_plain(table[name]) for name in columns.values())
+    return RawTable(users, items, times, 0, lambda row: (f"row {(row or 0) + 1}", None))
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+        column = column.cast(kind)
+    # Nobody has checked that text is UTF-8.
+    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return column.cast(pa.large_binary()) if is_text or pa.types.is_binary_view(kind) else column
+
+
+_WITH_NAMES = ("csv", "tsv", "parquet")
+
+
+def columns_of(layout: str, columns: dict[str, str]) -> dict[str, str]:
+    """From the flags `user_column`, `item_column`, `time_column` to column names, empty where the layout has none."""
+    return columns if layout in _WITH_NAMES else dict.fromkeys(columns, "")
+
+
+def checked_pieces(path: str, format: str, columns: dict[str, str], fractional: bool) -> CheckedFile:
+    """Reads a file of any size in memory of some megabytes.
+
+    Args:
+        path: .csv, .tsv, .txt (plain or gzip) or .parquet.
+        format: "csv", "tsv", "parquet", "snap", "triples", or "auto": by the ending.
+        columns: from the flags `user_column`, `item_column`, `time_column` to column names.
+        fractional: as of `CheckedFile`.
+
+    Raises:
+        InputError: the layout is unknown; iterating raises it where the file cannot be used.
+    """
+    layout = detect_format(path) if format == "auto" else format
+    pieces: Iterator[RawTable] = (
+        read_parquet_pieces(path, columns) if layout == "parquet" else read_text_pieces(path, layout, columns)
+    )
+    return CheckedFile(path, pieces, columns_of(layout, columns), fractional=fractional)
+
 
 NamedTable = tuple[str, RawTable, dict[str, str]]
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 INTEGER = "integers as given"
 FRACTIONAL = "numbers as given, times 1,000,000"

@@ -8,7 +8,7 @@ from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
 
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 _FIELD = descriptor_pb2.FieldDescriptorProto
 # Fields of BatchingParameters that hold a whole number, and their numbers in the message.

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
-from rd_tf.errors import InputError
 from rd_tf.serving.server.grpc_services import ModelService, PredictionService
 from rd_tf.serving.server.listening_socket import address_of
+from rd_tf.storage import InputError
 
 # Requests waiting for a thread; more are refused with RESOURCE_EXHAUSTED.
 _WAITING_A_THREAD = 128

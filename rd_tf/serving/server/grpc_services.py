@@ -18,7 +18,6 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from rd_tf.errors import InputError
 from rd_tf.serving.server import inference, metadata
 from rd_tf.serving.server.loaded_version import DEFAULT_SIGNATURE
 from rd_tf.serving.server.metrics import Metrics
@@ -26,6 +25,7 @@ from rd_tf.serving.server.model_config import check_models
 from rd_tf.serving.server.model_store import ModelStore
 from rd_tf.serving.server.serving_error import ServingError, invalid
 from rd_tf.serving.server.tensor_protos import write_tensor
+from rd_tf.storage import InputError
 
 _log = logging.getLogger("rd_tf.serve")
 # It travels in the trailing metadata, which clients limit to 8 KiB.

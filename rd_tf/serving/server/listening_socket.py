@@ -2,7 +2,7 @@
 
 import socket
 
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 
 def address_of(host: str, port: int) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2 as config_pb2
 
-from rd_tf.errors import InputError
+from rd_tf.storage import InputError
 
 _PLATFORM = "tensorflow"
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rd_tf.errors import InputError
 from rd_tf.serving.compose import LOAD_RETRY_INTERVAL_MICROS, MAX_NUM_LOAD_RETRIES
+from rd_tf.storage import InputError
 
 NAME = "tensorflow_model_server"
 

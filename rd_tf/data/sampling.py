@@ -1,0 +1,205 @@
+"""What is drawn at random for a row of a batch: items a user has not seen, items to estimate a rank from."""
+
+import numpy as np
+import tensorflow as tf
+
+from rd_tf.data.interactions import distinct_keys, user_offsets
+from rd_tf.data.windows import user_blocks
+from rd_tf.storage import InputError
+
+_PHILOX = 1
+# Numbers of 32 bits that the generator gives for one value of its counter.
+_AT_ONCE = 4
+
+
+def uniform_rows(seed: tf.Tensor, first: tf.Tensor, rows: tf.Tensor, count: int) -> tf.Tensor:
+    """Numbers in [0, 1) for some rows of a batch.
+
+    Row r has the same numbers whichever rows are asked for, so that replicas draw for their own rows only, and together
+    what one device would draw.
+
+    Args:
+        seed: `[2] int32`.
+        first: `[]` integer, number of the first row.
+        rows: `[]` integer, number of rows.
+        count: numbers a row.
+
+    Returns:
+        `[rows, count] float32`.
+    """
+    return _rows(tf.raw_ops.StatelessRandomUniformV2, tf.float32, seed, first, rows, count)
+
+
+def bit_rows(seed: tf.Tensor, first: tf.Tensor, rows: tf.Tensor, count: int) -> tf.Tensor:
+    """As `uniform_rows`, but `[rows, count] int32`, all 32 bits of them random."""
+    return _rows(tf.raw_ops.StatelessRandomUniformFullIntV2, tf.int32, seed, first, rows, count)
+
+
+def _rows(
+    operation: "tf.Operation", dtype: tf.DType, seed: tf.Tensor, first: tf.Tensor, rows: tf.Tensor, count: int
+) -> tf.Tensor:
+    # Every row begins with a counter of its own.
+    counters = -(-count // _AT_ONCE)
+    key, counter = tf.raw_ops.StatelessRandomGetKeyCounter(seed=seed)
+    skipped = tf.cast(tf.cast(first, tf.int64) * counters, tf.uint64)
+    shape = tf.stack([tf.cast(rows, tf.int32), counters * _AT_ONCE])
+    drawn = operation(shape=shape, key=key, counter=counter + tf.stack([skipped, 0]), alg=_PHILOX, dtype=dtype)
+    return drawn[:, :count]
+
+
+class UnseenItemSampler:
+    """Draws items of the catalogue minus the user's training items, in the graph, without a [users, items] matrix.
+
+    The r-th unseen item of a user (r from 0) is `r + 1 + s`, where s is how many of the user's seen items lie below it;
+    s comes from a binary search in the user's sorted seen items, each stored as the number of unseen items below it.
+    Memory is 4 bytes a training row and 8 a user, and every draw is exact: nothing is rejected and drawn again.
+
+    Args:
+        users: `[rows] int32`, training rows in any order.
+        items: `[rows] int32`, from 1.
+        num_users: number of users.
+        num_items: number of items, the padding not counted.
+        user_ids: raw ids, for the message.
+
+    Raises:
+        InputError: a user has seen every item.
+    """
+
+    def __init__(
+        self, users: np.ndarray, items: np.ndarray, num_users: int, num_items: int, user_ids: list[str] | None = None
+    ) -> None:
+        if (users[1:] < users[:-1]).any():
+            order = np.argsort(users, kind="stable")
+            users, items = users[order], items[order]
+        # One number before all others, for the search of a user who has seen nothing.
+        unseen_below, end = np.zeros(len(users) + 1, np.int32), 1
+        counts = np.zeros(num_users, np.int64)
+        for block in user_blocks(users):
+            owners, seen = np.divmod(distinct_keys(users[block], items[block], num_items + 1), num_items + 1)
+            first = owners[0]
+            block_counts = np.bincount(owners - first)
+            starts = np.cumsum(block_counts) - block_counts
+            counts[first : first + len(block_counts)] = block_counts
+            unseen_below[end : end + len(seen)] = seen - 1 - (np.arange(len(seen)) - starts[owners - first])
+            end += len(seen)
+        if (counts >= num_items).any():
+            full = np.flatnonzero(counts >= num_items)
+            name = f"number {full[0]}" if user_ids is None else repr(user_ids[full[0]])
+            raise InputError(
+                f"{len(full)} users, the first of them {name}, have seen all {num_items} items in training, so no "
+                "negatives can be drawn for them; leave them out of the input or add items"
+            )
+        self._num_items = num_items
+        self._unseen_below = tf.constant(unseen_below[:end])
+        self._ends = tf.constant(np.concatenate([[0], np.cumsum(counts)]))
+        self._longest = int(counts.max(initial=0))
+
+    def sample(self, users: tf.Tensor, count: int, seed: tf.Tensor, first: int | tf.Tensor = 0) -> tf.Tensor:
+        """Draws items with replacement.
+
+        Args:
+            users: `[batch] int32`.
+            count: draws a user.
+            seed: `[2] int32`; the same seed gives the same draws.
+            first: number of the first user's row, where the users are a part of a batch: parts draw what the whole
+                batch would.
+
+        Returns:
+            `[batch, count] int32`.
+        """
+        bits = bit_rows(seed, first, tf.size(users), count)
+        fraction = tf.bitwise.bitwise_and(tf.cast(bits, tf.int64), 0xFFFFFFFF)
+        before, end = tf.gather(self._ends, users)[:, None], tf.gather(self._ends, users + 1)[:, None]
+        # floor(fraction * n / 2^32): whole-number arithmetic, so no item of a large catalogue is out of reach.
+        nth = tf.bitwise.right_shift(fraction * (self._num_items - (end - before)), 32)
+        nth = tf.cast(nth, tf.int32)
+        return nth + 1 + tf.cast(self._last_not_above(nth, before, end) - before, tf.int32)
+
+    def _last_not_above(self, nth: tf.Tensor, before: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
+        """The last place in (before, end] where `_unseen_below` is at most nth; `before` where there is none."""
+        # Not tf.searchsorted: that searches the rows of all users, with a cache miss at almost every one of its steps.
+        place = before + tf.zeros_like(nth, tf.int64)
+        for power in reversed(range(self._longest.bit_length())):
+            further = tf.minimum(place + 2**power, end)
+            place = tf.where(tf.gather(self._unseen_below, further) <= nth, further, place)
+        return place
+
+
+# Rows that share one draw. The draw's rows of the item table are gathered once for all of them, and its scores are one
+# small matrix product, where a draw for every row is bound by memory: 51,200 rows a step of 512.
+GROUP = 8
+
+
+class RankSampler:
+    """Draws items uniformly from the catalogue, one draw for every `GROUP` rows, and tells who has seen which.
+
+    A draw of n items cuts the catalogue, rotated by a random offset, into n strata of equal size and takes one item of
+    each. So every item is equally likely, none comes twice, and a rank estimated from the draw varies less than one
+    from n independent items. Which item a user has seen is read off in the user's own list: an item can only have come
+    from its own stratum, so nothing is sorted or searched. Memory is 4 bytes a training row, 4 an item and 8 a user.
+
+    Args:
+        users: `[rows] int32`, training rows, sorted.
+        items: `[rows] int32`, from 1.
+        num_users: number of users.
+        num_items: number of items, the padding not counted.
+        samples: epsilon, items a draw; the catalogue is the most there is to draw.
+
+    Raises:
+        ValueError: fewer than 1 sample.
+    """
+
+    def __init__(self, users: np.ndarray, items: np.ndarray, num_users: int, num_items: int, samples: int) -> None:
+        if samples < 1:
+            raise ValueError(f"samples must be at least 1; received {samples}")
+        self.samples = min(samples, num_items)
+        self._num_items = num_items
+        self._offsets = tf.constant(user_offsets(users, num_users))
+        self._seen = tf.constant(items, tf.int32)
+        stratum = np.arange(num_items, dtype=np.int64) * self.samples // num_items
+        first, sizes = np.unique(stratum, return_index=True, return_counts=True)[1:]
+        self._stratum = tf.constant(stratum, tf.int32)
+        self._first, self._sizes = tf.constant(first, tf.int32), tf.constant(sizes, tf.float32)
+
+    def sample(self, users: tf.Tensor, seed: tf.Tensor, first: int | tf.Tensor = 0) -> tuple[tf.Tensor, tf.Tensor]:
+        """Draws for a batch.
+
+        Args:
+            users: `[batch] int32`.
+            seed: `[2] int32`; the same seed gives the same draws.
+            first: number of the first user's row, a multiple of `GROUP`, where the users are a part of a batch: parts
+                draw what the whole batch would.
+
+        Returns:
+            items `[groups, samples] int32`, groups = batch / `GROUP` rounded up: the first draw belongs to the first
+            `GROUP` rows, the next to the next; and is_unseen `[batch, samples] bool`, false where the row's user has
+            seen the item.
+        """
+        groups = (tf.size(users) + GROUP - 1) // GROUP
+        uniform = uniform_rows(seed, first // GROUP, groups, self.samples)
+        # The same for all parts of a batch, from another seed than the samples'.
+        turn = uniform_rows(tf.bitwise.invert(seed), 0, 1, 1)[0, 0]
+        # Below 1, but the product may round up to the size.
+        within = uniform * self._sizes
+        places = self._first + tf.cast(tf.minimum(within, self._sizes - 1.0), tf.int32)
+        rotation = tf.minimum(tf.cast(turn * float(self._num_items), tf.int32), self._num_items - 1)
+        rotated = places + rotation
+        items = tf.where(rotated < self._num_items, rotated, rotated - self._num_items) + 1
+        return items, self._is_unseen(users, places, rotation)
+
+    def _is_unseen(self, users: tf.Tensor, places: tf.Tensor, rotation: tf.Tensor) -> tf.Tensor:
+        visits = tf.ragged.range(tf.gather(self._offsets, users), tf.gather(self._offsets, users + 1))
+        starts, num_visits = visits.row_splits[1:-1, None], tf.size(visits.values, tf.int64)
+        # Row numbers by counting the starts before: `value_rowids` writes out [batch, longest].
+        # One more than there are visits: a last user without any begins behind them.
+        row = tf.cumsum(tf.scatter_nd(starts, tf.ones_like(starts[:, 0], tf.int32), [num_visits + 1]))[:-1]
+        place = tf.gather(self._seen, visits.values) - 1 - rotation
+        place = tf.where(place < 0, place + self._num_items, place)
+        stratum = tf.gather(self._stratum, place)
+        drawn = row // GROUP * self.samples + stratum
+        hits = tf.boolean_mask(
+            row * self.samples + stratum, tf.equal(tf.gather(tf.reshape(places, [-1]), drawn), place)
+        )
+        unseen = tf.ones([tf.size(users) * self.samples], tf.bool)
+        unseen = tf.tensor_scatter_nd_update(unseen, hits[:, None], tf.zeros_like(hits, tf.bool))
+        return tf.reshape(unseen, [-1, self.samples])

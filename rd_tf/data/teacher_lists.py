@@ -1,0 +1,408 @@
+"""The teacher's lists on disk: one list of items and scores a window."""
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+import tokenize
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy_format
+
+from rd_tf.data.windows import Windows
+from rd_tf.storage import InputError, atomic_directory, file_sha256, read_json, read_manifest, write_json
+
+
+class NpyWriter:
+    """Writes an array's rows as they come, to any open file, with the bytes that `np.save` of the whole would write.
+
+    Neither the array nor a memory map of it is ever in memory, and the file may be on an object store.
+
+    Args:
+        file: open for writing bytes; whoever opened it closes it.
+        shape: of the array.
+        dtype: of the array.
+    """
+
+    def __init__(self, file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype | type) -> None:
+        self._file, self._shape, self._dtype = file, shape, np.dtype(dtype)
+        self._digest = hashlib.sha256()
+        self.rows = 0
+        description = npy_format.dtype_to_descr(self._dtype)
+        npy_format.write_array_header_1_0(self, {"descr": description, "fortran_order": False, "shape": shape})
+
+    def write(self, content: bytes | memoryview) -> None:
+        """Writes bytes; what NumPy's header is written by."""
+        self._digest.update(content)
+        self._file.write(content)
+
+    def add(self, rows: np.ndarray) -> None:
+        """Writes the next rows, `[n, ...]`, converted to the array's type."""
+        self.write(np.ascontiguousarray(rows, self._dtype).tobytes())
+        self.rows += len(rows)
+
+    def sha256(self) -> str:
+        """SHA-256 (hex) of the file, once all rows are there.
+
+        Raises:
+            ValueError: there are more or fewer rows than the shape says.
+        """
+        if self.rows != self._shape[0]:
+            raise ValueError(f"{self._shape[0]} rows were announced; received {self.rows}")
+        return self._digest.hexdigest()
+
+
+class ShardedArray:
+    """An array whose rows are those of several arrays, one after another; memory maps stay memory maps.
+
+    `array[rows]` takes `[n]` whole numbers from 0, in any order and repeated, and copies these rows into one NumPy
+    array, as indexing a NumPy array by them would. Nothing else of an array is offered.
+
+    Args:
+        parts: `[rows of the part, ...]`, at least one, of one type and, but for the rows, one shape; one may be empty.
+
+    Attributes:
+        parts: the arrays.
+        shape: of the whole.
+        dtype: of every part.
+
+    Raises:
+        ValueError: no parts, or they do not fit together.
+    """
+
+    def __init__(self, parts: Sequence[np.ndarray]) -> None:
+        kinds = {(part.shape[1:], part.dtype) for part in parts}
+        if len(kinds) != 1:
+            raise ValueError(
+                f"parts must be of one shape but for the rows, and of one type; received {kinds or 'none'}"
+            )
+        ((columns, self.dtype),) = kinds
+        self.parts = tuple(parts)
+        # Where every part begins, and the end of the last one.
+        self._bounds = np.concatenate([[0], np.cumsum([len(part) for part in parts])])
+        self.shape: tuple[int, ...] = (int(self._bounds[-1]), *columns)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """The given rows: `[len(rows), ...]`.
+
+        Raises:
+            IndexError: a row below 0 or from the number of rows on.
+        """
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
+            raise IndexError(f"rows must be from 0 to {len(self) - 1}; received {rows.min()} to {rows.max()}")
+        taken = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        # An empty part begins where the next one does; from the right, the row is that one's.
+        numbers = np.searchsorted(self._bounds, rows, side="right") - 1
+        for number in np.unique(numbers):
+            here = np.flatnonzero(numbers == number)
+            taken[here] = self.parts[number][rows[here] - self._bounds[number]]
+        return taken
+
+
+KIND = "teacher cache"
+# 2: items without a training row are in no list.
+FORMAT = 2
+AGAIN = "make it again with python -m rd_tf.teach"
+ARRAYS = {"items": np.int32, "scores": np.float16}
+_REQUIRED = {"format": int, "k": int, "rows": int, "teacher": str}
+_REQUIRED_OF_FILES = {"rows": int, "items_sha256": str, "scores_sha256": str}
+_NAMES = {
+    "dataset": "dataset",
+    "split": "split",
+    "sequence_length": "L",
+    "target_length": "T",
+    "windows": "windows",
+    "teacher": "teacher",
+    "mask": "mask",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class CacheKey:
+    """What a cache belongs to; a cache with another key is refused.
+
+    Attributes:
+        dataset: fingerprint of the dataset.
+        split: "validation" or "test".
+        sequence_length: L.
+        target_length: T.
+        windows: fingerprint of the windows, in whose order the rows are; None accepts any.
+        teacher: fingerprint of the teacher's weights; None accepts any.
+        mask: what was kept out of the lists; None accepts any.
+    """
+
+    dataset: str
+    split: str
+    sequence_length: int
+    target_length: int
+    windows: str | None
+    teacher: str | None = None
+    mask: str | None = None
+
+    @classmethod
+    def of(cls, dataset: str, split: str, windows: Windows, teacher: str | None, mask: str | None) -> "CacheKey":
+        """The key of a cache of these windows; arguments as the attributes, L and T are the windows'."""
+        lengths = windows.sequences.shape[1], windows.targets.shape[1]
+        return cls(dataset, split, *lengths, windows.fingerprint(), teacher, mask)
+
+
+@dataclasses.dataclass(frozen=True)
+class TeacherCache:
+    """Lists of all windows, memory-mapped; of a sharded cache the shards' memory maps, behind one another.
+
+    Attributes:
+        items: `[windows, K] int32`, best first, never the padding.
+        scores: `[windows, K] float16`, the teacher's logits.
+        manifest: the cache's manifest.
+    """
+
+    items: np.ndarray | ShardedArray
+    scores: np.ndarray | ShardedArray
+    manifest: dict[str, Any]
+
+    def item_range(self) -> tuple[int, int]:
+        """The lowest and the highest item of all lists, shard by shard; 1 and 1 where there are none."""
+        parts = self.items.parts if isinstance(self.items, ShardedArray) else (self.items,)
+        return min(int(part.min(initial=1)) for part in parts), max(int(part.max(initial=1)) for part in parts)
+
+
+def is_teacher_cache(directory: str | os.PathLike[str]) -> bool:
+    """Whether a directory holds a teacher cache."""
+    path = Path(directory) / "manifest.json"
+    if not path.is_file():
+        return False
+    manifest = read_json(path)
+    return isinstance(manifest, dict) and manifest.get("kind") == KIND
+
+
+def load_cache_manifest(directory: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads a cache's manifest.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    path = Path(directory) / "manifest.json"
+    manifest = read_manifest(path, _REQUIRED)
+    if not _is_whole(manifest):
+        raise InputError(f"{path} is damaged: it does not tell rows and checksums of its files; {AGAIN}")
+    return manifest
+
+
+def load_teacher_cache(directory: str | os.PathLike[str], key: CacheKey, k: int) -> TeacherCache:
+    """Opens a cache and checks that it belongs to the windows at hand.
+
+    Args:
+        directory: of the cache.
+        key: what it has to belong to.
+        k: K; a cache with longer lists gives their first K items.
+
+    Raises:
+        InputError: it is no cache, damaged, of another dataset, split, L, T, teacher or mask, or its lists are short.
+    """
+    path = Path(directory)
+    if not is_teacher_cache(path):
+        raise InputError(f"{path} is not a teacher cache; make one with python -m rd_tf.teach")
+    manifest = load_cache_manifest(path)
+    check_cache(path, manifest, key, k)
+    items, scores = (
+        [_open_array(path, manifest, number, name)[:, :k] for number in range(len(_files_of(manifest)))]
+        for name in ARRAYS
+    )
+    if "shards" in manifest:
+        return TeacherCache(ShardedArray(items), ShardedArray(scores), manifest)
+    return TeacherCache(items[0], scores[0], manifest)
+
+
+def check_cache(path: str | os.PathLike[str], manifest: dict[str, Any], key: CacheKey, k: int) -> None:
+    """Checks what a cache's manifest says of it.
+
+    Args:
+        path: of the cache, for messages.
+        manifest: as `load_cache_manifest` reads it.
+        key: what it has to belong to.
+        k: K.
+
+    Raises:
+        InputError: it is of another dataset, split, L, T, teacher or mask, or its lists are short.
+    """
+    for field, name in _NAMES.items():
+        wanted, found = getattr(key, field), manifest.get(field)
+        if wanted is not None and wanted != found:
+            raise InputError(
+                f"teacher cache {path} was made for {name} {_short(found)}, but {name} {_short(wanted)} is needed; "
+                f"{AGAIN}"
+            )
+    if manifest["k"] < k:
+        raise InputError(f"teacher cache {path} has lists of {manifest['k']} items, but --k={k} is needed; {AGAIN}")
+    if manifest["format"] != FORMAT:
+        raise InputError(f"teacher cache {path} has format {manifest['format']}, not {FORMAT}; {AGAIN}")
+
+
+def array_file(name: str, number: int, shards: int) -> str:
+    """The name of an array's file.
+
+    Args:
+        name: "items" or "scores".
+        number: of the shard, from 0.
+        shards: how many there are; 0 where the cache is not sharded.
+    """
+    return f"{name}-{number:05}-of-{shards:05}.npy" if shards else f"{name}.npy"
+
+
+def _files_of(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows and checksums of every pair of files; a cache that is not sharded is one pair."""
+    return manifest.get("shards", [manifest])
+
+
+def _is_whole(manifest: dict[str, Any]) -> bool:
+    files = _files_of(manifest)
+    if not isinstance(files, list) or not files or not all(isinstance(file, dict) for file in files):
+        return False
+    if any(not isinstance(file.get(name), kind) for file in files for name, kind in _REQUIRED_OF_FILES.items()):
+        return False
+    return manifest["rows"] == sum(file["rows"] for file in files)
+
+
+def _open_array(path: Path, manifest: dict[str, Any], number: int, name: str) -> np.ndarray:
+    file = array_file(name, number, len(manifest.get("shards", [])))
+    described, dtype = _files_of(manifest)[number], np.dtype(ARRAYS[name])
+    try:
+        if file_sha256(path / file) != described[f"{name}_sha256"]:
+            raise InputError(f"teacher cache {path} is damaged: {file} is not what its manifest.json says; {AGAIN}")
+        # Not np.load(), which takes archives too.
+        array = np.lib.format.open_memmap(path / file, mode="r")
+    except InputError:
+        raise
+    # A header is read as Python.
+    except (OSError, ValueError, SyntaxError, tokenize.TokenError) as error:
+        raise InputError(f"teacher cache {path} is damaged ({error}); {AGAIN}") from None
+    rows, k = described["rows"], manifest["k"]
+    if array.shape != (rows, k) or array.dtype != dtype:
+        raise InputError(f"teacher cache {path} is damaged: {file} is not {rows} x {k} of {dtype}; {AGAIN}")
+    return array
+
+
+def _short(value: Any) -> str:
+    return value[:16] if isinstance(value, str) else str(value)
+
+
+# (first row, items [n, K], scores [n, K]): stores the rows that follow the ones before.
+Store = Callable[[int, np.ndarray, np.ndarray], None]
+# What the manifest says of a pair of files: rows, items_sha256, scores_sha256.
+Described = dict[str, Any]
+# From a file's name to the file, open for writing bytes; whole when the block ends without an error.
+OpenFile = Callable[[str], AbstractContextManager[IO[bytes]]]
+_LARGEST = float(np.finfo(np.float16).max)
+
+
+class ListsWriter:
+    """Streams the lists of a cache, or of a shard of it, to two open files.
+
+    Args:
+        items: the file of the items.
+        scores: the file of the scores.
+        rows: number of windows.
+        k: K.
+    """
+
+    def __init__(self, items: IO[bytes], scores: IO[bytes], rows: int, k: int) -> None:
+        self._items = NpyWriter(items, (rows, k), ARRAYS["items"])
+        self._scores = NpyWriter(scores, (rows, k), ARRAYS["scores"])
+
+    def store(self, first: int, items: np.ndarray, scores: np.ndarray) -> None:
+        """Stores the rows from `first` on; scores too large for half precision are clipped.
+
+        Args:
+            first: the number of rows so far.
+            items: `[n, K]`.
+            scores: `[n, K]`.
+
+        Raises:
+            ValueError: these are not the next rows.
+        """
+        if first != self._items.rows:
+            raise ValueError(f"row {self._items.rows} is the next one; received row {first}")
+        self._items.add(items)
+        self._scores.add(np.clip(scores, -_LARGEST, _LARGEST))
+
+    def described(self) -> Described:
+        """What the manifest says of the two files, once all rows are stored."""
+        return {
+            "rows": self._items.rows,
+            "items_sha256": self._items.sha256(),
+            "scores_sha256": self._scores.sha256(),
+        }
+
+
+def files_in(directory: Path) -> OpenFile:
+    """Opens new files of a local directory that appears as a whole."""
+    return lambda name: open(directory / name, "wb")
+
+
+@contextlib.contextmanager
+def open_lists(open_file: OpenFile, number: int, shards: int, rows: int, k: int) -> Iterator[ListsWriter]:
+    """Opens the two files of a cache, or of a shard of it, for their lists.
+
+    Args:
+        open_file: opens a file of the cache by its name.
+        number: of the shard.
+        shards: how many there are; 0 where the cache is not sharded.
+        rows: number of windows.
+        k: K.
+
+    Yields:
+        What stores the lists and then describes the files.
+
+    Raises:
+        ValueError: at the end of the block, where rows are missing.
+    """
+    with (
+        open_file(array_file("items", number, shards)) as items,
+        open_file(array_file("scores", number, shards)) as scores,
+    ):
+        writer = ListsWriter(items, scores, rows, k)
+        yield writer
+        writer.described()
+
+
+def cache_manifest(key: CacheKey, k: int, files: Sequence[Described], sharded: bool) -> dict[str, Any]:
+    """What a cache's `manifest.json` holds.
+
+    Args:
+        key: what the cache belongs to.
+        k: K.
+        files: `ListsWriter.described()` of every shard, or of the one pair of files.
+        sharded: whether they are shards.
+    """
+    rows = sum(file["rows"] for file in files)
+    head = {"kind": KIND, "format": FORMAT, "k": k, "rows": rows, **dataclasses.asdict(key)}
+    return {**head, "shards": list(files)} if sharded else {**head, **files[0]}
+
+
+@contextlib.contextmanager
+def write_teacher_cache(
+    directory: str | os.PathLike[str], key: CacheKey, rows: int, k: int, replace: bool = False
+) -> Iterator[Store]:
+    """Streams a cache that is not sharded to disk; it appears whole when the block ends without an error.
+
+    Args:
+        directory: where it appears.
+        key: what it belongs to.
+        rows: number of windows.
+        k: K.
+        replace: whether an existing directory may be replaced.
+
+    Yields:
+        A function of (first row, items `[n, K]`, scores `[n, K]`) that stores the next rows.
+    """
+    with atomic_directory(directory, replace) as temporary:
+        with open_lists(files_in(temporary), 0, 0, rows, k) as writer:
+            yield writer.store
+        write_json(temporary / "manifest.json", cache_manifest(key, k, [writer.described()], sharded=False))
