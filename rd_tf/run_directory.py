@@ -29,7 +29,7 @@ _REQUIRED = {
     "model.fingerprint": str,
 }
 _CHECKSUM = "manifest_sha256"
-_SPLITS = ("validation", "test")
+_SPLITS = ("validation", "test", "all")
 _PACKAGES = ("tensorflow", "keras", "numpy", "pandas", "pyarrow")
 
 

@@ -2,17 +2,19 @@
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
+import os
 import tempfile
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from rd_tf.data.dataset import DatasetShard
+from rd_tf.data.dataset import DatasetShard, load_dataset
 from rd_tf.data.interactions import Interactions, user_offsets
 from rd_tf.storage import InputError
 
-SPLITS = ("validation", "test")
+SPLITS = ("validation", "test", "all")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +22,8 @@ class Split:
     """Rows to train on and rows to be ranked.
 
     Attributes:
-        name: "validation" (train on the first 70 %, hold out the next 10 %) or "test" (train on 80 %, hold out 20 %).
+        name: "validation" (train on the first 70 %, hold out the next 10 %), "test" (train on 80 %, hold out 20 %) or
+            "all" (train on everything, hold out nothing: what goes to production).
         train: `[rows] bool` over the dataset's rows.
         held_out: `[rows] bool` over the dataset's rows.
     """
@@ -41,6 +44,8 @@ def split_interactions(interactions: Interactions, name: str) -> Split:
     """
     if name not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}; received {name!r}")
+    if name == "all":
+        return Split(name, np.ones(len(interactions), bool), np.zeros(len(interactions), bool))
     counts = np.diff(user_offsets(interactions.users, interactions.num_users))
     # Integers: int(0.3 * 10) is 3, but 0.3 * n in floating point is 2.9999999999999996 for some n.
     test, held_back = counts * 2 // 10, counts * 3 // 10
@@ -311,3 +316,76 @@ def cut_shard(shard: DatasetShard, split: str, sequence_length: int, target_leng
     windows = make_windows(interactions, train, sequence_length, target_length)
     seen = UserItems(interactions.users[train], interactions.items[train], shard.num_users)
     return ShardWindows(shard.first_user, windows, seen)
+
+
+class SplitData:
+    """A dataset and which of its rows to train on: what training, teaching, evaluating and exporting take as `data`.
+
+    Args:
+        interactions: the dataset.
+        split: its rows to train on and to hold out.
+
+    Attributes:
+        name: "validation", "test" or "all".
+        num_users: users are numbered 0 .. num_users - 1.
+        num_items: items are numbered 1 .. num_items.
+        users: `[rows] int32`, users of the training rows.
+        items: `[rows] int32`, items of the training rows.
+    """
+
+    def __init__(self, interactions: Interactions, split: Split) -> None:
+        self.interactions = interactions
+        self.split = split
+        self.name = split.name
+        self.num_users = interactions.num_users
+        self.num_items = interactions.num_items
+        self._windows: dict[tuple[int, int], Windows] = {}
+
+    @functools.cached_property
+    def users(self) -> np.ndarray:
+        return self.interactions.users[self.split.train]
+
+    @functools.cached_property
+    def items(self) -> np.ndarray:
+        return self.interactions.items[self.split.train]
+
+    @functools.cached_property
+    def seen(self) -> UserItems:
+        """Every user's training items."""
+        return UserItems(self.users, self.items, self.num_users)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the dataset."""
+        return self.interactions.fingerprint()
+
+    def windows(self, sequence_length: int, target_length: int) -> Windows:
+        """The training windows, cut once for every pair of lengths."""
+        key = sequence_length, target_length
+        if key not in self._windows:
+            self._windows[key] = make_windows(self.interactions, self.split.train, *key)
+        return self._windows[key]
+
+
+class Dataset:
+    """A dataset directory that was read.
+
+    Args:
+        interactions: its rows and raw ids.
+    """
+
+    def __init__(self, interactions: Interactions) -> None:
+        self.interactions = interactions
+
+    def split(self, name: str) -> SplitData:
+        """Splits every user's history by time: "validation", "test" or "all"; see `split_interactions`."""
+        return SplitData(self.interactions, split_interactions(self.interactions, name))
+
+
+def open_dataset(directory: str | os.PathLike[str]) -> Dataset:
+    """Reads a dataset directory, as `python -m rd_tf.prepare` writes it.
+
+    Raises:
+        InputError: it is missing, unfinished or damaged.
+    """
+    return Dataset(load_dataset(directory))
