@@ -15,7 +15,7 @@ import grpc
 
 from benchmarks.http_connection import HttpConnection
 from rd_tf.errors import InputError
-from rd_tf.serving.server.server_binary import find_binary
+from rd_tf.serving.server.settings import find_binary
 
 MODEL = "model"
 PREDICT_PATH = f"/v1/models/{MODEL}:predict"

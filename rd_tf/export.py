@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from rd_tf import command_line, run_directory
 from rd_tf.errors import InputError
-from rd_tf.serving.export_name import check_export_name
-from rd_tf.serving.export_options import ExportOptions
-from rd_tf.serving.gate import parse_min_metric_ratio
+from rd_tf.serving.options import ExportOptions, check_export_name
+from rd_tf.serving.publishing import parse_min_metric_ratio
 
 if TYPE_CHECKING:
     from rd_tf.data.interactions import Interactions
@@ -90,8 +89,8 @@ def export(
     import_quietly()
     from rd_tf.models.storage import load_model
     from rd_tf.serving.export import export_ranker
-    from rd_tf.serving.held_out_quality import HeldOutQuality
     from rd_tf.serving.publishing import versions
+    from rd_tf.serving.quality import HeldOutQuality
 
     model = load_model(run_dir)
     data = dataset_directory.load_dataset(dataset)
@@ -118,8 +117,7 @@ def export(
 
 
 def _write_server_config(export_dir: Path, image: str) -> None:
-    from rd_tf.serving.kept_file import Outcome
-    from rd_tf.serving.server_config import ServerOptions, write_server_config
+    from rd_tf.serving.server_files import Outcome, ServerOptions, write_server_config
 
     outcomes = write_server_config(export_dir, ServerOptions(image=image))
     edited = [name for name, outcome in outcomes.items() if outcome is Outcome.EDITED]

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from rd_tf import command_line
 from rd_tf.errors import InputError
-from rd_tf.serving.server.listening_socket import address_of, bind
-from rd_tf.serving.server.server_binary import NAME, binary_arguments, find_binary
+from rd_tf.serving.server.settings import NAME, address_of, binary_arguments, bind, find_binary
 
 _BATCHING_WARNING = (
     "--enable_batching pads as tensorflow_model_server does, with a list's own first element: answers to lists of "
@@ -51,8 +50,7 @@ def serve(
     program = find_binary(binary)
     if program:
         _become(program, flags)
-    from rd_tf.serving.server.batching_parameters import read_batching_parameters
-    from rd_tf.serving.server.model_config import read_model_config, single_model
+    from rd_tf.serving.server.settings import read_batching_parameters, read_model_config, single_model
 
     batching = read_batching_parameters(batching_parameters_file) if enable_batching else None
     if batching:
@@ -73,8 +71,8 @@ def serve(
     import_quietly()
     import tensorflow as tf
 
-    from rd_tf.serving.server.limits import Limits
     from rd_tf.serving.server.model_server import ModelServer
+    from rd_tf.serving.server.settings import Limits
 
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("rd_tf.serve").setLevel(logging.INFO)

@@ -13,7 +13,7 @@ from rd_tf.errors import InputError
 from rd_tf.models.make_model import make_model
 from rd_tf.models.storage import load_model
 from rd_tf.prepare import prepare
-from rd_tf.serving.unknown_user import with_unknown_user
+from rd_tf.serving.weights import with_unknown_user
 from rd_tf.teach import teach
 from rd_tf.train import train
 

@@ -1,23 +1,60 @@
 """Publishes a ranker as the next version of a served model."""
 
 import contextlib
+import hashlib
+import itertools
 import os
+import re
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework import attr_value_pb2, function_pb2
+from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, saved_model_pb2
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+from rd_tf import storage
 from rd_tf.errors import InputError
 from rd_tf.models.ranker import SequenceRanker
-from rd_tf.serving.equal_versions import are_equal_versions
-from rd_tf.serving.export_name import check_export_name
-from rd_tf.serving.export_options import ExportOptions
-from rd_tf.serving.gate import LAST, check_gate, find_reference
-from rd_tf.serving.held_out_quality import HeldOutQuality, ServedQuality
+from rd_tf.serving.agreement import check_agreement, known_request, typed
 from rd_tf.serving.litert import MODEL_FILE, write_litert
-from rd_tf.serving.measured import measured_version
-from rd_tf.serving.publishing import NothingNew, publishing, versions
-from rd_tf.serving.raw_ids import check_ids
-from rd_tf.serving.saved_model import write_saved_model
-from rd_tf.serving.stored_ranker import with_items
+from rd_tf.serving.options import ExportOptions, check_export_name
+from rd_tf.serving.publishing import (
+    EXTRA,
+    LAST,
+    WARMUP_FILE,
+    NothingNew,
+    are_equal_versions,
+    check_gate,
+    find_reference,
+    measured_version,
+    publishing,
+    versions,
+)
+from rd_tf.serving.quality import (
+    HeldOutQuality,
+    Queries,
+    ServedQuality,
+    bytes_by_kind,
+    made_up_queries,
+    recall,
+    seconds_per_request,
+    write_report,
+)
+from rd_tf.serving.search import ClusteredSearch, ExactSearch, Search, make_cells
+from rd_tf.serving.signatures import RECOMMEND, Batching, Lookups, ServingModule, check_ids, write_ids
+from rd_tf.serving.weights import (
+    StoredRanker,
+    item_vectors,
+    rounded_copy,
+    with_items,
+    with_unknown_user,
+    write_item_table,
+)
 
 _FILE_OF_FORMAT = {"saved_model": "saved_model.pb", "litert": MODEL_FILE}
 
@@ -108,3 +145,254 @@ def _writing(directory: Path) -> Iterator[None]:
         raise InputError(
             f"{directory} cannot be written ({error.strerror}); name another --export_dir or --export_name"
         ) from error
+
+
+USERS_FILE, ITEMS_FILE = "users.txt.gz", "items.txt.gz"
+_MEASURED_QUERIES = 200
+_K_TIMED, _RECENT_TIMED = 10, 100
+
+
+def write_saved_model(
+    directory: Path,
+    name: str,
+    model: SequenceRanker,
+    user_ids: Sequence[str],
+    item_ids: Sequence[str],
+    options: ExportOptions,
+    quality: ServedQuality | None,
+) -> None:
+    """Writes a SavedModel, its warm-up requests and its report, and checks it.
+
+    Args:
+        directory: an empty directory.
+        name: the model's name for the server.
+        model: the trained ranker.
+        user_ids: raw id of every user.
+        item_ids: raw id of every item.
+        options: those of `ExportOptions.for_catalogue`.
+        quality: measures rankers; None leaves metrics out of the report.
+
+    Raises:
+        InputError: a weight does not fit the weights' type.
+        Disagreement: the export does not answer as the model does.
+    """
+    wider = with_unknown_user(model)
+    exported = rounded_copy(wider, options.weights)
+    queries = quality.queries(_MEASURED_QUERIES) if quality else made_up_queries(model, _MEASURED_QUERIES)
+    search, index = _search(exported, queries, options)
+    # In the version, whose leftovers the next export removes after a kill.
+    with tempfile.TemporaryDirectory(dir=directory) as assets:
+        users_file, items_file = Path(assets) / USERS_FILE, Path(assets) / ITEMS_FILE
+        write_ids(users_file, user_ids)
+        write_ids(items_file, item_ids)
+        lookups = Lookups(users_file, items_file, model.num_users, options.id_type)
+        stored = StoredRanker(wider, options.weights)
+        batching = _batching(exported, [users_file, items_file], options) if options.batching else None
+        module = ServingModule(stored, lookups, search, options.max_k, options.exclude_recent, batching)
+        tf.saved_model.save(module, str(directory), signatures=module.functions())
+    slim_graph(directory)
+    request = known_request(model, user_ids, item_ids, options.max_k, options.id_type)
+    write_warmup(directory, name, [(name, request.of_signature(name)) for name in module.functions()])
+    agreement = check_agreement(directory, exported, user_ids, item_ids, options)
+    changed = None if options.weights == "float32" else exported
+    measured = {
+        "index": index,
+        "bytes": bytes_by_kind(directory),
+        "quality": quality.compare(changed) if quality else None,
+        "agreement": agreement,
+        "seconds_per_request": seconds_per_request(_asker(module, queries, user_ids, item_ids, options.id_type)),
+    }
+    if options.item_table:
+        write_item_table(directory / EXTRA, exported, item_ids)
+        measured["bytes"] = bytes_by_kind(directory)
+    write_report(directory, model, options, measured)
+
+
+def _batching(exported: SequenceRanker, files: Sequence[Path], options: ExportOptions) -> Batching:
+    # Named after all that an answer depends on: in one process models with one name share their batches.
+    content = hashlib.sha256(repr(options).encode())
+    for weight in exported.weights:
+        content.update(keras.ops.convert_to_numpy(weight).tobytes())
+    for file in files:
+        content.update(storage.file_sha256(file).encode())
+    queue = f"batches_{content.hexdigest()}"
+    return Batching(options.max_batch_size, options.batch_timeout_micros, options.num_batch_threads, queue)
+
+
+def _search(exported: SequenceRanker, queries: Queries, options: ExportOptions) -> tuple[Search, dict[str, Any]]:
+    if options.index == "exact":
+        return ExactSearch(), {"kind": "exact"}
+    cells = make_cells(item_vectors(exported), options.clusters)
+    search = ClusteredSearch(cells, options.probes)
+    found = recall(exported, search, queries, options.max_k)
+    return search, {
+        "kind": "clusters",
+        "cells": len(cells.centroids),
+        "largest_cell": cells.largest,
+        "probes": options.probes,
+        "queries": len(queries.users),
+        **found,
+    }
+
+
+def _asker(
+    module: ServingModule, queries: Queries, user_ids: Sequence[str], item_ids: Sequence[str], id_type: str
+) -> Any:
+    """Answers a request of some rows: users with up to 100 of their items, ten items each."""
+    function = module.functions()[RECOMMEND]
+    none = "" if id_type == "string" else 0
+
+    def ask(rows: int) -> Any:
+        chosen = [row % len(queries.users) for row in range(rows)]
+        recents = [queries.recents[row][-_RECENT_TIMED:] for row in chosen]
+        width = max(map(len, recents))
+        names = [typed([item_ids[item - 1] for item in recent], id_type) for recent in recents]
+        return function(
+            tf.constant(typed([user_ids[queries.users[row]] for row in chosen], id_type), id_type),
+            tf.constant([[none] * (width - len(row)) + row for row in names], id_type, shape=[rows, width]),
+            tf.zeros([rows, 0], id_type),
+            tf.fill([rows], _K_TIMED),
+        )["items"].numpy()
+
+    return ask
+
+
+def write_warmup(
+    directory: str | os.PathLike[str],
+    model_name: str,
+    requests: Sequence[tuple[str, Mapping[str, np.ndarray]]],
+) -> None:
+    """Writes the warm-up file of a SavedModel: a TFRecord of PredictionLog, one record a request.
+
+    Args:
+        directory: the SavedModel.
+        model_name: the name it will be served under.
+        requests: signature, and input name -> array; strings are objects.
+    """
+    path = Path(directory) / WARMUP_FILE
+    path.parent.mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for signature, request in requests:
+            predict = predict_pb2.PredictRequest()
+            predict.model_spec.name = model_name
+            predict.model_spec.signature_name = signature
+            for name, array in request.items():
+                dtype = tf.string if array.dtype == object else array.dtype
+                predict.inputs[name].CopyFrom(tf.make_tensor_proto(array, dtype=dtype, shape=array.shape))
+            log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=predict))
+            writer.write(log.SerializeToString(deterministic=True))
+
+
+# Shapes that the graph's functions infer again.
+_INFERRED = "_output_shapes"
+# How the process that exported was configured.
+_CONFIG = "config_proto"
+_OF_THE_MACHINE = ("device_count", "intra_op_parallelism_threads", "inter_op_parallelism_threads")
+
+
+def slim_graph(directory: str | os.PathLike[str]) -> None:
+    """Rewrites `saved_model.pb` with a fifth fewer bytes; of a small model the graph is a good part.
+
+    Nor does it tell any more what the process had made before or how many threads it had: equal exports are equal
+    bytes.
+
+    Args:
+        directory: the SavedModel.
+    """
+    path = Path(directory) / "saved_model.pb"
+    saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    for graph in saved.meta_graphs:
+        # Definitions of TensorFlow's own ops, for readers that lack one; those could not run it either.
+        graph.meta_info_def.ClearField("stripped_op_list")
+        nodes = [*graph.graph_def.node]
+        for function in graph.graph_def.library.function:
+            nodes += function.node_def
+            for argument in function.arg_attr.values():
+                argument.attr.pop(_INFERRED, None)
+        for node in nodes:
+            node.ClearField("experimental_debug_info")
+            node.attr.pop(_INFERRED, None)
+            if _CONFIG in node.attr:
+                config = config_pb2.ConfigProto.FromString(node.attr[_CONFIG].s)
+                for name in _OF_THE_MACHINE:
+                    config.ClearField(name)
+                node.attr[_CONFIG].s = config.SerializeToString(deterministic=True)
+        number_functions(graph)
+    path.write_bytes(saved.SerializeToString(deterministic=True))
+    # It names the graph as it was.
+    (Path(directory) / "fingerprint.pb").unlink(missing_ok=True)
+
+
+# TensorFlow ends the name of a function with a number that it counts up in the process. There is one too in the names
+# of what a function takes from outside, by whose order the loaders go.
+_COUNTED = re.compile(r"(.*_)(\d+)")
+_GIVEN_NAME = "_user_specified_name"
+
+
+def number_functions(graph: meta_graph_pb2.MetaGraphDef) -> None:
+    """Numbers a graph's functions from 0, in the order in which they were traced, and puts them in that order.
+
+    Args:
+        graph: it is changed.
+    """
+    library = graph.graph_def.library
+    matches = filter(None, (_COUNTED.fullmatch(function.signature.name) for function in library.function))
+    traced = sorted(matches, key=lambda match: int(match[2]))
+    names = {match[0]: f"{match[1]}{number}" for number, match in enumerate(traced)}
+    nodes = [*graph.graph_def.node]
+    for function in library.function:
+        function.signature.name = names.get(function.signature.name, function.signature.name)
+        _number_inputs(function)
+        nodes += function.node_def
+    for node in nodes:
+        node.op = names.get(node.op, node.op)
+        for attribute in node.attr.values():
+            _rename_in_attribute(attribute, names)
+    for gradient in itertools.chain(library.gradient, library.registered_gradients):
+        gradient.gradient_func = names.get(gradient.gradient_func, gradient.gradient_func)
+    for gradient in library.gradient:
+        gradient.function_name = names.get(gradient.function_name, gradient.function_name)
+    places = {name: place for place, name in enumerate(names.values())}
+    library.function.sort(key=lambda function: (places.get(function.signature.name, -1), function.signature.name))
+    _rename_objects(graph, names)
+
+
+def _number_inputs(function: function_pb2.FunctionDef) -> None:
+    names = {}
+    for place, argument in enumerate(function.signature.input_arg):
+        if re.search(r"\d", argument.name):
+            names[argument.name] = argument.name = f"input_{place}"
+        attributes = function.arg_attr[place].attr if place in function.arg_attr else {}
+        if _GIVEN_NAME in attributes and attributes[_GIVEN_NAME].s.isdigit():
+            del attributes[_GIVEN_NAME]
+    for node in function.node_def:
+        node.input[:] = [names.get(name, name) for name in node.input]
+    for result, name in list(function.ret.items()):
+        function.ret[result] = names.get(name, name)
+
+
+def _rename_in_attribute(attribute: attr_value_pb2.AttrValue, names: dict[str, str]) -> None:
+    for called in (attribute.func, *attribute.list.func):
+        # Not in passing: setting a part of it makes an attribute of another kind a function.
+        if called.name in names:
+            called.name = names[called.name]
+
+
+def _rename_objects(graph: meta_graph_pb2.MetaGraphDef, names: dict[str, str]) -> None:
+    objects, aliases = graph.object_graph_def, graph.meta_info_def.function_aliases
+    for node in objects.nodes:
+        if node.function.concrete_functions:
+            node.function.concrete_functions[:] = [names.get(name, name) for name in node.function.concrete_functions]
+        if node.bare_concrete_function.concrete_function_name in names:
+            name = names[node.bare_concrete_function.concrete_function_name]
+            node.bare_concrete_function.concrete_function_name = name
+    # All out, all in: a new name may be the old one of another function.
+    copies = [
+        (name, type(saved).FromString(saved.SerializeToString())) for name, saved in objects.concrete_functions.items()
+    ]
+    objects.concrete_functions.clear()
+    for name, saved in copies:
+        objects.concrete_functions[names.get(name, name)].CopyFrom(saved)
+    renamed = {names.get(name, name): alias for name, alias in aliases.items()}
+    aliases.clear()
+    aliases.update(renamed)

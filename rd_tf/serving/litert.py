@@ -11,15 +11,42 @@ import tensorflow as tf
 from rd_tf.data.dataset_directory import write_lines
 from rd_tf.models.ranker import SequenceRanker
 from rd_tf.serving.agreement import TOLERANCE, Disagreement
-from rd_tf.serving.export_options import ExportOptions
-from rd_tf.serving.held_out_quality import ServedQuality
-from rd_tf.serving.item_table import write_item_table
-from rd_tf.serving.padded_history import PaddedHistory
-from rd_tf.serving.real_queries import Queries, made_up_queries
-from rd_tf.serving.recommend_signature import NO_SCORE
-from rd_tf.serving.report import bytes_by_kind, seconds_per_request, write_report
-from rd_tf.serving.stored_ranker import StoredRanker, copy_ranker, is_table, rounded_copy
-from rd_tf.serving.unknown_user import with_unknown_user
+from rd_tf.serving.options import ExportOptions
+from rd_tf.serving.quality import (
+    Queries,
+    ServedQuality,
+    bytes_by_kind,
+    made_up_queries,
+    seconds_per_request,
+    write_report,
+)
+from rd_tf.serving.signatures import NO_SCORE
+from rd_tf.serving.weights import StoredRanker, copy_ranker, is_table, rounded_copy, with_unknown_user, write_item_table
+
+Tensor = Any
+
+
+class PaddedHistory:
+    """What `Histories` is, for one query whose items may be padded anywhere.
+
+    Args:
+        items: `[1, n] int32`, 0 = none.
+    """
+
+    def __init__(self, items: Tensor) -> None:
+        self.items = items
+
+    def sum(self, values: Tensor, queries: Any) -> Tensor:
+        """Sums `[1, n, d] float32` over the items: `[1, d]`."""
+        return tf.reduce_sum(values * self._is_item()[..., tf.newaxis], axis=1)
+
+    def lengths(self, queries: Any) -> Tensor:
+        """Number of items: `[1, 1] float32`."""
+        return tf.reduce_sum(self._is_item(), axis=1, keepdims=True)
+
+    def _is_item(self) -> Tensor:
+        return tf.cast(self.items > 0, tf.float32)
+
 
 MODEL_FILE, USERS_FILE, ITEMS_FILE = "model.tflite", "users.txt", "items.txt"
 _CHECKED = 20

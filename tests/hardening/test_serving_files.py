@@ -9,10 +9,16 @@ from hypothesis import strategies as st
 
 from rd_tf.errors import InputError
 from rd_tf.evaluation.cutoffs import parse_cutoffs
-from rd_tf.serving.gate import check_gate, find_reference, parse_min_metric_ratio
-from rd_tf.serving.measured import REPORT_FILE, Measured
-from rd_tf.serving.publishing import LAST_VERSION_FILE, publishing
-from rd_tf.serving.server.model_config import read_model_config
+from rd_tf.serving.publishing import (
+    LAST_VERSION_FILE,
+    REPORT_FILE,
+    Measured,
+    check_gate,
+    find_reference,
+    parse_min_metric_ratio,
+    publishing,
+)
+from rd_tf.serving.server.settings import read_model_config
 
 SCRAPS = (b"\0", b"\xff", b"{", b"}", b'"', b"'", b"\\xff", b"\\0", b"\\", b":", b"#", b"<", b"\n", b"name: 'b'", b"[")
 REPORT = {"quality": {"split": "test", "dataset": "a" * 64, "exported": {"map": 0.1, "ndcg@10": 0.2}}, "bytes": 7}

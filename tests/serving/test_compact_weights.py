@@ -7,8 +7,7 @@ from serving.small_world import small_caser
 
 from rd_tf.errors import InputError
 from rd_tf.models.fossil import Fossil
-from rd_tf.serving.compact_table import CompactTable, quantize_rows, rounded
-from rd_tf.serving.stored_ranker import StoredRanker, rounded_copy
+from rd_tf.serving.weights import CompactTable, StoredRanker, quantize_rows, rounded, rounded_copy
 
 
 def test_the_largest_row_by_hand():

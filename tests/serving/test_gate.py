@@ -7,9 +7,16 @@ import pytest
 
 from rd_tf import storage
 from rd_tf.errors import InputError
-from rd_tf.serving.gate import check_gate, find_reference, parse_min_metric_ratio
-from rd_tf.serving.measured import REPORT_FILE, Measured, measured_run, measured_version
-from rd_tf.serving.publishing import publishing
+from rd_tf.serving.publishing import (
+    REPORT_FILE,
+    Measured,
+    check_gate,
+    find_reference,
+    measured_run,
+    measured_version,
+    parse_min_metric_ratio,
+    publishing,
+)
 
 TEACHER = Measured({"map": 0.1, "ndcg@10": 0.2}, "test", "a" * 64, "runs/teacher")
 STUDENT = Measured({"map": 0.0975, "ndcg@10": 0.21}, "test", "a" * 64, "runs/student")

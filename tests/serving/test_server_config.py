@@ -11,14 +11,16 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, te
 from tensorflow_serving.config import model_server_config_pb2
 
 from rd_tf import storage
-from rd_tf.serving.compose import HEALTHCHECK, IMAGE
-from rd_tf.serving.kept_file import Outcome, write_unless_edited
 from rd_tf.serving.publishing import publishing
-from rd_tf.serving.server.server_binary import binary_arguments
-from rd_tf.serving.server_config import (
+from rd_tf.serving.server.settings import binary_arguments
+from rd_tf.serving.server_files import (
+    HEALTHCHECK,
+    IMAGE,
+    Outcome,
     ServerOptions,
     models_text,
     write_server_config,
+    write_unless_edited,
 )
 
 FILES = {"models.config", "monitoring.config", "healthcheck.sh", "compose.yaml"}

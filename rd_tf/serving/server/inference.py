@@ -1,13 +1,200 @@
-"""What the two interfaces ask of a loaded version."""
+"""One version of a model, loaded as tensorflow_model_server loads it, and what is asked of it."""
+
+import gc
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
-from tensorflow_serving.apis import classification_pb2, inference_pb2, input_pb2, predict_pb2, regression_pb2
+import tensorflow as tf
+from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
+from tensorflow_serving.apis import (
+    classification_pb2,
+    inference_pb2,
+    input_pb2,
+    predict_pb2,
+    prediction_log_pb2,
+    regression_pb2,
+)
 
-from rd_tf.serving.server.limits import Limits
-from rd_tf.serving.server.loaded_version import LoadedVersion
-from rd_tf.serving.server.serving_error import ServingError, invalid
-from rd_tf.serving.server.tensor_protos import read_tensor
+from rd_tf.serving.publishing import WARMUP_FILE
+from rd_tf.serving.server.batching import SessionBatcher
+from rd_tf.serving.server.settings import Limits, SessionBatching
+from rd_tf.serving.server.wire import (
+    ServingError,
+    decode_base64,
+    encode_text,
+    from_tensorflow,
+    invalid,
+    read_tensor,
+    shorten,
+)
+
+DEFAULT_SIGNATURE = "serving_default"
+_PYTHON_OPERATIONS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
+_VARIABLES = {"VarHandleOp", "VariableV2"}
+
+
+class LoadedVersion:
+    """A SavedModel in a session of its own.
+
+    Attributes:
+        number: the version.
+        signatures: signature name -> SignatureDef.
+    """
+
+    def __init__(
+        self, directory: str | os.PathLike[str], number: int, limits: Limits, batching: SessionBatching | None = None
+    ) -> None:
+        """Loads a SavedModel.
+
+        Args:
+            directory: the SavedModel's.
+            number: the version.
+            limits: of every request.
+            batching: how requests are batched before the graph; None: not at all.
+
+        Raises:
+            ServingError: the SavedModel is not whole or cannot be run here.
+        """
+        self.number = number
+        self._limits = limits
+        self._lock = threading.Lock()
+        self._in_use = 0
+        self._graph = tf.Graph()
+        # A server for laptops: it would otherwise take the memory of every GPU.
+        config = tf.compat.v1.ConfigProto(device_count={"GPU": 0})
+        self._session = tf.compat.v1.Session(graph=self._graph, config=config)
+        self._callables: dict[str, Any] = {}
+        self._batcher = SessionBatcher(batching, self._compute) if batching else None
+        try:
+            meta_graph = self._load(Path(directory))
+        except Exception as error:
+            self.close()
+            if isinstance(error, tf.errors.OpError):
+                raise from_tensorflow(error) from error
+            raise ServingError(grpc.StatusCode.DATA_LOSS, f"{directory} cannot be loaded: {error}") from error
+        self.signatures: dict[str, meta_graph_pb2.SignatureDef] = dict(meta_graph.signature_def)
+        self._runs_python = not _PYTHON_OPERATIONS.isdisjoint(_operations(meta_graph))
+
+    def signature(self, name: str) -> meta_graph_pb2.SignatureDef:
+        """A signature by name; the default one for an empty name.
+
+        Raises:
+            ServingError: there is none of this name.
+        """
+        name = name or DEFAULT_SIGNATURE
+        if name not in self.signatures:
+            raise ServingError(grpc.StatusCode.FAILED_PRECONDITION, f"serving signature {name!r} not found")
+        return self.signatures[name]
+
+    def run(self, signature_name: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Answers a request.
+
+        Args:
+            signature_name: empty for the default.
+            inputs: input name -> array of exactly the signature's dtype; strings are `bytes` objects.
+
+        Returns:
+            Output name -> array.
+
+        Raises:
+            ServingError: names, dtypes or rows that do not fit, or the graph failed.
+        """
+        signature = self.signature(signature_name)
+        fed = self._fit(signature, inputs)
+        if self._runs_python:
+            raise invalid("no OpKernel was registered: the model calls back into the Python that made it")
+        name = signature_name or DEFAULT_SIGNATURE
+        if self._batcher:
+            values = self._batcher.run(name, fed, self._limits.request_timeout_seconds)
+        else:
+            values = self._compute(name, fed)
+        return dict(zip(signature.outputs, map(np.asarray, values), strict=True))
+
+    def _compute(self, name: str, fed: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        try:
+            return self._callable(name, self.signatures[name])(*fed)
+        except tf.errors.OpError as error:
+            raise from_tensorflow(error) from error
+
+    def acquire(self) -> None:
+        """Begins a use; `release` ends it."""
+        with self._lock:
+            self._in_use += 1
+
+    def release(self) -> None:
+        """Ends a use."""
+        with self._lock:
+            self._in_use -= 1
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request uses the version."""
+        return self._in_use == 0
+
+    def close(self) -> None:
+        """Frees the session and the graph; the version must be idle."""
+        if self._batcher:
+            self._batcher.close()
+        self._callables.clear()
+        self._session.close()
+        del self._session, self._graph
+        # A graph in Python is full of reference cycles, and what they hold is memory of C++, which the collector's
+        # counters do not see.
+        gc.collect()
+
+    def _load(self, directory: Path) -> meta_graph_pb2.MetaGraphDef:
+        with self._graph.as_default():
+            tags = [tf.saved_model.SERVING]
+            meta_graph = tf.compat.v1.saved_model.loader.load(self._session, tags, str(directory))
+        if not (directory / "variables" / "variables.index").exists() and not _VARIABLES.isdisjoint(
+            _operations(meta_graph)
+        ):
+            # The loader takes it for a model without variables, and every request would fail.
+            raise FileNotFoundError("its variables are missing")
+        return meta_graph
+
+    def _fit(self, signature: meta_graph_pb2.SignatureDef, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        if unknown := inputs.keys() - signature.inputs.keys():
+            raise invalid(f"unknown inputs: {', '.join(sorted(unknown))}")
+        fed = []
+        for name, wanted in signature.inputs.items():
+            array = inputs.get(name)
+            if array is None and name in signature.defaults:
+                array = read_tensor(signature.defaults[name], self._limits.max_body_bytes)
+            if array is None:
+                raise invalid(f"missing inputs: {', '.join(sorted(signature.inputs.keys() - inputs.keys()))}")
+            dtype = tf.as_dtype(array.dtype)
+            if dtype != wanted.dtype:
+                raise invalid(f"input {name} must be {tf.as_dtype(wanted.dtype).name}, not {dtype.name}")
+            if array.ndim and len(array) > self._limits.max_batch:
+                raise invalid(f"input {name} has {len(array)} rows; at most {self._limits.max_batch} are allowed")
+            fed.append(array)
+        return fed
+
+    def _callable(self, name: str, signature: meta_graph_pb2.SignatureDef) -> Any:
+        with self._lock:
+            if name not in self._callables:
+                options = config_pb2.CallableOptions(
+                    feed=[tensor.name for tensor in signature.inputs.values()],
+                    fetch=[tensor.name for tensor in signature.outputs.values()],
+                )
+                options.run_options.timeout_in_ms = int(1000 * self._limits.request_timeout_seconds)
+                # Session.run checks shapes against the placeholders', which tensorflow_model_server does not, and takes
+                # several times as long.
+                self._callables[name] = self._session._make_callable_from_options(options)
+            return self._callables[name]
+
+
+def _operations(meta_graph: meta_graph_pb2.MetaGraphDef) -> set[str]:
+    functions = meta_graph.graph_def.library.function
+    nodes = [*meta_graph.graph_def.node, *(node for function in functions for node in function.node_def)]
+    return {node.op for node in nodes}
+
 
 CLASSIFY = "tensorflow/serving/classify"
 REGRESS = "tensorflow/serving/regress"
@@ -38,7 +225,7 @@ def classify(
     Raises:
         ServingError: the signature is of another kind, or the graph failed.
     """
-    count, outputs = _run(version, signature_name, examples, {"classes", "scores"})
+    count, outputs = _run_on_examples(version, signature_name, examples, {"classes", "scores"})
     shapes = {array.shape for array in outputs.values()}
     shape = shapes.pop()
     if shapes or len(shape) != 2 or shape[0] != count:
@@ -60,7 +247,7 @@ def regress(version: LoadedVersion, signature_name: str, examples: input_pb2.Inp
     Raises:
         ServingError: the signature is of another kind, or the graph failed.
     """
-    count, outputs = _run(version, signature_name, examples, {"outputs"})
+    count, outputs = _run_on_examples(version, signature_name, examples, {"outputs"})
     values = outputs["outputs"]
     if values.shape not in {(count,), (count, 1)}:
         raise invalid(f"outputs must be of shape [{count}] or [{count}, 1], not {list(values.shape)}")
@@ -83,7 +270,7 @@ def multi_inference_task(
     raise ServingError(grpc.StatusCode.UNIMPLEMENTED, f"method {task.method_name!r} is not {CLASSIFY} or {REGRESS}")
 
 
-def _run(
+def _run_on_examples(
     version: LoadedVersion, signature_name: str, examples: input_pb2.Input, allowed: set[str]
 ) -> tuple[int, dict[str, np.ndarray]]:
     signature = version.signature(signature_name)
@@ -105,3 +292,116 @@ def _serialize(examples: input_pb2.Input) -> list[bytes]:
     # Two serialized messages, one behind the other, parse as their merger.
     context = examples.example_list_with_context.context.SerializeToString()
     return [context + example.SerializeToString() for example in examples.example_list_with_context.examples]
+
+
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+_INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
+
+
+def read_input(document: Mapping[str, Any]) -> input_pb2.Input:
+    """Reads `examples` and the `context` they share.
+
+    Raises:
+        ServingError: no examples, or a feature that is no list of one kind of value.
+    """
+    examples = document.get("examples")
+    if not isinstance(examples, list) or not examples:
+        raise invalid("'examples' must be a list of at least one")
+    result = input_pb2.Input()
+    if "context" in document:
+        shared = result.example_list_with_context
+        shared.context.CopyFrom(_example(document["context"]))
+        shared.examples.extend(map(_example, examples))
+    else:
+        result.example_list.examples.extend(map(_example, examples))
+    return result
+
+
+def write_classifications(result: classification_pb2.ClassificationResult) -> dict[str, Any]:
+    """`results`: for every example its pairs of label and score."""
+    return {
+        "results": [
+            [[kind.label, _short(kind.score)] for kind in classifications.classes]
+            for classifications in result.classifications
+        ]
+    }
+
+
+def write_regressions(result: regression_pb2.RegressionResult) -> dict[str, Any]:
+    """`results`: for every example its value."""
+    return {"results": [_short(regression.value) for regression in result.regressions]}
+
+
+def _short(value: float) -> float:
+    return shorten(np.array([value], np.float32)).tolist()[0]
+
+
+def _example(value: Any) -> tf.train.Example:
+    if not isinstance(value, dict):
+        raise invalid("an example must be an object")
+    return tf.train.Example(features={"feature": {name: _feature(name, cells) for name, cells in value.items()}})
+
+
+def _feature(name: str, value: Any) -> tf.train.Feature:
+    cells = value if isinstance(value, list) else [value]
+    if all(isinstance(cell, int) for cell in cells):
+        if not all(_INT64_MIN <= cell <= _INT64_MAX for cell in cells):
+            raise invalid(f"feature {name}: a value is beyond int64")
+        return tf.train.Feature(int64_list={"value": map(int, cells)}) if cells else tf.train.Feature()
+    if all(isinstance(cell, float) for cell in cells):
+        if any(_FLOAT32_MAX < abs(cell) < float("inf") for cell in cells):
+            raise invalid(f"feature {name}: a value is beyond float32")
+        return tf.train.Feature(float_list={"value": cells})
+    if all(isinstance(cell, str) or (isinstance(cell, dict) and isinstance(cell.get("b64"), str)) for cell in cells):
+        texts = [encode_text(cell) if isinstance(cell, str) else decode_base64(cell) for cell in cells]
+        return tf.train.Feature(bytes_list={"value": texts})
+    raise invalid(f"feature {name}: values must all be integers, all decimals or all strings")
+
+
+# tensorflow_model_server refuses a file with more.
+MAX_RECORDS = 1000
+
+
+def replay_warmup(version: LoadedVersion, directory: Path, limits: Limits) -> int:
+    """Replays `assets.extra/tf_serving_warmup_requests`, a TFRecord of PredictionLog.
+
+    Returns:
+        How many requests there were; 0 without a file.
+
+    Raises:
+        ServingError: the version fails on one of them, there are more than 1000, or the file is damaged.
+    """
+    file = directory / WARMUP_FILE
+    if not file.exists():
+        return 0
+    count = 0
+    for log in _logs(file):
+        count += 1
+        if count > MAX_RECORDS:
+            raise invalid(f"{file} holds more than {MAX_RECORDS} requests")
+        _replay(version, log, limits)
+    return count
+
+
+def _logs(file: Path) -> Iterator[prediction_log_pb2.PredictionLog]:
+    try:
+        for record in tf.compat.v1.io.tf_record_iterator(str(file)):
+            yield prediction_log_pb2.PredictionLog.FromString(record)
+    except Exception as error:
+        reason = error.message if isinstance(error, tf.errors.OpError) else error
+        raise ServingError(grpc.StatusCode.DATA_LOSS, f"{file} cannot be read: {reason}") from error
+
+
+def _replay(version: LoadedVersion, log: prediction_log_pb2.PredictionLog, limits: Limits) -> None:
+    if log.HasField("predict_log"):
+        predict(version, log.predict_log.request, limits)
+    elif log.HasField("classify_log"):
+        classify(version, log.classify_log.request.model_spec.signature_name, log.classify_log.request.input)
+    elif log.HasField("regress_log"):
+        regress(version, log.regress_log.request.model_spec.signature_name, log.regress_log.request.input)
+    elif log.HasField("multi_inference_log"):
+        request = log.multi_inference_log.request
+        for task in request.tasks:
+            multi_inference_task(version, task, request.input)
+    else:
+        raise invalid(f"a warm-up request is of the unsupported kind {log.WhichOneof('log_type')}")

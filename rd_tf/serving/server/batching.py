@@ -14,8 +14,8 @@ from concurrent import futures
 import grpc
 import numpy as np
 
-from rd_tf.serving.server.batching_parameters import SessionBatching
-from rd_tf.serving.server.serving_error import ServingError, invalid
+from rd_tf.serving.server.settings import SessionBatching
+from rd_tf.serving.server.wire import ServingError, invalid
 
 _log = logging.getLogger("rd_tf.serve")
 Tensors = Sequence[np.ndarray]

@@ -1,15 +1,115 @@
-"""Tensors from and to the JSON of the predict interface."""
+"""Requests and answers as bytes: errors, JSON documents, tensors."""
 
 import base64
 import binascii
+import json
+import math
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from typing import Any
 
+import grpc
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from rd_tf.serving.server.serving_error import ServingError, invalid
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+# What tensorflow_model_server answers over HTTP; every other code is a 500.
+_HTTP = {
+    grpc.StatusCode.INVALID_ARGUMENT: HTTPStatus.BAD_REQUEST,
+    grpc.StatusCode.FAILED_PRECONDITION: HTTPStatus.BAD_REQUEST,
+    grpc.StatusCode.OUT_OF_RANGE: HTTPStatus.BAD_REQUEST,
+    grpc.StatusCode.UNAUTHENTICATED: HTTPStatus.UNAUTHORIZED,
+    grpc.StatusCode.PERMISSION_DENIED: HTTPStatus.FORBIDDEN,
+    grpc.StatusCode.NOT_FOUND: HTTPStatus.NOT_FOUND,
+    grpc.StatusCode.ABORTED: HTTPStatus.CONFLICT,
+    grpc.StatusCode.ALREADY_EXISTS: HTTPStatus.CONFLICT,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: HTTPStatus.TOO_MANY_REQUESTS,
+    grpc.StatusCode.UNIMPLEMENTED: HTTPStatus.NOT_IMPLEMENTED,
+    grpc.StatusCode.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED: HTTPStatus.GATEWAY_TIMEOUT,
+}
+
+
+class ServingError(Exception):
+    """A request or a model version that cannot be used.
+
+    Attributes:
+        code: gRPC's status code.
+        message: one sentence for the client.
+    """
+
+    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+        super().__init__(message)
+        self.code, self.message = code, message
+
+    @property
+    def http_status(self) -> HTTPStatus:
+        """The HTTP status that goes with the code."""
+        return _HTTP.get(self.code, HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def invalid(message: str) -> ServingError:
+    """The error of a request that cannot be right for any state of the server."""
+    return ServingError(grpc.StatusCode.INVALID_ARGUMENT, message)
+
+
+def not_found(message: str) -> ServingError:
+    """The error of a request for a model or version that is not served."""
+    return ServingError(grpc.StatusCode.NOT_FOUND, message)
+
+
+def from_tensorflow(error: tf.errors.OpError) -> ServingError:
+    """An error of the graph, with TensorFlow's own code and message."""
+    return ServingError(_CODES.get(error.error_code, grpc.StatusCode.UNKNOWN), error.message)
+
+
+_WHITESPACE = " \t\r\n"
+
+
+def read_document(body: bytes) -> dict[str, Any]:
+    """Parses a body as tensorflow_model_server does: NaN, Infinity and -Infinity are numbers, and what follows the
+    document is not looked at.
+
+    Raises:
+        ServingError: the body is no JSON object in UTF-8, is nested too deeply, or holds a number beyond float64.
+    """
+    text = body.decode("utf-8-sig", "surrogateescape").lstrip(_WHITESPACE)
+    try:
+        document, end = json.JSONDecoder(parse_float=_finite_number).raw_decode(text)
+        text[:end].encode()
+    except UnicodeEncodeError:
+        raise invalid("JSON parse error: not UTF-8") from None
+    except RecursionError:
+        raise invalid("JSON parse error: nested too deeply") from None
+    except ValueError as error:
+        raise invalid(f"JSON parse error: {error}") from None
+    if not isinstance(document, dict):
+        raise invalid("JSON value is not an object")
+    return document
+
+
+def signature_name(document: dict[str, Any]) -> str:
+    """The signature a document asks for; empty where it names none."""
+    name = document.get("signature_name", "")
+    if not isinstance(name, str):
+        raise invalid("'signature_name' must be a string")
+    return name
+
+
+def write_document(document: dict[str, Any]) -> bytes:
+    """An answer's body. Bytes that are no UTF-8 go out as they are: strings carry them as surrogate escapes."""
+    return json.dumps(document, ensure_ascii=False).encode("utf-8", "surrogateescape")
+
+
+def _finite_number(text: str) -> float:
+    value = float(text)
+    # json would make infinity of 1e999, without a word.
+    if math.isinf(value):
+        raise ValueError(f"number {text[:40]} is too big")
+    return value
+
 
 Inputs = Mapping[str, meta_graph_pb2.TensorInfo]
 _BYTES_SUFFIX = "_bytes"
@@ -204,3 +304,67 @@ def _plain(name: str, array: np.ndarray) -> Any:
     if tf.as_dtype(array.dtype).is_floating:
         return shorten(array).tolist()
     raise invalid(f"output {name}: {array.dtype.name} cannot be written in JSON")
+
+
+# tensorflow_model_server answers in these fields, where tf.make_tensor_proto writes tensor_content.
+_FIELDS = {
+    tf.float32: "float_val",
+    tf.float64: "double_val",
+    tf.int8: "int_val",
+    tf.int16: "int_val",
+    tf.int32: "int_val",
+    tf.uint8: "int_val",
+    tf.uint16: "int_val",
+    tf.int64: "int64_val",
+    tf.uint32: "uint32_val",
+    tf.uint64: "uint64_val",
+    tf.bool: "bool_val",
+    tf.string: "string_val",
+}
+
+
+def read_tensor(proto: tensor_pb2.TensorProto, max_bytes: int) -> np.ndarray:
+    """Decodes a tensor.
+
+    Args:
+        proto: any TensorProto; strings become `bytes` objects in an array of dtype object.
+        max_bytes: the most the array may take; a proto of a few bytes can describe a tensor of any size.
+
+    Raises:
+        ServingError: the proto is not a tensor, or too large a one.
+    """
+    try:
+        itemsize = tf.as_dtype(proto.dtype).size
+        sizes = [dim.size for dim in proto.tensor_shape.dim]
+    except TypeError as error:
+        raise invalid(f"dtype {proto.dtype} is unknown") from error
+    if proto.tensor_shape.unknown_rank or min(sizes, default=0) < 0:
+        raise invalid("a tensor's shape must be fully known")
+    if math.prod(sizes) * max(1, itemsize or 8) > max_bytes:
+        raise invalid(f"a tensor of shape {sizes} takes more than {max_bytes} bytes")
+    try:
+        array = tf.make_ndarray(proto)
+    # Any of a dozen exceptions, by dtype and by what is wrong with the proto.
+    except Exception as error:
+        raise invalid(f"a tensor of shape {sizes} cannot be read: {error}") from error
+    if array.shape != tuple(sizes):
+        raise invalid(f"a tensor of shape {sizes} holds values of shape {list(array.shape)}")
+    return array
+
+
+def write_tensor(array: np.ndarray, dtype: int) -> tensor_pb2.TensorProto:
+    """Encodes an output in the field of its type.
+
+    Args:
+        array: the values; strings are `bytes` objects.
+        dtype: number of the TensorFlow dtype.
+    """
+    field = _FIELDS.get(tf.as_dtype(dtype))
+    if field is None:
+        return tf.make_tensor_proto(array, dtype=dtype, shape=array.shape)
+    proto = tensor_pb2.TensorProto(dtype=dtype)
+    proto.tensor_shape.SetInParent()
+    for size in array.shape:
+        proto.tensor_shape.dim.add().size = size
+    getattr(proto, field).extend(array.ravel().tolist())
+    return proto

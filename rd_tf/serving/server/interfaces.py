@@ -1,0 +1,350 @@
+"""The REST and gRPC interfaces of the server."""
+
+import functools
+import logging
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Any
+
+import grpc
+from google.protobuf import json_format
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    inference_pb2,
+    model_management_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+    regression_pb2,
+)
+from tensorflow_serving.apis.model_pb2 import ModelSpec
+
+from rd_tf.errors import InputError
+from rd_tf.serving.server.inference import (
+    DEFAULT_SIGNATURE,
+    LoadedVersion,
+    classify,
+    multi_inference_task,
+    predict,
+    read_input,
+    regress,
+    write_classifications,
+    write_regressions,
+)
+from rd_tf.serving.server.models import ModelStore
+from rd_tf.serving.server.settings import check_models
+from rd_tf.serving.server.wire import (
+    ServingError,
+    invalid,
+    read_document,
+    read_inputs,
+    signature_name,
+    write_document,
+    write_outputs,
+    write_tensor,
+)
+
+METRICS_PATH = "/monitoring/prometheus/metrics"
+
+
+class Metrics:
+    """Metrics of one server, under tensorflow_model_server's names (prometheus_client appends `_total` to a count)."""
+
+    def __init__(self) -> None:
+        """Starts at zero."""
+        self._registry = CollectorRegistry()
+        self._requests = Counter(
+            ":tensorflow:serving:request_count", "Requests.", ["model_name", "status"], registry=self._registry
+        )
+        self._latency = Histogram(
+            ":tensorflow:serving:request_latency", "Seconds a request.", ["model_name", "API"], registry=self._registry
+        )
+
+    @contextmanager
+    def observe(self, model_name: str, api: str) -> Iterator[None]:
+        """Counts a request by how the block ends.
+
+        Args:
+            model_name: must be one of the server's models: every name is kept for good.
+            api: such as `predict`.
+        """
+        started, code = time.perf_counter(), grpc.StatusCode.OK
+        try:
+            yield
+        except ServingError as error:
+            code = error.code
+            raise
+        except BaseException:
+            code = grpc.StatusCode.INTERNAL
+            raise
+        finally:
+            self._requests.labels(model_name, code.name).inc()
+            self._latency.labels(model_name, api).observe(time.perf_counter() - started)
+
+    def text(self) -> bytes:
+        """What a scrape gets."""
+        return generate_latest(self._registry)
+
+
+METADATA_FIELD = "signature_def"
+
+
+def signature_map(version: LoadedVersion) -> get_model_metadata_pb2.SignatureDefMap:
+    """All signatures of a version."""
+    return get_model_metadata_pb2.SignatureDefMap(signature_def=version.signatures)
+
+
+def metadata_response(name: str, version: LoadedVersion) -> get_model_metadata_pb2.GetModelMetadataResponse:
+    """The answer over gRPC: the signatures as `Any`, under the key `signature_def`."""
+    response = get_model_metadata_pb2.GetModelMetadataResponse()
+    response.model_spec.CopyFrom(model_spec(name, version))
+    response.metadata[METADATA_FIELD].Pack(signature_map(version))
+    return response
+
+
+def metadata_document(name: str, version: LoadedVersion) -> dict[str, Any]:
+    """The answer over REST: every field is written, set or not."""
+    return {
+        "model_spec": {"name": name, "version": str(version.number), "signature_name": ""},
+        "metadata": {METADATA_FIELD: full_document(signature_map(version))},
+    }
+
+
+def model_spec(name: str, version: LoadedVersion, signature_name: str = "") -> ModelSpec:
+    """Who answered."""
+    return ModelSpec(name=name, version={"value": version.number}, signature_name=signature_name)
+
+
+def full_document(message: Any) -> dict[str, Any]:
+    """A message as JSON with its unset fields and the names of the .proto file."""
+    return json_format.MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+
+
+_log = logging.getLogger("rd_tf.serve")
+# tensorflow_model_server takes upper case everywhere but in a method's name; upper-case /METADATA it answers with the
+# status.
+_VERSION = r"(?:(?i:/versions/)(?P<version>[0-9]+)|(?i:/labels/)(?P<label>[^/:]+))?"
+_POST = re.compile(rf"(?i:/v1/models/)(?P<name>[^/:]+){_VERSION}:(?P<method>predict|classify|regress)")
+_GET = re.compile(rf"(?i:/v1/models)(?:/(?P<name>[^/:]+))?{_VERSION}(?P<metadata>(?i:/metadata))?")
+_LARGEST_VERSION = 2**63 - 1
+_JSON, _TEXT, _HTML = "application/json", "text/plain; charset=utf-8", "text/html"
+_NOT_FOUND_PAGE = b"<html><head><title>404 Not Found</title></head><body><h1>Not Found</h1></body></html>\n"
+
+Answer = tuple[HTTPStatus, str, bytes]
+_NO_SUCH_PAGE: Answer = (HTTPStatus.NOT_FOUND, _HTML, _NOT_FOUND_PAGE)
+
+
+class RestApplication:
+    """Answers /v1/models/... and the metrics' page."""
+
+    def __init__(self, store: ModelStore, counted: Metrics) -> None:
+        """Serves a store's models.
+
+        Args:
+            store: the models.
+            counted: gets every request for a model.
+        """
+        self._store, self._metrics = store, counted
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """WSGI's entry point: never raises."""
+        # WSGI hands a path's bytes over as Latin-1.
+        path = environ.get("PATH_INFO", "").encode("latin-1").decode("utf-8", "replace")
+        method, query = environ["REQUEST_METHOD"], environ.get("QUERY_STRING", "")
+        try:
+            if environ.get("REQUEST_URI", "").startswith("//"):
+                # What follows is a host; waitress has taken all slashes but one away.
+                status, kind, body = _NO_SUCH_PAGE
+            elif path == METRICS_PATH and method == "GET":
+                status, kind, body = HTTPStatus.OK, _TEXT, self._metrics.text()
+            else:
+                # A query is nothing that tensorflow_model_server knows: it takes it for a part of the last name.
+                target = f"{path}?{query}" if query else path
+                status, kind, body = self._answer(method, target, environ["wsgi.input"].read)
+        except ServingError as error:
+            status, kind, body = error.http_status, _JSON, write_document({"error": error.message})
+        except Exception:
+            _log.exception("a request failed")
+            status, kind = HTTPStatus.INTERNAL_SERVER_ERROR, _JSON
+            body = write_document({"error": "internal error; the server's log tells more"})
+        start_response(f"{status.value} {status.phrase}", [("Content-Type", kind), ("Content-Length", str(len(body)))])
+        return [body]
+
+    def _answer(self, method: str, path: str, read: Callable[[], bytes]) -> Answer:
+        if not path.lower().startswith("/v1/"):
+            return _NO_SUCH_PAGE
+        if method == "POST" and (match := _POST.fullmatch(path)):
+            spec, api = _spec(match), match["method"]
+            with self._metrics.observe(self._known(spec), api):
+                answer = self._infer(api, spec, read())
+        elif method == "GET" and (match := _GET.fullmatch(path)):
+            spec, api = _spec(match), "metadata" if match["metadata"] == "/metadata" else "status"
+            with self._metrics.observe(self._known(spec), api):
+                answer = self._describe(spec, api == "metadata")
+        else:
+            raise invalid(f"malformed request: {method} {path}")
+        return HTTPStatus.OK, _JSON, write_document(answer)
+
+    def _infer(self, api: str, spec: ModelSpec, body: bytes) -> dict[str, Any]:
+        document = read_document(body)
+        signature = signature_name(document)
+        if api == "predict":
+            with self._store.use(spec) as version:
+                return _predict(version, signature, document)
+        examples = read_input(document)
+        with self._store.use(spec) as version:
+            if api == "classify":
+                return write_classifications(classify(version, signature, examples))
+            return write_regressions(regress(version, signature, examples))
+
+    def _describe(self, spec: ModelSpec, with_metadata: bool) -> dict[str, Any]:
+        if not with_metadata:
+            return {"model_version_status": [full_document(status) for status in self._store.statuses(spec)]}
+        with self._store.use(spec) as version:
+            return metadata_document(spec.name, version)
+
+    def _known(self, spec: ModelSpec) -> str:
+        return spec.name if spec.name in self._store.names() else ""
+
+
+def _predict(version: LoadedVersion, signature: str, document: dict[str, Any]) -> dict[str, Any]:
+    inputs, by_rows = read_inputs(document, version.signature(signature).inputs)
+    return write_outputs(version.run(signature, inputs), by_rows)
+
+
+def _spec(match: re.Match[str]) -> ModelSpec:
+    spec = ModelSpec(name=match["name"] or "")
+    if match["version"]:
+        digits = match["version"].lstrip("0") or "0"
+        if len(digits) > len(str(_LARGEST_VERSION)) or int(digits) > _LARGEST_VERSION:
+            raise invalid(f"version {digits[:40]} is beyond int64")
+        spec.version.value = int(digits)
+    elif match["label"]:
+        spec.version_label = match["label"]
+    return spec
+
+
+# It travels in the trailing metadata, which clients limit to 8 KiB.
+_LONGEST_MESSAGE = 2000
+
+
+def _answers(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def answer(self: Any, request: Any, context: grpc.ServicerContext) -> Any:
+        try:
+            with self._metrics.observe(self._known(request), method.__name__):
+                return method(self, request)
+        except ServingError as error:
+            code, message = error.code, error.message[:_LONGEST_MESSAGE]
+        except Exception:
+            _log.exception("a request failed")
+            code, message = grpc.StatusCode.INTERNAL, "internal error; the server's log tells more"
+        return context.abort(code, message)
+
+    return answer
+
+
+class _Service:
+    def __init__(self, store: ModelStore, metrics: Metrics) -> None:
+        self._store, self._metrics = store, metrics
+
+    def _known(self, request: Any) -> str:
+        spec = getattr(request, "model_spec", None)
+        return spec.name if spec is not None and spec.name in self._store.names() else ""
+
+
+class PredictionService(_Service, prediction_service_pb2_grpc.PredictionServiceServicer):
+    """Predict, Classify, Regress, MultiInference and GetModelMetadata."""
+
+    @_answers
+    def Predict(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
+        """Runs a signature; outputs carry typed fields, not `tensor_content`."""
+        spec = request.model_spec
+        with self._store.use(spec) as version:
+            outputs = predict(version, request, self._store.limits)
+            name = spec.signature_name or DEFAULT_SIGNATURE
+            dtypes = {output: info.dtype for output, info in version.signature(name).outputs.items()}
+            response = predict_pb2.PredictResponse(model_spec=model_spec(spec.name, version, name))
+        for output, array in outputs.items():
+            response.outputs[output].CopyFrom(write_tensor(array, dtypes[output]))
+        return response
+
+    @_answers
+    def Classify(self, request: classification_pb2.ClassificationRequest) -> classification_pb2.ClassificationResponse:
+        """Labels and scores for serialized examples."""
+        return self._on_examples(request, classify, classification_pb2.ClassificationResponse)
+
+    @_answers
+    def Regress(self, request: regression_pb2.RegressionRequest) -> regression_pb2.RegressionResponse:
+        """A value for every serialized example."""
+        return self._on_examples(request, regress, regression_pb2.RegressionResponse)
+
+    @_answers
+    def MultiInference(self, request: inference_pb2.MultiInferenceRequest) -> inference_pb2.MultiInferenceResponse:
+        """Several signatures of one version over the same examples."""
+        specs = [task.model_spec for task in request.tasks]
+        if not specs:
+            raise invalid("no tasks")
+        if len({spec.name for spec in specs}) > 1:
+            raise invalid("all tasks must ask the same model")
+        if len({spec.signature_name for spec in specs}) < len(specs):
+            raise invalid("a signature is asked for twice")
+        response = inference_pb2.MultiInferenceResponse()
+        with self._store.use(specs[0]) as version:
+            for task in request.tasks:
+                result = response.results.add()
+                result.CopyFrom(multi_inference_task(version, task, request.input))
+                name = task.model_spec.signature_name or DEFAULT_SIGNATURE
+                result.model_spec.CopyFrom(model_spec(specs[0].name, version, name))
+        return response
+
+    @_answers
+    def GetModelMetadata(
+        self, request: get_model_metadata_pb2.GetModelMetadataRequest
+    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
+        """The signatures of a version."""
+        if not request.metadata_field or set(request.metadata_field) != {METADATA_FIELD}:
+            raise invalid(f"metadata_field must be {METADATA_FIELD!r}")
+        with self._store.use(request.model_spec) as version:
+            return metadata_response(request.model_spec.name, version)
+
+    def _on_examples(self, request: Any, infer: Callable[..., Any], response: Callable[..., Any]) -> Any:
+        spec = request.model_spec
+        with self._store.use(spec) as version:
+            result = infer(version, spec.signature_name, request.input)
+            answered = model_spec(spec.name, version, spec.signature_name or DEFAULT_SIGNATURE)
+        return response(result=result, model_spec=answered)
+
+
+class ModelService(_Service, model_service_pb2_grpc.ModelServiceServicer):
+    """GetModelStatus and HandleReloadConfigRequest."""
+
+    @_answers
+    def GetModelStatus(
+        self, request: get_model_status_pb2.GetModelStatusRequest
+    ) -> get_model_status_pb2.GetModelStatusResponse:
+        """The state of a model's versions."""
+        statuses = self._store.statuses(request.model_spec)
+        return get_model_status_pb2.GetModelStatusResponse(model_version_status=statuses)
+
+    @_answers
+    def HandleReloadConfigRequest(
+        self, request: model_management_pb2.ReloadConfigRequest
+    ) -> model_management_pb2.ReloadConfigResponse:
+        """Serves other models from now on; answers once they are loaded."""
+        try:
+            models = check_models(request.config, "the request")
+        except InputError as error:
+            raise invalid(str(error)) from None
+        self._store.configure(models)
+        response = model_management_pb2.ReloadConfigResponse()
+        response.status.SetInParent()
+        return response
