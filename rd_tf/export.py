@@ -117,9 +117,9 @@ def export(
 
 
 def _write_server_config(export_dir: Path, image: str) -> None:
-    from rd_tf.serving.server_files import Outcome, ServerOptions, write_server_config
+    from rd_tf.serving.server_files import Outcome, write_server_config
 
-    outcomes = write_server_config(export_dir, ServerOptions(image=image))
+    outcomes = write_server_config(export_dir, image)
     edited = [name for name, outcome in outcomes.items() if outcome is Outcome.EDITED]
     if edited:
         print(f"left alone in {export_dir}, since somebody edited them: {', '.join(edited)}")

@@ -1,6 +1,5 @@
 """What tensorflow_model_server needs beside the models: models, monitoring, a container."""
 
-import dataclasses
 import enum
 import hashlib
 import os
@@ -14,6 +13,24 @@ from rd_tf.serving.options import is_export_name
 from rd_tf.serving.publishing import versions
 
 _MARK = "# Written by rd_tf.export. An edited file is left alone; delete it to have it written anew. "
+# As the container sees the directory of all exports.
+MODELS_DIR = "/models"
+# The newest release (git tag 2.20.0 of tensorflow/serving).
+IMAGE = "tensorflow/serving:2.20.0"
+PROMETHEUS_PATH = "/monitoring/prometheus/metrics"
+HEALTHCHECK_FILE = "healthcheck.sh"
+# How often the server looks for new versions and for a new models.config.
+_POLL_SECONDS = 5
+# The server's own default, 4 x cores, refuses a call when that many are under way.
+GRPC_MAX_THREADS = 64
+# The server's own 5 retries, a minute apart, keep a good version waiting for five minutes behind a broken one.
+MAX_NUM_LOAD_RETRIES = 1
+LOAD_RETRY_INTERVAL_MICROS = 1_000_000
+# Another export that writes the same files needs milliseconds.
+_WAIT_SECONDS = 30.0
+_COMPOSE_FILE = "compose.yaml"
+# Earlier exports wrote this file and switched the server's batching on; answers were wrong with it.
+_BATCHING_FILE = "batching.config"
 
 
 class Outcome(enum.Enum):
@@ -42,65 +59,30 @@ def write_unless_edited(path: str | os.PathLike[str], text: str) -> Outcome:
         found = path.read_text(encoding="utf-8", errors="replace")
         if found == whole:
             return Outcome.UNCHANGED
-        if not _is_ours(found):
+        first, _, own_text = found.partition("\n")
+        if first != _MARK + _digest(own_text):
             return Outcome.EDITED
     storage.write_text(path, whole)
     return Outcome.WRITTEN
-
-
-def _is_ours(found: str) -> bool:
-    first, _, text = found.partition("\n")
-    return first == _MARK + _digest(text)
 
 
 def _digest(text: str) -> str:
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
-# As the container sees the directory of all exports.
-MODELS_DIR = "/models"
-# The newest release (git tag 2.20.0 of tensorflow/serving).
-IMAGE = "tensorflow/serving:2.20.0"
-PROMETHEUS_PATH = "/monitoring/prometheus/metrics"
-HEALTHCHECK_FILE = "healthcheck.sh"
-# The server's own 4 x cores refuses a call when that many are under way.
-GRPC_MAX_THREADS = 64
-# The server's own 5 retries, a minute apart, keep a good version waiting for five minutes behind a broken one.
-MAX_NUM_LOAD_RETRIES = 1
-LOAD_RETRY_INTERVAL_MICROS = 1_000_000
-
-
-def compose_text(
-    *,
-    image: str,
-    grpc_port: int,
-    rest_port: int,
-    poll_seconds: int,
-    grpc_max_threads: int,
-    max_num_load_retries: int,
-    load_retry_interval_micros: int,
-) -> str:
-    """A service that reads all models from the directory the file lies in.
+def compose_text(image: str) -> str:
+    """A service that reads all models from the directory the file lies in, on ports 8500 and 8501 of this machine only.
 
     The directory is mounted as a whole: a file that is mounted alone stays the old one when it is replaced. The
     server's own batching is off: it fills short lists with their first element, and answers depend on who else asks.
-
-    Args:
-        image: of the container.
-        grpc_port: of this machine, bound to 127.0.0.1.
-        rest_port: of this machine, bound to 127.0.0.1.
-        poll_seconds: how often the server looks for new versions and for a new models.config.
-        grpc_max_threads: gRPC calls that are worked on at a time.
-        max_num_load_retries: how often a version that cannot be loaded is tried again before the next one's turn.
-        load_retry_interval_micros: between two such tries, in microseconds.
     """
     return f"""services:
   serving:
     image: {image}
     restart: unless-stopped
     ports:
-      - "127.0.0.1:{grpc_port}:8500"
-      - "127.0.0.1:{rest_port}:8501"
+      - "127.0.0.1:8500:8500"
+      - "127.0.0.1:8501:8501"
     volumes:
       - type: bind
         source: .
@@ -108,18 +90,18 @@ def compose_text(
         read_only: true
     command:
       - --model_config_file={MODELS_DIR}/models.config
-      - --model_config_file_poll_wait_seconds={poll_seconds}
-      - --file_system_poll_wait_seconds={poll_seconds}
-      - --grpc_max_threads={grpc_max_threads}
-      - --max_num_load_retries={max_num_load_retries}
-      - --load_retry_interval_micros={load_retry_interval_micros}
+      - --model_config_file_poll_wait_seconds={_POLL_SECONDS}
+      - --file_system_poll_wait_seconds={_POLL_SECONDS}
+      - --grpc_max_threads={GRPC_MAX_THREADS}
+      - --max_num_load_retries={MAX_NUM_LOAD_RETRIES}
+      - --load_retry_interval_micros={LOAD_RETRY_INTERVAL_MICROS}
       - --monitoring_config_file={MODELS_DIR}/monitoring.config
     healthcheck:
       test: ["CMD", "bash", "{MODELS_DIR}/{HEALTHCHECK_FILE}"]
       interval: 10s
       timeout: 5s
       # A model that has just been added is not served before the next poll.
-      retries: {3 + poll_seconds // 10}
+      retries: 3
       start_period: 60s
 """
 
@@ -138,45 +120,14 @@ done
 """
 
 
-# Another export that writes the same files needs milliseconds.
-_WAIT_SECONDS = 30.0
-_COMPOSE_FILE = "compose.yaml"
-# Earlier exports wrote it and switched it on; answers were wrong with it.
-_BATCHING_FILE = "batching.config"
-
-
-@dataclasses.dataclass(frozen=True)
-class ServerOptions:
-    """How a server is run.
-
-    Attributes:
-        grpc_port: port on 127.0.0.1 for gRPC.
-        rest_port: port on 127.0.0.1 for REST, the health check and Prometheus.
-        poll_seconds: how often the server looks for new versions and models, in seconds.
-        grpc_max_threads: gRPC calls that are worked on at a time; the server refuses further ones
-            (RESOURCE_EXHAUSTED).
-        max_num_load_retries: how often a version that cannot be loaded is tried again; later versions wait meanwhile.
-        load_retry_interval_micros: between two such tries, in microseconds.
-        image: of the container.
-    """
-
-    grpc_port: int = 8500
-    rest_port: int = 8501
-    poll_seconds: int = 5
-    grpc_max_threads: int = GRPC_MAX_THREADS
-    max_num_load_retries: int = MAX_NUM_LOAD_RETRIES
-    load_retry_interval_micros: int = LOAD_RETRY_INTERVAL_MICROS
-    image: str = IMAGE
-
-
-def write_server_config(export_dir: str | os.PathLike[str], options: ServerOptions | None = None) -> dict[str, Outcome]:
+def write_server_config(export_dir: str | os.PathLike[str], image: str = IMAGE) -> dict[str, Outcome]:
     """Writes models.config, monitoring.config, healthcheck.sh and compose.yaml into a directory.
 
     The batching.config of an earlier export is removed, unless somebody edited it or an edited compose.yaml names it.
 
     Args:
         export_dir: directory of all exports; every model in it that has a version gets into models.config.
-        options: None for the defaults.
+        image: of the container.
 
     Returns:
         File name -> whether it was written, was so already, or stays as the user has edited it; batching.config is
@@ -184,18 +135,15 @@ def write_server_config(export_dir: str | os.PathLike[str], options: ServerOptio
 
     Raises:
         InputError: another process holds the directory for longer than 30 seconds.
-        ValueError: both ports are one.
     """
-    export_dir, options = Path(export_dir), options or ServerOptions()
-    if options.grpc_port == options.rest_port:
-        raise ValueError(f"grpc_port and rest_port are both {options.rest_port}; take two ports")
+    export_dir = Path(export_dir)
     # Two exports at once: the second must see the first one's model.
     with storage.directory_lock(export_dir, _WAIT_SECONDS):
         texts = {
             "models.config": models_text(export_dir),
             "monitoring.config": f'prometheus_config {{ enable: true, path: "{PROMETHEUS_PATH}" }}\n',
             HEALTHCHECK_FILE: HEALTHCHECK,
-            _COMPOSE_FILE: compose_text(**dataclasses.asdict(options)),
+            _COMPOSE_FILE: compose_text(image),
         }
         outcomes = {name: write_unless_edited(export_dir / name, text) for name, text in texts.items()}
         return outcomes | _remove_batching_file(export_dir)
@@ -207,7 +155,10 @@ def models_text(export_dir: str | os.PathLike[str]) -> str:
     # Set even where it stays empty, else the server takes the file for no configuration and keeps the models it has.
     config.model_config_list.SetInParent()
     for directory in sorted(Path(export_dir).iterdir()):
-        if directory.is_dir() and is_export_name(directory.name) and _can_be_served(directory):
+        if not directory.is_dir() or not is_export_name(directory.name):
+            continue
+        # A version without this file is one for devices, which the server could not load.
+        if any((version / "saved_model.pb").exists() for version in versions(directory)):
             base_path = f"{MODELS_DIR}/{directory.name}"
             config.model_config_list.config.add(name=directory.name, base_path=base_path, model_platform="tensorflow")
     return text_format.MessageToString(config)
@@ -222,8 +173,3 @@ def _remove_batching_file(export_dir: Path) -> dict[str, Outcome]:
         return {_BATCHING_FILE: Outcome.EDITED}
     file.unlink()
     return {}
-
-
-def _can_be_served(directory: Path) -> bool:
-    # A version for devices is none that the server could load.
-    return any((version / "saved_model.pb").exists() for version in versions(directory))

@@ -11,26 +11,17 @@ import grpc
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
-from tensorflow_serving.apis import (
-    classification_pb2,
-    inference_pb2,
-    input_pb2,
-    predict_pb2,
-    prediction_log_pb2,
-    regression_pb2,
-)
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from rd_tf.serving.publishing import WARMUP_FILE
 from rd_tf.serving.server.batching import SessionBatcher
 from rd_tf.serving.server.settings import Limits, SessionBatching
 from rd_tf.serving.server.wire import (
     ServingError,
-    decode_base64,
-    encode_text,
     from_tensorflow,
     invalid,
     read_tensor,
-    shorten,
+    read_text,
 )
 
 DEFAULT_SIGNATURE = "serving_default"
@@ -196,10 +187,6 @@ def _operations(meta_graph: meta_graph_pb2.MetaGraphDef) -> set[str]:
     return {node.op for node in nodes}
 
 
-CLASSIFY = "tensorflow/serving/classify"
-REGRESS = "tensorflow/serving/regress"
-
-
 def predict(version: LoadedVersion, request: predict_pb2.PredictRequest, limits: Limits) -> dict[str, np.ndarray]:
     """Answers a PredictRequest with the outputs it asks for: all, or those of its `output_filter`.
 
@@ -217,145 +204,77 @@ def predict(version: LoadedVersion, request: predict_pb2.PredictRequest, limits:
     return {output: array for output, array in outputs.items() if not wanted or output in wanted}
 
 
+# No export of this package has a signature that takes serialized tf.train.Example. What follows is the least that gives
+# the answers of tensorflow_model_server that tests/serving/data/recorded_answers.json holds.
+
+
 def classify(
-    version: LoadedVersion, signature_name: str, examples: input_pb2.Input
-) -> classification_pb2.ClassificationResult:
-    """Labels and scores: a signature from serialized examples to `classes` `[b, n] string`, `scores` `[b, n] float32`.
+    version: LoadedVersion, signature_name: str, examples: Sequence[bytes]
+) -> tuple[list[list[str]], np.ndarray]:
+    """Labels and scores `[b, n] float32`, by a signature whose outputs are `classes` `[b, n] string` and `scores`.
+
+    Args:
+        version: who answers.
+        signature_name: empty for the default.
+        examples: serialized `tf.train.Example` each.
 
     Raises:
         ServingError: the signature is of another kind, or the graph failed.
     """
-    count, outputs = _run_on_examples(version, signature_name, examples, {"classes", "scores"})
-    shapes = {array.shape for array in outputs.values()}
-    shape = shapes.pop()
-    if shapes or len(shape) != 2 or shape[0] != count:
-        raise invalid(f"classes and scores must both be of shape [{count}, n]")
-    labels, scores = outputs.get("classes"), outputs.get("scores")
-    result = classification_pb2.ClassificationResult()
-    for row in range(count):
-        classes = result.classifications.add().classes
-        for place in range(shape[1]):
-            # A label is a proto string, which holds UTF-8 and nothing else.
-            label = None if labels is None else labels[row, place].decode("utf-8", "replace")
-            classes.add(label=label, score=None if scores is None else float(scores[row, place]))
-    return result
+    outputs = _run_on_examples(version, signature_name, examples, {"classes", "scores"})
+    labels, scores = outputs["classes"], outputs["scores"]
+    if labels.shape != scores.shape or scores.ndim != 2 or len(scores) != len(examples):
+        raise invalid(f"classes and scores must both be of shape [{len(examples)}, n]")
+    # A label is a proto string, which holds UTF-8 and nothing else.
+    return [[label.decode("utf-8", "replace") for label in row] for row in labels.tolist()], scores
 
 
-def regress(version: LoadedVersion, signature_name: str, examples: input_pb2.Input) -> regression_pb2.RegressionResult:
-    """A value an example: a signature from serialized examples to `outputs`, `[b]` or `[b, 1]` float32.
-
-    Raises:
-        ServingError: the signature is of another kind, or the graph failed.
-    """
-    count, outputs = _run_on_examples(version, signature_name, examples, {"outputs"})
-    values = outputs["outputs"]
-    if values.shape not in {(count,), (count, 1)}:
-        raise invalid(f"outputs must be of shape [{count}] or [{count}, 1], not {list(values.shape)}")
-    return regression_pb2.RegressionResult(regressions=[{"value": float(value)} for value in values.ravel()])
+def regress(version: LoadedVersion, signature_name: str, examples: Sequence[bytes]) -> np.ndarray:
+    """A value an example, `[b] float32`, by a signature whose output is `outputs` `[b]` or `[b, 1]`; see `classify`."""
+    values = _run_on_examples(version, signature_name, examples, {"outputs"})["outputs"]
+    if values.shape not in {(len(examples),), (len(examples), 1)}:
+        raise invalid(f"outputs must be of shape [{len(examples)}] or [{len(examples)}, 1], not {list(values.shape)}")
+    return values.ravel()
 
 
-def multi_inference_task(
-    version: LoadedVersion, task: inference_pb2.InferenceTask, examples: input_pb2.Input
-) -> inference_pb2.InferenceResult:
-    """One of the tasks of a MultiInferenceRequest; its `model_spec` is left to the caller.
+def read_examples(document: Mapping[str, Any]) -> list[bytes]:
+    """The `examples` of a REST request, serialized.
 
     Raises:
-        ServingError: see `classify` and `regress`.
+        ServingError: there are none, they share a `context`, or a feature is no list of one kind of value.
     """
-    name = task.model_spec.signature_name
-    if task.method_name == CLASSIFY:
-        return inference_pb2.InferenceResult(classification_result=classify(version, name, examples))
-    if task.method_name == REGRESS:
-        return inference_pb2.InferenceResult(regression_result=regress(version, name, examples))
-    raise ServingError(grpc.StatusCode.UNIMPLEMENTED, f"method {task.method_name!r} is not {CLASSIFY} or {REGRESS}")
+    examples = document.get("examples")
+    if not isinstance(examples, list) or not examples or not all(isinstance(example, dict) for example in examples):
+        raise invalid("'examples' must be a list of at least one object")
+    if "context" in document:
+        raise invalid("a 'context' that examples share is not supported")
+    try:
+        features = [{name: _feature(value) for name, value in example.items()} for example in examples]
+        return [tf.train.Example(features={"feature": named}).SerializeToString() for named in features]
+    except ValueError as error:
+        raise invalid(f"an example cannot be read: {error}") from error
+
+
+def _feature(value: Any) -> tf.train.Feature:
+    cells = value if isinstance(value, list) else [value]
+    if all(isinstance(cell, int) for cell in cells):
+        return tf.train.Feature(int64_list={"value": map(int, cells)})
+    if all(isinstance(cell, float) for cell in cells):
+        return tf.train.Feature(float_list={"value": cells})
+    return tf.train.Feature(bytes_list={"value": map(read_text, cells)})
 
 
 def _run_on_examples(
-    version: LoadedVersion, signature_name: str, examples: input_pb2.Input, allowed: set[str]
-) -> tuple[int, dict[str, np.ndarray]]:
+    version: LoadedVersion, signature_name: str, examples: Sequence[bytes], outputs: set[str]
+) -> dict[str, np.ndarray]:
     signature = version.signature(signature_name)
-    if len(signature.inputs) != 1:
-        raise invalid(f"a signature with one input was expected, not {len(signature.inputs)}")
-    if not signature.outputs or not signature.outputs.keys() <= allowed:
-        raise invalid(f"a signature with the outputs {', '.join(sorted(allowed))} was expected")
-    serialized = _serialize(examples)
-    if not serialized:
-        raise invalid("the input is empty")
-    array = np.empty(len(serialized), object)
-    array[:] = serialized
-    return len(serialized), version.run(signature_name, {next(iter(signature.inputs)): array})
-
-
-def _serialize(examples: input_pb2.Input) -> list[bytes]:
-    if examples.WhichOneof("kind") != "example_list_with_context":
-        return [example.SerializeToString() for example in examples.example_list.examples]
-    # Two serialized messages, one behind the other, parse as their merger.
-    context = examples.example_list_with_context.context.SerializeToString()
-    return [context + example.SerializeToString() for example in examples.example_list_with_context.examples]
-
-
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
-_INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
-
-
-def read_input(document: Mapping[str, Any]) -> input_pb2.Input:
-    """Reads `examples` and the `context` they share.
-
-    Raises:
-        ServingError: no examples, or a feature that is no list of one kind of value.
-    """
-    examples = document.get("examples")
-    if not isinstance(examples, list) or not examples:
-        raise invalid("'examples' must be a list of at least one")
-    result = input_pb2.Input()
-    if "context" in document:
-        shared = result.example_list_with_context
-        shared.context.CopyFrom(_example(document["context"]))
-        shared.examples.extend(map(_example, examples))
-    else:
-        result.example_list.examples.extend(map(_example, examples))
-    return result
-
-
-def write_classifications(result: classification_pb2.ClassificationResult) -> dict[str, Any]:
-    """`results`: for every example its pairs of label and score."""
-    return {
-        "results": [
-            [[kind.label, _short(kind.score)] for kind in classifications.classes]
-            for classifications in result.classifications
-        ]
-    }
-
-
-def write_regressions(result: regression_pb2.RegressionResult) -> dict[str, Any]:
-    """`results`: for every example its value."""
-    return {"results": [_short(regression.value) for regression in result.regressions]}
-
-
-def _short(value: float) -> float:
-    return shorten(np.array([value], np.float32)).tolist()[0]
-
-
-def _example(value: Any) -> tf.train.Example:
-    if not isinstance(value, dict):
-        raise invalid("an example must be an object")
-    return tf.train.Example(features={"feature": {name: _feature(name, cells) for name, cells in value.items()}})
-
-
-def _feature(name: str, value: Any) -> tf.train.Feature:
-    cells = value if isinstance(value, list) else [value]
-    if all(isinstance(cell, int) for cell in cells):
-        if not all(_INT64_MIN <= cell <= _INT64_MAX for cell in cells):
-            raise invalid(f"feature {name}: a value is beyond int64")
-        return tf.train.Feature(int64_list={"value": map(int, cells)}) if cells else tf.train.Feature()
-    if all(isinstance(cell, float) for cell in cells):
-        if any(_FLOAT32_MAX < abs(cell) < float("inf") for cell in cells):
-            raise invalid(f"feature {name}: a value is beyond float32")
-        return tf.train.Feature(float_list={"value": cells})
-    if all(isinstance(cell, str) or (isinstance(cell, dict) and isinstance(cell.get("b64"), str)) for cell in cells):
-        texts = [encode_text(cell) if isinstance(cell, str) else decode_base64(cell) for cell in cells]
-        return tf.train.Feature(bytes_list={"value": texts})
-    raise invalid(f"feature {name}: values must all be integers, all decimals or all strings")
+    if len(signature.inputs) != 1 or signature.outputs.keys() != outputs:
+        raise invalid(f"a signature with one input and the outputs {', '.join(sorted(outputs))} was expected")
+    if not examples:
+        raise invalid("the input holds no list of examples")
+    serialized = np.empty(len(examples), object)
+    serialized[:] = examples
+    return version.run(signature_name, {next(iter(signature.inputs)): serialized})
 
 
 # tensorflow_model_server refuses a file with more.
@@ -379,7 +298,9 @@ def replay_warmup(version: LoadedVersion, directory: Path, limits: Limits) -> in
         count += 1
         if count > MAX_RECORDS:
             raise invalid(f"{file} holds more than {MAX_RECORDS} requests")
-        _replay(version, log, limits)
+        if not log.HasField("predict_log"):
+            raise invalid(f"a warm-up request is of the unsupported kind {log.WhichOneof('log_type')}")
+        predict(version, log.predict_log.request, limits)
     return count
 
 
@@ -390,18 +311,3 @@ def _logs(file: Path) -> Iterator[prediction_log_pb2.PredictionLog]:
     except Exception as error:
         reason = error.message if isinstance(error, tf.errors.OpError) else error
         raise ServingError(grpc.StatusCode.DATA_LOSS, f"{file} cannot be read: {reason}") from error
-
-
-def _replay(version: LoadedVersion, log: prediction_log_pb2.PredictionLog, limits: Limits) -> None:
-    if log.HasField("predict_log"):
-        predict(version, log.predict_log.request, limits)
-    elif log.HasField("classify_log"):
-        classify(version, log.classify_log.request.model_spec.signature_name, log.classify_log.request.input)
-    elif log.HasField("regress_log"):
-        regress(version, log.regress_log.request.model_spec.signature_name, log.regress_log.request.input)
-    elif log.HasField("multi_inference_log"):
-        request = log.multi_inference_log.request
-        for task in request.tasks:
-            multi_inference_task(version, task, request.input)
-    else:
-        raise invalid(f"a warm-up request is of the unsupported kind {log.WhichOneof('log_type')}")

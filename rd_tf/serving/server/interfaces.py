@@ -17,6 +17,7 @@ from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
     inference_pb2,
+    input_pb2,
     model_management_pb2,
     model_service_pb2_grpc,
     predict_pb2,
@@ -30,12 +31,9 @@ from rd_tf.serving.server.inference import (
     DEFAULT_SIGNATURE,
     LoadedVersion,
     classify,
-    multi_inference_task,
     predict,
-    read_input,
+    read_examples,
     regress,
-    write_classifications,
-    write_regressions,
 )
 from rd_tf.serving.server.models import ModelStore
 from rd_tf.serving.server.settings import check_models
@@ -44,13 +42,13 @@ from rd_tf.serving.server.wire import (
     invalid,
     read_document,
     read_inputs,
+    shorten,
     signature_name,
     write_document,
     write_outputs,
     write_tensor,
 )
-
-METRICS_PATH = "/monitoring/prometheus/metrics"
+from rd_tf.serving.server_files import PROMETHEUS_PATH
 
 
 class Metrics:
@@ -163,7 +161,7 @@ class RestApplication:
             if environ.get("REQUEST_URI", "").startswith("//"):
                 # What follows is a host; waitress has taken all slashes but one away.
                 status, kind, body = _NO_SUCH_PAGE
-            elif path == METRICS_PATH and method == "GET":
+            elif path == PROMETHEUS_PATH and method == "GET":
                 status, kind, body = HTTPStatus.OK, _TEXT, self._metrics.text()
             else:
                 # A query is nothing that tensorflow_model_server knows: it takes it for a part of the last name.
@@ -199,11 +197,14 @@ class RestApplication:
         if api == "predict":
             with self._store.use(spec) as version:
                 return _predict(version, signature, document)
-        examples = read_input(document)
+        examples = read_examples(document)
         with self._store.use(spec) as version:
-            if api == "classify":
-                return write_classifications(classify(version, signature, examples))
-            return write_regressions(regress(version, signature, examples))
+            if api == "regress":
+                return {"results": shorten(regress(version, signature, examples)).tolist()}
+            labels, scores = classify(version, signature, examples)
+            return {
+                "results": [[*zip(*row, strict=True)] for row in zip(labels, shorten(scores).tolist(), strict=True)]
+            }
 
     def _describe(self, spec: ModelSpec, with_metadata: bool) -> dict[str, Any]:
         if not with_metadata:
@@ -232,6 +233,7 @@ def _spec(match: re.Match[str]) -> ModelSpec:
     return spec
 
 
+_CLASSIFY, _REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
 # It travels in the trailing metadata, which clients limit to 8 KiB.
 _LONGEST_MESSAGE = 2000
 
@@ -280,31 +282,28 @@ class PredictionService(_Service, prediction_service_pb2_grpc.PredictionServiceS
     @_answers
     def Classify(self, request: classification_pb2.ClassificationRequest) -> classification_pb2.ClassificationResponse:
         """Labels and scores for serialized examples."""
-        return self._on_examples(request, classify, classification_pb2.ClassificationResponse)
+        with self._store.use(request.model_spec) as version:
+            result = _infer(version, _CLASSIFY, request.model_spec, request.input)
+        return classification_pb2.ClassificationResponse(
+            result=result.classification_result, model_spec=result.model_spec
+        )
 
     @_answers
     def Regress(self, request: regression_pb2.RegressionRequest) -> regression_pb2.RegressionResponse:
         """A value for every serialized example."""
-        return self._on_examples(request, regress, regression_pb2.RegressionResponse)
+        with self._store.use(request.model_spec) as version:
+            result = _infer(version, _REGRESS, request.model_spec, request.input)
+        return regression_pb2.RegressionResponse(result=result.regression_result, model_spec=result.model_spec)
 
     @_answers
     def MultiInference(self, request: inference_pb2.MultiInferenceRequest) -> inference_pb2.MultiInferenceResponse:
         """Several signatures of one version over the same examples."""
         specs = [task.model_spec for task in request.tasks]
-        if not specs:
-            raise invalid("no tasks")
-        if len({spec.name for spec in specs}) > 1:
-            raise invalid("all tasks must ask the same model")
-        if len({spec.signature_name for spec in specs}) < len(specs):
-            raise invalid("a signature is asked for twice")
-        response = inference_pb2.MultiInferenceResponse()
+        if len({spec.name for spec in specs}) != 1 or len({spec.signature_name for spec in specs}) < len(specs):
+            raise invalid("the tasks must ask one model, each of them another signature")
         with self._store.use(specs[0]) as version:
-            for task in request.tasks:
-                result = response.results.add()
-                result.CopyFrom(multi_inference_task(version, task, request.input))
-                name = task.model_spec.signature_name or DEFAULT_SIGNATURE
-                result.model_spec.CopyFrom(model_spec(specs[0].name, version, name))
-        return response
+            results = [_infer(version, task.method_name, task.model_spec, request.input) for task in request.tasks]
+        return inference_pb2.MultiInferenceResponse(results=results)
 
     @_answers
     def GetModelMetadata(
@@ -316,12 +315,24 @@ class PredictionService(_Service, prediction_service_pb2_grpc.PredictionServiceS
         with self._store.use(request.model_spec) as version:
             return metadata_response(request.model_spec.name, version)
 
-    def _on_examples(self, request: Any, infer: Callable[..., Any], response: Callable[..., Any]) -> Any:
-        spec = request.model_spec
-        with self._store.use(spec) as version:
-            result = infer(version, spec.signature_name, request.input)
-            answered = model_spec(spec.name, version, spec.signature_name or DEFAULT_SIGNATURE)
-        return response(result=result, model_spec=answered)
+
+def _infer(
+    version: LoadedVersion, method: str, spec: ModelSpec, given: input_pb2.Input
+) -> inference_pb2.InferenceResult:
+    examples = [example.SerializeToString() for example in given.example_list.examples]
+    result = inference_pb2.InferenceResult(
+        model_spec=model_spec(spec.name, version, spec.signature_name or DEFAULT_SIGNATURE)
+    )
+    if method == _CLASSIFY:
+        for row in zip(*classify(version, spec.signature_name, examples), strict=True):
+            classes = [{"label": label, "score": score} for label, score in zip(*row, strict=True)]
+            result.classification_result.classifications.add(classes=classes)
+    elif method == _REGRESS:
+        for value in regress(version, spec.signature_name, examples):
+            result.regression_result.regressions.add(value=value)
+    else:
+        raise ServingError(grpc.StatusCode.UNIMPLEMENTED, f"method {method!r} is not {_CLASSIFY} or {_REGRESS}")
+    return result
 
 
 class ModelService(_Service, model_service_pb2_grpc.ModelServiceServicer):

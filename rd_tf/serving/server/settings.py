@@ -1,12 +1,14 @@
-"""What the server is told; read and checked before TensorFlow is imported, so that a mistake is told at once."""
+"""What the server is told.
+
+Nothing here imports TensorFlow, so that rd_tf.serve tells of a mistake, and takes its ports, before that long import.
+"""
 
 import dataclasses
 import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,67 @@ from tensorflow_serving.config import model_server_config_pb2 as config_pb2
 from rd_tf.errors import InputError
 from rd_tf.serving.server_files import LOAD_RETRY_INTERVAL_MICROS, MAX_NUM_LOAD_RETRIES
 
+NAME = "tensorflow_model_server"
+_PLATFORM = "tensorflow"
+_FIELD = descriptor_pb2.FieldDescriptorProto
+# Fields of BatchingParameters that hold a whole number, and their numbers in the message.
+_NUMBERS = {
+    "max_batch_size": 1,
+    "batch_timeout_micros": 2,
+    "max_enqueued_batches": 3,
+    "num_batch_threads": 4,
+    "max_execution_batch_size": 9,
+}
 
-@dataclass(frozen=True)
+
+@dataclasses.dataclass(frozen=True)
+class ServeOptions:
+    """How rd_tf.serve is run; every attribute is the flag of that name."""
+
+    model_name: str
+    model_base_path: str
+    model_config_file: str
+    host: str
+    port: int
+    rest_api_port: int
+    binary: str
+    file_system_poll_wait_seconds: int
+    threads: int
+    max_body_bytes: int
+    max_batch: int
+    request_timeout_seconds: float
+    grpc_max_threads: int
+    enable_batching: bool
+    batching_parameters_file: str
+
+    def check(self) -> None:
+        """Checks that the options fit together.
+
+        Raises:
+            InputError: they do not, or `model_base_path` is no directory.
+        """
+        if bool(self.model_config_file) == bool(self.model_base_path):
+            raise InputError("give either --model_base_path (and --model_name) or --model_config_file")
+        if self.model_base_path and not Path(self.model_base_path).is_dir():
+            raise InputError(
+                f"--model_base_path={self.model_base_path} is not a directory; "
+                "name the parent of the version directories"
+            )
+        if self.model_base_path and not self.model_name:
+            raise InputError("--model_name is empty; it is the model's name in requests")
+        if self.batching_parameters_file and not self.enable_batching:
+            raise InputError("--batching_parameters_file is given without --enable_batching; give both or neither")
+        if self.port == self.rest_api_port:
+            raise InputError(f"--port and --rest_api_port are both {self.port}; they must differ")
+
+    def models(self) -> list[config_pb2.ModelConfig]:
+        """What to serve; see `read_model_config`."""
+        if self.model_config_file:
+            return read_model_config(self.model_config_file)
+        return single_model(self.model_name, str(Path(self.model_base_path).absolute()))
+
+
+@dataclasses.dataclass(frozen=True)
 class Limits:
     """Bounds of a request.
 
@@ -30,17 +91,6 @@ class Limits:
     max_body_bytes: int = 16 << 20
     max_batch: int = 1024
     request_timeout_seconds: float = 30.0
-
-
-_FIELD = descriptor_pb2.FieldDescriptorProto
-# Fields of BatchingParameters that hold a whole number, and their numbers in the message.
-_NUMBERS = {
-    "max_batch_size": 1,
-    "batch_timeout_micros": 2,
-    "max_enqueued_batches": 3,
-    "num_batch_threads": 4,
-    "max_execution_batch_size": 9,
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,18 +127,11 @@ def read_batching_parameters(file: str) -> SessionBatching:
     if not file:
         return SessionBatching()
     flag = f"--batching_parameters_file={file}"
-    try:
-        text = Path(file).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{flag} cannot be read: {error}") from None
-    try:
-        message = text_format.Parse(text, _parameters_message())
-    except text_format.ParseError as error:
-        raise InputError(f"{flag}, line {error.GetLine() or 1} is not a BatchingParameters: {error}") from None
+    message = _read_message(flag, file, _parameters_message())
     if message.enable_large_batch_splitting.value:
         raise InputError(f"{flag} sets enable_large_batch_splitting, which only tensorflow_model_server itself has")
     given = {name: getattr(message, name).value for name in _NUMBERS if message.HasField(name)}
-    # It counts with enable_large_batch_splitting only.
+    # tensorflow_model_server uses it with enable_large_batch_splitting only.
     given.pop("max_execution_batch_size", None)
     batching = SessionBatching(
         **given,
@@ -108,7 +151,7 @@ def read_batching_parameters(file: str) -> SessionBatching:
 
 
 def _parameters_message() -> Any:
-    # No package holds this message.
+    # The package tensorflow-serving-api lacks this message.
     file = descriptor_pb2.FileDescriptorProto(name="rd_tf_batching.proto", package="rd_tf.batching", syntax="proto3")
     file.dependency.append(wrappers_pb2.DESCRIPTOR.name)
     message = file.message_type.add(name="BatchingParameters")
@@ -130,30 +173,28 @@ def _parameters_message() -> Any:
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("rd_tf.batching.BatchingParameters"))()
 
 
-_PLATFORM = "tensorflow"
-
-
 def single_model(name: str, base_path: str) -> list[config_pb2.ModelConfig]:
     """The models of --model_name and --model_base_path: one, of which the latest version is served."""
     return [config_pb2.ModelConfig(name=name, base_path=base_path, model_platform=_PLATFORM)]
 
 
 def read_model_config(file: str) -> list[config_pb2.ModelConfig]:
-    """The models of a ModelServerConfig in protobuf's text format.
+    """The models of --model_config_file, a ModelServerConfig in protobuf's text format.
 
     Raises:
-        InputError: no such file, or not a configuration; the sentence names the line.
+        InputError: the file cannot be read or is no such message (the sentence names the line), see `check_models`.
     """
+    return check_models(_read_message(f"--model_config_file={file}", file, config_pb2.ModelServerConfig()), file)
+
+
+def _read_message(flag: str, file: str, message: Any) -> Any:
     try:
-        text = Path(file).read_text("utf-8")
+        return text_format.Parse(Path(file).read_text("utf-8"), message)
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--model_config_file={file} cannot be read: {error}") from None
-    try:
-        config = text_format.Parse(text, config_pb2.ModelServerConfig())
+        raise InputError(f"{flag} cannot be read: {error}") from None
     except text_format.ParseError as error:
-        line = error.GetLine() or 1
-        raise InputError(f"{file}, line {line} is not a ModelServerConfig: {error}") from None
-    return check_models(config, file)
+        kind = message.DESCRIPTOR.name
+        raise InputError(f"{flag}, line {error.GetLine() or 1} is not a {kind}: {error}") from None
 
 
 def check_models(config: config_pb2.ModelServerConfig, source: str) -> list[config_pb2.ModelConfig]:
@@ -185,7 +226,7 @@ def check_models(config: config_pb2.ModelServerConfig, source: str) -> list[conf
 
 
 def _check_platform(model: config_pb2.ModelConfig, source: str) -> None:
-    # The deprecated way to say it, which tensorflow_model_server takes as long as it is the only one.
+    # model_type is deprecated; tensorflow_model_server still takes it where there is no model_platform.
     if model.model_type == config_pb2.TENSORFLOW and not model.model_platform:
         return
     if model.model_type:
@@ -221,9 +262,6 @@ def bind(host: str, port: int) -> socket.socket:
     return listening
 
 
-NAME = "tensorflow_model_server"
-
-
 def find_binary(choice: str) -> str | None:
     """The program that --binary means.
 
@@ -245,40 +283,36 @@ def find_binary(choice: str) -> str | None:
     return str(Path(choice).absolute())
 
 
-def binary_arguments(program: str, flags: Mapping[str, Any]) -> list[str]:
-    """The command line that does what our flags say.
+def binary_arguments(program: str, options: ServeOptions) -> list[str]:
+    """The command line that makes tensorflow_model_server do what our options say.
 
-    --host, --max_body_bytes and --max_batch have no counterpart. The program cannot do without gRPC: for --port=0 it
-    gets a UNIX socket in the directory for temporary files, which only this user may write to.
-
-    Args:
-        program: path of the program.
-        flags: our flags.
+    `host`, `max_body_bytes` and `max_batch` have no counterpart. The program cannot do without gRPC: where `port` is 0
+    it gets a UNIX socket in the directory for temporary files, which only this user may write to.
     """
     arguments = [program]
-    if flags["model_config_file"]:
+    if options.model_config_file:
         # Without it the program refuses labels until their versions have been loaded once.
         labels = "--allow_version_labels_for_unavailable_models=true"
-        arguments += [f"--model_config_file={Path(flags['model_config_file']).absolute()}", labels]
+        arguments += [f"--model_config_file={Path(options.model_config_file).absolute()}", labels]
     else:
-        base_path = Path(flags["model_base_path"]).absolute()
-        arguments += [f"--model_name={flags['model_name']}", f"--model_base_path={base_path}"]
-    if not flags["port"]:
-        # The program takes this process's place, and its number with it.
+        base_path = Path(options.model_base_path).absolute()
+        arguments += [f"--model_name={options.model_name}", f"--model_base_path={base_path}"]
+    if not options.port:
+        # The program replaces this process and keeps its number, so the name is its own.
         arguments.append(f"--grpc_socket_path={Path(tempfile.gettempdir(), f'rd_tf.serve-{os.getpid()}.sock')}")
-    if flags["enable_batching"]:
+    if options.enable_batching:
         arguments.append("--enable_batching=true")
         # The program refuses to start with parameters but no batching.
-        if flags["batching_parameters_file"]:
-            arguments.append(f"--batching_parameters_file={Path(flags['batching_parameters_file']).absolute()}")
+        if options.batching_parameters_file:
+            arguments.append(f"--batching_parameters_file={Path(options.batching_parameters_file).absolute()}")
     return [
         *arguments,
-        f"--port={flags['port']}",
-        f"--grpc_max_threads={flags['grpc_max_threads']}",
-        f"--rest_api_port={flags['rest_api_port']}",
-        f"--rest_api_num_threads={flags['threads']}",
-        f"--rest_api_timeout_in_ms={round(1000 * flags['request_timeout_seconds'])}",
-        f"--file_system_poll_wait_seconds={round(flags['file_system_poll_wait_seconds'])}",
+        f"--port={options.port}",
+        f"--grpc_max_threads={options.grpc_max_threads}",
+        f"--rest_api_port={options.rest_api_port}",
+        f"--rest_api_num_threads={options.threads}",
+        f"--rest_api_timeout_in_ms={round(1000 * options.request_timeout_seconds)}",
+        f"--file_system_poll_wait_seconds={round(options.file_system_poll_wait_seconds)}",
         f"--max_num_load_retries={MAX_NUM_LOAD_RETRIES}",
         f"--load_retry_interval_micros={LOAD_RETRY_INTERVAL_MICROS}",
     ]

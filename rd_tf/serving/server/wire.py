@@ -1,7 +1,6 @@
 """Requests and answers as bytes: errors, JSON documents, tensors."""
 
 import base64
-import binascii
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -168,21 +167,18 @@ def write_outputs(outputs: Mapping[str, np.ndarray], by_rows: bool) -> dict[str,
     return {"predictions": [dict(zip(plain, row, strict=True)) for row in zip(*plain.values(), strict=True)]}
 
 
-def decode_base64(value: Mapping[str, str]) -> bytes:
-    """The bytes of `{"b64": ...}`; padding may be left out."""
-    text = value["b64"]
+def read_text(cell: Any) -> bytes:
+    """The bytes of a JSON string, in UTF-8, or of `{"b64": ...}`, whose padding may be left out."""
     try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise invalid("'b64' is not base64") from error
-
-
-def encode_text(text: str) -> bytes:
-    """UTF-8 of a JSON string."""
-    try:
-        return text.encode()
+        if isinstance(cell, str):
+            return cell.encode()
+        if _is_base64(cell):
+            return base64.b64decode(cell["b64"] + "=" * (-len(cell["b64"]) % 4), validate=True)
     except UnicodeEncodeError as error:
         raise invalid("a string holds half a surrogate pair") from error
+    except ValueError as error:
+        raise invalid("'b64' is not base64") from error
+    raise invalid("a value is neither a string nor {'b64': ...}")
 
 
 def shorten(array: np.ndarray) -> np.ndarray:
@@ -248,7 +244,9 @@ def _convert(flat: Sequence[Any], dtype: tf.DType) -> np.ndarray:
     if list in kinds:
         raise invalid("a list stands beside values")
     if dtype == tf.string:
-        return _strings(flat, kinds)
+        texts = np.empty(len(flat), object)
+        texts[:] = [read_text(cell) for cell in flat]
+        return texts
     if dtype == tf.bool:
         allowed: set[type] = {bool}
     elif dtype.is_integer:
@@ -265,17 +263,6 @@ def _convert(flat: Sequence[Any], dtype: tf.DType) -> np.ndarray:
         return np.array(flat, dtype.as_numpy_dtype)
     except OverflowError as error:
         raise invalid(f"a value is beyond {dtype.name}") from error
-
-
-def _strings(flat: Sequence[Any], kinds: set[type]) -> np.ndarray:
-    array = np.empty(len(flat), object)
-    if kinds <= {str}:
-        array[:] = [encode_text(text) for text in flat]
-        return array
-    if not all(isinstance(cell, str) or _is_base64(cell) for cell in flat):
-        raise invalid("a value is neither a string nor {'b64': ...}")
-    array[:] = [encode_text(cell) if isinstance(cell, str) else decode_base64(cell) for cell in flat]
-    return array
 
 
 def _floats(flat: Sequence[Any], dtype: tf.DType, with_integers: bool) -> np.ndarray:
