@@ -9,11 +9,12 @@ import numpy as np
 import tensorflow as tf
 
 from rd_tf.models.ranker import SequenceRanker, exclude_items
-from rd_tf.serving.options import ExportOptions
-from rd_tf.serving.quality import Queries, pad
+from rd_tf.serving.quality import Queries, ServedRanker, pad
 from rd_tf.serving.savedmodel_check import SavedModelError, run_signatures
 from rd_tf.serving.signatures import NO_SCORE, QUERY, RECOMMEND, SCORE
 
+# The same sum, taken in another order or fused with the next operation, differs by a few units in the last place.
+TOLERANCE = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 1e-2}
 _QUERIES = 4
 _STRANGE: dict[str, list[Any]] = {
     "string": ["\x00", "☃" * 1000, "a\u2028b\n", "-1", "x" * 100_000, "\udcff"],
@@ -59,40 +60,33 @@ class Request:
         return self._ids([name for row in rows for name in row]).reshape(len(rows), width)
 
 
-def typed(ids: Sequence[str], id_type: str) -> list[str | int]:
-    """Raw ids as requests write them."""
-    return list(ids) if id_type == "string" else [int(name) for name in ids]
-
-
-def known_request(
-    model: SequenceRanker, user_ids: Sequence[str], item_ids: Sequence[str], max_k: int, id_type: str
-) -> Request:
+def known_request(served: ServedRanker) -> Request:
     """A request of up to four known users, spread over the catalogue, each with L items (fewer in a tiny one)."""
+    model = served.model
     users = np.unique(np.linspace(0, model.num_users - 1, _QUERIES).astype(int))
     length = min(model.sequence_length, model.num_items)
     places = np.linspace(0, model.num_items - 1, len(users) * length).astype(int).reshape(len(users), length)
-    names = [typed([item_ids[place] for place in row], id_type) for row in places]
+    names = [[served.typed_items[place] for place in row] for row in places]
     return Request(
-        typed([user_ids[user] for user in users], id_type),
+        [served.typed_users[user] for user in users],
         names,
         [row[:1] for row in reversed(names)],
         names,
-        [(max_k, 3, 1, 0)[row % 4] for row in range(len(users))],
-        id_type,
+        [(served.options.max_k, 3, 1, 0)[row % 4] for row in range(len(users))],
+        served.options.id_type,
     )
 
 
-def strange_requests(
-    model: SequenceRanker, user_ids: Sequence[str], item_ids: Sequence[str], max_k: int, id_type: str
-) -> list[Request]:
+def strange_requests(served: ServedRanker) -> list[Request]:
     """Requests that an export must survive: unknown users and items, nothing at all, no rows, ids nobody has."""
-    user, item = typed(user_ids[-1:], id_type), typed(item_ids[:1], id_type)
+    id_type, too_many = served.options.id_type, served.options.max_k + 1
+    user, item = served.typed_users[-1:], served.typed_items[:1]
     none: str | int = "" if id_type == "string" else 0
-    odd: list[str | int] = [name for name in [*_STRANGE[id_type], none] if str(name) not in {*user_ids, *item_ids}]
+    taken = {*served.typed_users, *served.typed_items}
+    odd: list[str | int] = [name for name in [*_STRANGE[id_type], none] if name not in taken]
     rows = len(odd)
     return [
-        # More than anybody may ask for, and less than nothing.
-        Request([*user, *odd[:1]], [[*item, none]] * 2, [[none]] * 2, [[*item, none]] * 2, [max_k + 1, -1], id_type),
+        Request([*user, *odd[:1]], [[*item, none]] * 2, [[none]] * 2, [[*item, none]] * 2, [too_many, -1], id_type),
         Request([*user, *odd[:1]], [[], []], [[], []], [[], []], [2, 2], id_type),
         Request(odd, [odd] * rows, [[*item, *odd]] * rows, [[*odd, *item]] * rows, [2] * rows, id_type),
         Request(odd[:1], [[*item, *odd, *item]], [[]], [item], [1], id_type),
@@ -100,20 +94,12 @@ def strange_requests(
     ]
 
 
-# Sums taken in another order, or fused with what follows, differ by a few units in the last place of the arithmetic.
-TOLERANCE = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 1e-2}
-
-
 class Disagreement(RuntimeError):
     """An export does not answer as its ranker; the message is one sentence."""
 
 
 def check_agreement(
-    directory: str | os.PathLike[str],
-    reference: SequenceRanker,
-    user_ids: Sequence[str],
-    item_ids: Sequence[str],
-    options: ExportOptions,
+    directory: str | os.PathLike[str], reference: SequenceRanker, served: ServedRanker
 ) -> dict[str, Any]:
     """Compares every signature of an export, run by the C++ loader, with the ranker's own scores.
 
@@ -123,9 +109,7 @@ def check_agreement(
     Args:
         directory: the SavedModel.
         reference: the ranker with the weights that the export gives back and a row for the unknown user.
-        user_ids: raw id of every user.
-        item_ids: raw id of every item.
-        options: how it was exported.
+        served: what was exported.
 
     Returns:
         `requests` and `largest_difference` of a score (JSON values).
@@ -133,8 +117,7 @@ def check_agreement(
     Raises:
         Disagreement: the loader refuses the export or a request, or an answer is not the ranker's.
     """
-    arguments = (reference, user_ids, item_ids, options.max_k, options.id_type)
-    requests = [known_request(*arguments), *strange_requests(*arguments)]
+    requests = [known_request(served), *strange_requests(served)]
     asked = [(signature, request) for request in requests for signature in (RECOMMEND, SCORE, QUERY)]
     try:
         answers = run_signatures(directory, [(name, request.of_signature(name)) for name, request in asked])
@@ -142,19 +125,17 @@ def check_agreement(
         raise Disagreement(f"the export was not published, since TensorFlow cannot run it: {error}") from error
     # The export ran on the CPU; a GPU's matrix products are rounded to fewer bits.
     with tf.device("/CPU:0"):
-        compared = _Comparison(reference, user_ids, item_ids, options)
+        compared = _Comparison(reference, served)
         for (signature, request), answer in zip(asked, answers, strict=True):
             compared.check(signature, request, answer)
     return {"requests": len(asked), "largest_difference": compared.largest}
 
 
 class _Comparison:
-    def __init__(
-        self, ranker: SequenceRanker, user_ids: Sequence[str], item_ids: Sequence[str], options: ExportOptions
-    ) -> None:
-        self._ranker, self._options = ranker, options
-        self._users = {name: i for i, name in enumerate(typed(user_ids, options.id_type))}
-        self._items = {name: i for i, name in enumerate(typed(item_ids, options.id_type), 1)}
+    def __init__(self, ranker: SequenceRanker, served: ServedRanker) -> None:
+        self._ranker, self._options = ranker, served.options
+        self._users = {name: i for i, name in enumerate(served.typed_users)}
+        self._items = {name: i for i, name in enumerate(served.typed_items, 1)}
         self._tolerance = TOLERANCE[ranker.compute_dtype]
         self.largest = 0.0
 

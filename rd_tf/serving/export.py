@@ -6,7 +6,7 @@ import itertools
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 from rd_tf import storage
 from rd_tf.errors import InputError
 from rd_tf.models.ranker import SequenceRanker
-from rd_tf.serving.agreement import check_agreement, known_request, typed
+from rd_tf.serving.agreement import check_agreement, known_request
 from rd_tf.serving.litert import MODEL_FILE, write_litert
 from rd_tf.serving.options import ExportOptions, check_export_name
 from rd_tf.serving.publishing import (
@@ -38,25 +38,33 @@ from rd_tf.serving.publishing import (
 from rd_tf.serving.quality import (
     HeldOutQuality,
     Queries,
-    ServedQuality,
+    ServedRanker,
     bytes_by_kind,
-    made_up_queries,
     recall,
     seconds_per_request,
     write_report,
 )
 from rd_tf.serving.search import ClusteredSearch, ExactSearch, Search, make_cells
-from rd_tf.serving.signatures import RECOMMEND, Batching, Lookups, ServingModule, check_ids, write_ids
+from rd_tf.serving.signatures import Lookups, ServingModule, check_ids, write_ids
 from rd_tf.serving.weights import (
     StoredRanker,
     item_vectors,
     rounded_copy,
-    with_items,
     with_unknown_user,
     write_item_table,
 )
 
 _FILE_OF_FORMAT = {"saved_model": "saved_model.pb", "litert": MODEL_FILE}
+USERS_FILE, ITEMS_FILE = "users.txt.gz", "items.txt.gz"
+_MEASURED_QUERIES = 200
+_K_TIMED, _RECENT_TIMED = 10, 100
+# Attributes of a graph's nodes: shapes, which a loader infers again, and the configuration of the exporting process.
+_INFERRED, _CONFIG = "_output_shapes", "config_proto"
+_OF_THE_MACHINE = ("device_count", "intra_op_parallelism_threads", "inter_op_parallelism_threads")
+# TensorFlow ends the names of functions with a number that it counts up in the process. So do the names of a function's
+# captured inputs, and loaders sort by them.
+_COUNTED = re.compile(r"(.*_)(\d+)")
+_GIVEN_NAME = "_user_specified_name"
 
 
 def export_ranker(
@@ -105,22 +113,16 @@ def export_ranker(
     options = options or ExportOptions()
     check_ids("users", user_ids, model.num_users, options.id_type)
     check_ids("items", item_ids, model.num_items, options.id_type)
-    served, served_quality = model, None
-    if quality:
-        items = quality.trained_items()
-        served, item_ids = with_items(model, items), [item_ids[item - 1] for item in items]
-        served_quality = ServedQuality(quality, model, items)
-    options = options.for_catalogue(served.num_items)
+    served = ServedRanker.of(model, user_ids, item_ids, options, quality)
     with _writing(directory), publishing(directory, keep_versions) as new:
         _check_format(directory, options.export_format)
         reference = find_reference(gate_against, directory) if min_metric_ratio else None
-        arguments = (served, user_ids, item_ids, options, served_quality)
         if options.export_format == "litert":
-            write_litert(new.directory, *arguments)
+            write_litert(new.directory, served)
         else:
-            write_saved_model(new.directory, directory.name, *arguments)
+            write_saved_model(new.directory, directory.name, served)
         kept = next((last for last in versions(directory)[-1:] if are_equal_versions(new.directory, last)), None)
-        # A version that is there has passed the gate against the one before it.
+        # The highest version is not held against itself; it has passed the gate against the one before it.
         if reference and min_metric_ratio and not (kept and gate_against in ("", LAST)):
             check_gate(measured_version(new.directory, "the export"), reference, min_metric_ratio)
         if kept:
@@ -147,76 +149,58 @@ def _writing(directory: Path) -> Iterator[None]:
         ) from error
 
 
-USERS_FILE, ITEMS_FILE = "users.txt.gz", "items.txt.gz"
-_MEASURED_QUERIES = 200
-_K_TIMED, _RECENT_TIMED = 10, 100
-
-
-def write_saved_model(
-    directory: Path,
-    name: str,
-    model: SequenceRanker,
-    user_ids: Sequence[str],
-    item_ids: Sequence[str],
-    options: ExportOptions,
-    quality: ServedQuality | None,
-) -> None:
+def write_saved_model(directory: Path, name: str, served: ServedRanker) -> None:
     """Writes a SavedModel, its warm-up requests and its report, and checks it.
 
     Args:
         directory: an empty directory.
         name: the model's name for the server.
-        model: the trained ranker.
-        user_ids: raw id of every user.
-        item_ids: raw id of every item.
-        options: those of `ExportOptions.for_catalogue`.
-        quality: measures rankers; None leaves metrics out of the report.
+        served: what is exported.
 
     Raises:
         InputError: a weight does not fit the weights' type.
         Disagreement: the export does not answer as the model does.
     """
-    wider = with_unknown_user(model)
+    options = served.options
+    wider = with_unknown_user(served.model)
     exported = rounded_copy(wider, options.weights)
-    queries = quality.queries(_MEASURED_QUERIES) if quality else made_up_queries(model, _MEASURED_QUERIES)
+    queries = served.queries(_MEASURED_QUERIES)
     search, index = _search(exported, queries, options)
-    # In the version, whose leftovers the next export removes after a kill.
+    # Inside the new version: after a kill the next export removes it with the rest of the version.
     with tempfile.TemporaryDirectory(dir=directory) as assets:
         users_file, items_file = Path(assets) / USERS_FILE, Path(assets) / ITEMS_FILE
-        write_ids(users_file, user_ids)
-        write_ids(items_file, item_ids)
-        lookups = Lookups(users_file, items_file, model.num_users, options.id_type)
-        stored = StoredRanker(wider, options.weights)
-        batching = _batching(exported, [users_file, items_file], options) if options.batching else None
-        module = ServingModule(stored, lookups, search, options.max_k, options.exclude_recent, batching)
+        write_ids(users_file, served.user_ids)
+        write_ids(items_file, served.item_ids)
+        lookups = Lookups(users_file, items_file, wider.num_users, options.id_type)
+        queue = _queue_name(exported, [users_file, items_file], options) if options.batching else ""
+        module = ServingModule(StoredRanker(wider, options.weights), lookups, search, options, queue)
         tf.saved_model.save(module, str(directory), signatures=module.functions())
     slim_graph(directory)
-    request = known_request(model, user_ids, item_ids, options.max_k, options.id_type)
+    request = known_request(served)
     write_warmup(directory, name, [(name, request.of_signature(name)) for name in module.functions()])
-    agreement = check_agreement(directory, exported, user_ids, item_ids, options)
-    changed = None if options.weights == "float32" else exported
+    agreement = check_agreement(directory, exported, served)
     measured = {
         "index": index,
         "bytes": bytes_by_kind(directory),
-        "quality": quality.compare(changed) if quality else None,
+        "quality": served.compare(exported),
         "agreement": agreement,
-        "seconds_per_request": seconds_per_request(_asker(module, queries, user_ids, item_ids, options.id_type)),
+        "seconds_per_request": seconds_per_request(_asker(module, queries, served)),
     }
     if options.item_table:
-        write_item_table(directory / EXTRA, exported, item_ids)
+        write_item_table(directory / EXTRA, exported, served.item_ids)
         measured["bytes"] = bytes_by_kind(directory)
-    write_report(directory, model, options, measured)
+    write_report(directory, served, measured)
 
 
-def _batching(exported: SequenceRanker, files: Sequence[Path], options: ExportOptions) -> Batching:
-    # Named after all that an answer depends on: in one process models with one name share their batches.
+def _queue_name(exported: SequenceRanker, files: Sequence[Path], options: ExportOptions) -> str:
+    # Models of one process whose queues have one name share their batches, so the name tells all that an answer depends
+    # on.
     content = hashlib.sha256(repr(options).encode())
     for weight in exported.weights:
         content.update(keras.ops.convert_to_numpy(weight).tobytes())
     for file in files:
         content.update(storage.file_sha256(file).encode())
-    queue = f"batches_{content.hexdigest()}"
-    return Batching(options.max_batch_size, options.batch_timeout_micros, options.num_batch_threads, queue)
+    return f"batches_{content.hexdigest()}"
 
 
 def _search(exported: SequenceRanker, queries: Queries, options: ExportOptions) -> tuple[Search, dict[str, Any]]:
@@ -235,21 +219,19 @@ def _search(exported: SequenceRanker, queries: Queries, options: ExportOptions) 
     }
 
 
-def _asker(
-    module: ServingModule, queries: Queries, user_ids: Sequence[str], item_ids: Sequence[str], id_type: str
-) -> Any:
+def _asker(module: ServingModule, queries: Queries, served: ServedRanker) -> Callable[[int], Any]:
     """Answers a request of some rows: users with up to 100 of their items, ten items each."""
-    function = module.functions()[RECOMMEND]
+    id_type, users, items = served.options.id_type, served.typed_users, served.typed_items
     none = "" if id_type == "string" else 0
 
     def ask(rows: int) -> Any:
         chosen = [row % len(queries.users) for row in range(rows)]
         recents = [queries.recents[row][-_RECENT_TIMED:] for row in chosen]
         width = max(map(len, recents))
-        names = [typed([item_ids[item - 1] for item in recent], id_type) for recent in recents]
-        return function(
-            tf.constant(typed([user_ids[queries.users[row]] for row in chosen], id_type), id_type),
-            tf.constant([[none] * (width - len(row)) + row for row in names], id_type, shape=[rows, width]),
+        names = [[none] * (width - len(recent)) + [items[item - 1] for item in recent] for recent in recents]
+        return module.recommend(
+            tf.constant([users[queries.users[row]] for row in chosen], id_type),
+            tf.constant(names, id_type, shape=[rows, width]),
             tf.zeros([rows, 0], id_type),
             tf.fill([rows], _K_TIMED),
         )["items"].numpy()
@@ -283,26 +265,15 @@ def write_warmup(
             writer.write(log.SerializeToString(deterministic=True))
 
 
-# Shapes that the graph's functions infer again.
-_INFERRED = "_output_shapes"
-# How the process that exported was configured.
-_CONFIG = "config_proto"
-_OF_THE_MACHINE = ("device_count", "intra_op_parallelism_threads", "inter_op_parallelism_threads")
-
-
 def slim_graph(directory: str | os.PathLike[str]) -> None:
-    """Rewrites `saved_model.pb` with a fifth fewer bytes; of a small model the graph is a good part.
+    """Rewrites `saved_model.pb` without what no loader reads, a fifth of its bytes.
 
-    Nor does it tell any more what the process had made before or how many threads it had: equal exports are equal
-    bytes.
-
-    Args:
-        directory: the SavedModel.
+    What depends on the exporting process (its threads, its count of functions) goes too: equal exports are equal bytes.
     """
     path = Path(directory) / "saved_model.pb"
     saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     for graph in saved.meta_graphs:
-        # Definitions of TensorFlow's own ops, for readers that lack one; those could not run it either.
+        # Definitions of TensorFlow's own operations; a loader that lacks one could not run the graph either.
         graph.meta_info_def.ClearField("stripped_op_list")
         nodes = [*graph.graph_def.node]
         for function in graph.graph_def.library.function:
@@ -319,22 +290,12 @@ def slim_graph(directory: str | os.PathLike[str]) -> None:
                 node.attr[_CONFIG].s = config.SerializeToString(deterministic=True)
         number_functions(graph)
     path.write_bytes(saved.SerializeToString(deterministic=True))
-    # It names the graph as it was.
+    # The fingerprint is of the graph before this change.
     (Path(directory) / "fingerprint.pb").unlink(missing_ok=True)
 
 
-# TensorFlow ends the name of a function with a number that it counts up in the process. There is one too in the names
-# of what a function takes from outside, by whose order the loaders go.
-_COUNTED = re.compile(r"(.*_)(\d+)")
-_GIVEN_NAME = "_user_specified_name"
-
-
 def number_functions(graph: meta_graph_pb2.MetaGraphDef) -> None:
-    """Numbers a graph's functions from 0, in the order in which they were traced, and puts them in that order.
-
-    Args:
-        graph: it is changed.
-    """
+    """Numbers a graph's functions from 0, in the order in which they were traced, and puts them in that order."""
     library = graph.graph_def.library
     matches = filter(None, (_COUNTED.fullmatch(function.signature.name) for function in library.function))
     traced = sorted(matches, key=lambda match: int(match[2]))
@@ -373,7 +334,7 @@ def _number_inputs(function: function_pb2.FunctionDef) -> None:
 
 def _rename_in_attribute(attribute: attr_value_pb2.AttrValue, names: dict[str, str]) -> None:
     for called in (attribute.func, *attribute.list.func):
-        # Not in passing: setting a part of it makes an attribute of another kind a function.
+        # Only where it is a function: assigning the name would turn an attribute of another kind into one.
         if called.name in names:
             called.name = names[called.name]
 
@@ -386,7 +347,7 @@ def _rename_objects(graph: meta_graph_pb2.MetaGraphDef, names: dict[str, str]) -
         if node.bare_concrete_function.concrete_function_name in names:
             name = names[node.bare_concrete_function.concrete_function_name]
             node.bare_concrete_function.concrete_function_name = name
-    # All out, all in: a new name may be the old one of another function.
+    # All entries are taken out before any goes in: a new name may be the old one of another function.
     copies = [
         (name, type(saved).FromString(saved.SerializeToString())) for name, saved in objects.concrete_functions.items()
     ]

@@ -17,10 +17,19 @@ from rd_tf.evaluation.metrics import AT_CUTOFF
 LAST_VERSION_FILE = ".last_version"
 # tensorflow_model_server reads a version as int64 and passes over larger ones.
 _HIGHEST = 2**63 - 1
+# The one part of the report that tells of the machine at that moment rather than of the export.
+_OF_THE_MOMENT = "seconds_per_request"
+EXTRA = "assets.extra"
+REPORT_FILE = Path(EXTRA) / "report.json"
+WARMUP_FILE = Path(EXTRA) / "tf_serving_warmup_requests"
+LAST = "last"
+# Relative slack of the gate: a value at its bound passes whichever way a product of decimals is rounded.
+_ROUNDING = 1e-9
+_METRIC = re.compile(rf"map|(?:{'|'.join(AT_CUTOFF)})@[1-9][0-9]*")
 
 
 class NothingNew(Exception):
-    """Raised in the block of `publishing` by one who finds that the highest version is the one in the making."""
+    """Raised in the block of `publishing` where the version in the making is equal to the highest one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +82,7 @@ def publishing(directory: str | os.PathLike[str], keep_versions: int = 0) -> Ite
                 raise InputError(
                     f"{directory} got version {_highest(directory)} while {number} was made; publish again"
                 )
-            # Before the version appears: a number that is marked and not used is harmless.
+            # The mark is written before the version appears: a number that is marked but never used is harmless.
             storage.write_text(directory / LAST_VERSION_FILE, f"{number}\n")
         if keep_versions:
             _remove_all_but(versions(directory), keep_versions)
@@ -115,10 +124,6 @@ def _read_mark(directory: Path) -> int:
     return number
 
 
-# What the report says of the machine at that moment rather than of the export.
-_OF_THE_MOMENT = "seconds_per_request"
-
-
 def are_equal_versions(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
     """Whether two versions have the same files with the same bytes, the seconds in their reports aside.
 
@@ -145,11 +150,6 @@ def _version_files(version: Path) -> dict[Path, Path]:
 
 def _comparable_report(path: Path) -> dict[str, Any]:
     return {name: value for name, value in storage.read_manifest(path, {}).items() if name != _OF_THE_MOMENT}
-
-
-EXTRA = "assets.extra"
-REPORT_FILE = Path(EXTRA) / "report.json"
-WARMUP_FILE = Path(EXTRA) / "tf_serving_warmup_requests"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,12 +213,6 @@ def _numbers(metrics: Mapping[str, Any], path: Path) -> dict[str, float]:
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise InputError(f"{path} is damaged ({name} is {value!r}); make it again")
     return dict(metrics)
-
-
-LAST = "last"
-# So that a value at the bound passes whichever way a product of decimals is rounded.
-_ROUNDING = 1e-9
-_METRIC = re.compile(rf"map|(?:{'|'.join(AT_CUTOFF)})@[1-9][0-9]*")
 
 
 def parse_min_metric_ratio(values: Sequence[str]) -> dict[str, float]:

@@ -13,9 +13,12 @@ from rd_tf.models.ranker import SequenceRanker, exclude_items
 
 # (ranker, query [b, q], exclude [b, m], k) -> items [b, k] int32 and scores [b, k] float32.
 Search = Callable[[SequenceRanker, tf.Tensor, tf.Tensor, int], tuple[tf.Tensor, tf.Tensor]]
-# Up to here all scores of a request are in memory at once: 25.6 MB for 32 queries.
-WHOLE_ROWS = 200_000
-BLOCK_ROWS = 65_536
+# Item tables of up to so many rows are scored at once, which takes 25.6 MB for 32 queries; larger ones in blocks.
+WHOLE_ROWS, BLOCK_ROWS = 200_000, 65_536
+# Of k-means: items a cell that it looks at, its rounds, and vectors that are compared with all centroids at once.
+_SAMPLE, _ROUNDS, _BLOCK = 50, 10, 16_384
+# Largest size of a cell, in mean sizes: every cell is padded to the largest one when it is searched.
+_LARGEST = 2.0
 
 
 class ExactSearch:
@@ -61,7 +64,7 @@ class ExactSearch:
         column = tf.fill([batch, 1], -float("inf"))
 
         def body(begin: tf.Tensor, best: tf.Tensor, best_items: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            # The last block is moved back to be as large as the others; what was seen before does not count again.
+            # The last block begins earlier, to be as large as the others; rows that were seen before do not count.
             first = tf.minimum(begin, rows - size)
             block = ranker.score_block(query, first, size)
             block = tf.where(first + tf.range(size) >= begin, block, -float("inf"))
@@ -87,13 +90,6 @@ class ExactSearch:
             parallel_iterations=1,
         )
         return scores, items
-
-
-_SAMPLE = 50
-_ROUNDS = 10
-_BLOCK = 16_384
-# A cell is padded to the largest one when it is searched, so none may be much larger than the mean.
-_LARGEST = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +128,7 @@ def make_cells(vectors: np.ndarray, clusters: int, seed: int = 0) -> Cells:
         sample = vectors[np.sort(random.choice(len(vectors), _SAMPLE * clusters, replace=False))]
     start = sample[np.sort(random.choice(len(sample), clusters, replace=False))]
     with warnings.catch_warnings():
-        # Of an empty cluster, which is left out below.
+        # SciPy warns of empty clusters, which are left out below.
         warnings.simplefilter("ignore", UserWarning)
         centroids, _ = kmeans2(sample, start, iter=_ROUNDS, minit="matrix", check_finite=False)
     nearest = _nearest(vectors, centroids.astype(np.float32))
@@ -158,7 +154,7 @@ def _cut(cell_of: np.ndarray, vectors: np.ndarray, largest: int) -> list[np.ndar
         if len(group) <= largest:
             cut.append(group)
             continue
-        # Along the direction in which the cell is longest, so that the pieces are neighbours too.
+        # The cell is cut along the direction in which it is longest, so that a piece's items are neighbours too.
         spread = vectors[group] - vectors[group].mean(axis=0)
         direction = spread[np.argmax(np.square(spread).sum(axis=1))]
         along = group[np.argsort(spread @ direction, kind="stable")]
@@ -181,7 +177,7 @@ class ClusteredSearch(tf.Module):
         super().__init__()
         self._probes = min(probes, len(cells.centroids))
         self._largest = cells.largest
-        # Behind the last cell a full one of padding, so that any cell can be read to the largest one's length.
+        # The last cell is followed by padding, so that any cell can be read to the largest one's length.
         padded = tf.pad(tf.constant(cells.items), [[0, cells.largest]])
         self._items = tf.Variable(padded, trainable=False)
         self._offsets = tf.Variable(cells.offsets, trainable=False)
@@ -194,7 +190,7 @@ class ClusteredSearch(tf.Module):
         with_one = tf.concat([query, tf.ones_like(query[:, :1])], 1)
         cells = tf.math.top_k(tf.matmul(with_one, self._centroids, transpose_b=True), self._probes).indices
         inside_cell = tf.range(self._largest)
-        # Read, not gathered from, see `CompactTable`.
+        # The variables are read as a whole and then gathered from, see `CompactTable`.
         all_items, offsets = tf.convert_to_tensor(self._items), tf.convert_to_tensor(self._offsets)
 
         def probe(cell: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -229,7 +225,7 @@ def is_among(items: tf.Tensor, some: tf.Tensor) -> tf.Tensor:
     Returns:
         `[batch, n] bool`.
     """
-    # Sorting and searching takes (m + n) log m steps, comparing every pair would take m n.
+    # This takes (m + n) log m steps; comparing every pair would take m n.
     ordered = tf.sort(tf.pad(some, [[0, 0], [1, 0]]), axis=1)
     place = tf.minimum(tf.searchsorted(ordered, items), tf.shape(ordered)[1] - 1)
     return tf.gather(ordered, place, batch_dims=1) == items

@@ -31,6 +31,18 @@ _WAIT_SECONDS = 30.0
 _COMPOSE_FILE = "compose.yaml"
 # Earlier exports wrote this file and switched the server's batching on; answers were wrong with it.
 _BATCHING_FILE = "batching.config"
+# The image has neither curl nor wget, but bash opens sockets.
+HEALTHCHECK = f"""# Succeeds where every model of models.config has a version that is served.
+config=${{1:-{MODELS_DIR}/models.config}}
+port=${{2:-8501}}
+names=$(grep -oE '(^|[^_a-z])name: *"[^"]*"' "$config" | cut -d'"' -f2)
+for name in $names; do
+    exec 3<>"/dev/tcp/127.0.0.1/$port" || exit 1
+    printf 'GET /v1/models/%s HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n' "$name" >&3
+    grep -q '"AVAILABLE"' <&3 || {{ echo "$name is not served"; exit 1; }}
+    exec 3>&-
+done
+"""
 
 
 class Outcome(enum.Enum):
@@ -103,20 +115,6 @@ def compose_text(image: str) -> str:
       # A model that has just been added is not served before the next poll.
       retries: 3
       start_period: 60s
-"""
-
-
-# The image has neither curl nor wget, but bash opens sockets.
-HEALTHCHECK = f"""# Succeeds where every model of models.config has a version that is served.
-config=${{1:-{MODELS_DIR}/models.config}}
-port=${{2:-8501}}
-names=$(grep -oE '(^|[^_a-z])name: *"[^"]*"' "$config" | cut -d'"' -f2)
-for name in $names; do
-    exec 3<>"/dev/tcp/127.0.0.1/$port" || exit 1
-    printf 'GET /v1/models/%s HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n' "$name" >&3
-    grep -q '"AVAILABLE"' <&3 || {{ echo "$name is not served"; exit 1; }}
-    exec 3>&-
-done
 """
 
 

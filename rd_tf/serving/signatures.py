@@ -5,13 +5,14 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import tensorflow as tf
 
 from rd_tf import storage
 from rd_tf.errors import InputError
 from rd_tf.models.histories import Histories
+from rd_tf.serving.options import ExportOptions
 from rd_tf.serving.search import Search
 from rd_tf.serving.weights import StoredRanker
 
@@ -20,6 +21,10 @@ RECOMMEND, SCORE, QUERY = "serving_default", "score", "query"
 NO_SCORE = tf.float32.min
 # (users [b], recent [b, n], exclude [b, m], all int32) -> items [b, max_k] int32 and scores [b, max_k] float32.
 Find = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+# Most items that a row may bring along and still share a batch; every row of a batch is padded to this width.
+WIDTH = 256
+# Batches that may wait; a request beyond them is answered UNAVAILABLE.
+_MAX_ENQUEUED_BATCHES = 1000
 _BUCKETS = 2**63 - 1
 
 
@@ -49,7 +54,7 @@ def check_ids(kind: str, ids: Sequence[str], expected: int, id_type: str) -> Non
 
 def _check_integers(kind: str, ids: Sequence[str]) -> None:
     for name in ids:
-        # As Python writes it, since "007" and "7" would be one number.
+        # Only as Python writes a number: "007" and "7" would be one.
         number = int(name) if name.removeprefix("-").isascii() and name.removeprefix("-").isdigit() else None
         if number is None or str(number) != name or not -(2**63) <= number < 2**63:
             raise InputError(f"{name!r} among the ids of {kind} is not an int64; export with --id_type=string")
@@ -115,7 +120,7 @@ class _Lines(tf.lookup.TextFileInitializer):
 
     def initialize(self, table: tf.lookup.StaticHashTable) -> tf.Operation:
         text = tf.io.decode_compressed(tf.io.read_file(tf.convert_to_tensor(self._filename, tf.string)), "GZIP")
-        # A loader reads a file that was cut or altered without a word, and the answers would be other people's ids.
+        # A loader would read a cut or altered file without a word, and answers would hold other items' ids.
         is_whole = tf.equal(tf.strings.to_hash_bucket_fast(text, _BUCKETS), self._fingerprint)
         damaged = tf.debugging.Assert(is_whole, [f"{self._file} is not the file that was exported"])
         with tf.control_dependencies([damaged]):
@@ -130,8 +135,8 @@ class _Lines(tf.lookup.TextFileInitializer):
 
     @property
     def _shared_name(self) -> str:
-        # Without a name a table gets a random one, and two exports of a model differ. In one process tables of one name
-        # are one, as those of several versions in Python: so the name has to tell what is in the table.
+        # Without a name a table gets a random one, and two exports of a model would differ. A process shares tables of
+        # one name, also between versions of a model, so the name tells what is in the table.
         kind = f"{self._key_dtype.name} {self._value_dtype.name} {self._first} {self._by_number}"
         return f"table_{hashlib.sha256(f'{kind} {self._sha256}'.encode()).hexdigest()}"
 
@@ -170,7 +175,6 @@ class QueryEncoder(tf.Module):
             tf.TensorSpec([None], lookups.id_dtype, name="user_id"),
             tf.TensorSpec([None, None], lookups.id_dtype, name="recent_items"),
         )
-
         self._lookups = lookups
 
         @tf.function(
@@ -184,14 +188,9 @@ class QueryEncoder(tf.Module):
 
         self.encode = encode
 
-    def __call__(self, user_id: tf.Tensor, recent_items: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Encodes `user_id` `[b]` and `recent_items` `[b, n]`, ids, the items oldest first.
-
-        Returns:
-            queries `[b, q] float32`, and the items' numbers `[b, n] int32`, 0 = unknown or none.
-        """
-        users, recent = self.numbers(user_id, recent_items)
-        return self.encode(users, recent), recent
+    def __call__(self, user_id: tf.Tensor, recent_items: tf.Tensor) -> tf.Tensor:
+        """Queries `[b, q] float32` of `user_id` `[b]` and `recent_items` `[b, n]`, ids, the items oldest first."""
+        return self.encode(*self.numbers(user_id, recent_items))
 
     def numbers(self, user_id: tf.Tensor, recent_items: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The numbers of the users `[b] int32` and of the items `[b, n] int32`, 0 = unknown or none."""
@@ -224,50 +223,25 @@ def known_items(items: tf.Tensor) -> Histories:
     return Histories(tf.boolean_mask(items, is_known), tf.cast(tf.where(is_known)[:, 0], tf.int32))
 
 
-# Numbers of items that a row may bring along and still share a batch; a row is padded to them.
-WIDTH = 256
-# Batches that may wait; a request beyond them is answered UNAVAILABLE.
-_MAX_ENQUEUED_BATCHES = 1000
-
-
-class Batching(NamedTuple):
-    """How requests are put together.
-
-    Attributes:
-        max_batch_size: most rows of a batch; a request of more rows is answered alone.
-        timeout_micros: how long the first request of a batch waits for others, in microseconds.
-        threads: batches that are computed at the same time.
-        queue: a name that no other model of a process has: models with one name would share their batches.
-    """
-
-    max_batch_size: int
-    timeout_micros: int
-    threads: int
-    queue: str
-
-
-def make_find(
-    encode: QueryEncoder, stored: StoredRanker, search: Search, max_k: int, batching: Batching | None
-) -> Find:
+def make_find(encode: QueryEncoder, stored: StoredRanker, search: Search, options: ExportOptions, queue: str) -> Find:
     """Makes what finds the best items of users, one request at a time or several together.
 
-    With `batching` TensorFlow's `BatchFunction` collects requests inside the graph, behind the lookups: every row has
-    the same width by then, padded with 0, which is no item. So a row's answer depends on no other, whatever lists the
-    requests bring, and a request that does not fit fails alone, before it meets others. The batching that
+    With `options.batching` TensorFlow's `BatchFunction` collects requests inside the graph, behind the lookups: every
+    row has the same width by then, padded with 0, which is no item. So a row's answer depends on no other, whatever
+    lists the requests bring, and a request that does not fit fails alone, before it meets others. The batching that
     tensorflow_model_server does before the graph (`--enable_batching`) can promise neither.
 
     Args:
         encode: gives queries.
         stored: scores.
         search: finds the best items.
-        max_k: length of the lists.
-        batching: None answers every request alone.
+        options: length of the lists, and how requests are batched.
+        queue: a name that no other model of a process has; models with one name would share their batches.
 
     Returns:
         A function of users `[b]`, recent `[b, n]` and exclude `[b, m]`, numbers, `int32`; 0 = unknown or none.
     """
-    looks_back = stored.ranker.looks_back != "none"
-    length = stored.ranker.sequence_length
+    max_k, looks_back = options.max_k, stored.ranker.looks_back != "none"
     table = tf.TensorSpec([None, None], tf.int32)
 
     @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.int32), table, table])
@@ -275,16 +249,17 @@ def make_find(
         items, scores = search(stored.ranker, encode.encode(users, recent), exclude, max_k)
         return tf.ensure_shape(items, [None, max_k]), tf.ensure_shape(scores, [None, max_k])
 
-    if batching is None:
+    if not options.batching:
         return find
     together = find.get_concrete_function()
 
     def find_batched(users: tf.Tensor, recent: tf.Tensor, exclude: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         rows = tf.shape(users)[0]
-        # Of other rankers only the last L known items count.
-        recent = recent if looks_back else last_known(recent, length)
+        if not looks_back:
+            # Such a ranker reads the last L known items only, so longer lists can share a batch too.
+            recent = last_known(recent, stored.ranker.sequence_length)
         width = tf.maximum(tf.shape(recent)[1], tf.shape(exclude)[1])
-        may_share = (rows > 0) & (rows <= batching.max_batch_size) & (width <= WIDTH)
+        may_share = (rows > 0) & (rows <= options.max_batch_size) & (width <= WIDTH)
 
         def share() -> list[tf.Tensor]:
             padded = [tf.pad(part, [[0, 0], [0, WIDTH - tf.shape(part)[1]]]) for part in (recent, exclude)]
@@ -292,12 +267,12 @@ def make_find(
                 in_tensors=[users, *padded],
                 captured_tensors=together.captured_inputs,
                 f=together,
-                num_batch_threads=batching.threads,
-                max_batch_size=batching.max_batch_size,
-                batch_timeout_micros=batching.timeout_micros,
+                num_batch_threads=options.num_batch_threads,
+                max_batch_size=options.max_batch_size,
+                batch_timeout_micros=options.batch_timeout_micros,
                 max_enqueued_batches=_MAX_ENQUEUED_BATCHES,
                 Tout=[tf.int32, tf.float32],
-                shared_name=batching.queue,
+                shared_name=queue,
             )
 
         items, scores = tf.cond(may_share, share, lambda: [*find(users, recent, exclude)])
@@ -306,133 +281,69 @@ def make_find(
     return find_batched
 
 
-def recommend_signature(encode: QueryEncoder, lookups: Lookups, find: Find, max_k: int, exclude_recent: bool) -> Any:
-    """Makes the signature.
-
-    It takes `user_id` `[b]`, `recent_items` `[b, n]` (oldest first) and `exclude_items` `[b, m]`, all ids, and `k` `[b]
-    int32`; it returns `items` `[b, k_max]`, ids, and `scores` `[b, k_max] float32`, best first. k_max is the largest k
-    of the batch, at most `max_k`. Behind a row's own k, and where it runs out of items, stand "" (or 0) and the lowest
-    finite float32. Nothing but k_max depends on other rows.
-
-    Args:
-        encode: knows the ids' numbers.
-        lookups: gives raw ids.
-        find: finds the best items.
-        max_k: longest list, at most num_items.
-        exclude_recent: whether all of `recent_items` are kept out of the list.
-
-    Returns:
-        A `tf.function` with that input signature.
-    """
-
-    @tf.function(
-        autograph=False,
-        input_signature=[
-            *encode.inputs,
-            tf.TensorSpec([None, None], lookups.id_dtype, name="exclude_items"),
-            tf.TensorSpec([None], tf.int32, name="k"),
-        ],
-    )
-    def recommend(
-        user_id: tf.Tensor, recent_items: tf.Tensor, exclude_items: tf.Tensor, k: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
-        users, recent = encode.numbers(user_id, recent_items)
-        exclude = lookups.items(equal_rows(exclude_items, user_id))
-        if exclude_recent:
-            exclude = tf.concat([exclude, recent], 1)
-        wanted = tf.clip_by_value(equal_rows(k[:, tf.newaxis], user_id), 0, max_k)
-        # A request that is refused must be so before it shares a batch with others.
-        with tf.control_dependencies([exclude, wanted]):
-            users = tf.identity(users)
-        items, scores = find(users, recent, exclude)
-        longest = tf.reduce_max(tf.pad(wanted, [[0, 1], [0, 0]]))
-        items, scores = items[:, :longest], scores[:, :longest]
-        items = tf.where(tf.range(longest) < wanted, items, 0)
-        return {"items": lookups.names(items), "scores": tf.where(items == 0, NO_SCORE, scores)}
-
-    return recommend
-
-
-def score_signature(encode: QueryEncoder, stored: StoredRanker, lookups: Lookups) -> Any:
-    """Makes the signature.
-
-    It takes `user_id` `[b]`, `recent_items` `[b, n]` (oldest first) and `candidates` `[b, c]`, all ids; it returns
-    `scores` `[b, c] float32` and `known` `[b, c] bool`. An unknown candidate gets the lowest finite float32.
-
-    Args:
-        encode: gives queries.
-        stored: scores.
-        lookups: the ids' numbers.
-
-    Returns:
-        A `tf.function` with that input signature.
-    """
-    candidates_spec = tf.TensorSpec([None, None], lookups.id_dtype, name="candidates")
-
-    @tf.function(autograph=False, input_signature=[*encode.inputs, candidates_spec])
-    def score(user_id: tf.Tensor, recent_items: tf.Tensor, candidates: tf.Tensor) -> dict[str, tf.Tensor]:
-        items = lookups.items(equal_rows(candidates, user_id))
-        query, _ = encode(user_id, recent_items)
-        scores = stored.ranker.score(query, items)
-        return {"scores": tf.where(items > 0, scores, NO_SCORE), "known": items > 0}
-
-    return score
-
-
-def query_signature(encode: QueryEncoder) -> Any:
-    """Makes the signature.
-
-    It takes `user_id` `[b]` and `recent_items` `[b, n]` (oldest first), ids, and returns `query` `[b, q + 1] float32`
-    whose last number is 1: an item's score is the inner product with its row of `item_table.npy`, whose last number is
-    the item's bias.
-
-    Args:
-        encode: gives queries.
-
-    Returns:
-        A `tf.function` with that input signature.
-    """
-
-    @tf.function(autograph=False, input_signature=encode.inputs)
-    def query(user_id: tf.Tensor, recent_items: tf.Tensor) -> dict[str, tf.Tensor]:
-        encoded, _ = encode(user_id, recent_items)
-        return {"query": tf.concat([encoded, tf.ones_like(encoded[:, :1])], 1)}
-
-    return query
-
-
 class ServingModule(tf.Module):
-    """What `tf.saved_model.save` is given.
+    """What `tf.saved_model.save` is given: three signatures, from raw ids to raw ids and scores.
+
+    `recommend`, the default one, takes `user_id` `[b]`, `recent_items` `[b, n]` (oldest first) and `exclude_items`
+    `[b, m]`, all ids, and `k` `[b] int32`; it returns `items` `[b, k_max]`, ids, and `scores` `[b, k_max] float32`,
+    best first. k_max is the largest k of the batch, at most `max_k`. Behind a row's own k, and where it runs out of
+    items, stand "" (or 0) and the lowest finite float32. Nothing but k_max depends on other rows.
+
+    `score` takes `user_id`, `recent_items` and `candidates` `[b, c]`, ids; it returns `scores` `[b, c] float32` and
+    `known` `[b, c] bool`. An unknown candidate gets the lowest finite float32.
+
+    `query` takes `user_id` and `recent_items`; it returns `query` `[b, q + 1] float32` whose last number is 1: an
+    item's score is the inner product with its row of `item_table.npy`, whose last number is the item's bias.
 
     Args:
         stored: the ranker, with a row for the unknown user.
         lookups: the ids' numbers.
         search: finds the best items; a `tf.Module` where it has variables.
-        max_k: longest list, at most num_items.
-        exclude_recent: whether a request's recent items are kept out of its list.
-        batching: how requests are put together; None answers each alone.
-
-    Attributes:
-        signatures: signature name -> `tf.function`.
+        options: longest list, at most num_items; whether recent items are kept out of a list; batching.
+        queue: name of the batches' queue, see `make_find`.
     """
 
     def __init__(
-        self,
-        stored: StoredRanker,
-        lookups: Lookups,
-        search: Search,
-        max_k: int,
-        exclude_recent: bool,
-        batching: Batching | None = None,
+        self, stored: StoredRanker, lookups: Lookups, search: Search, options: ExportOptions, queue: str = ""
     ) -> None:
         super().__init__()
         self.stored, self.lookups, self.search = stored, lookups, search
-        self.encode = QueryEncoder(stored, lookups)
-        self.recommend = recommend_signature(
-            self.encode, lookups, make_find(self.encode, stored, search, max_k, batching), max_k, exclude_recent
-        )
-        self.score = score_signature(self.encode, stored, lookups)
-        self.query = query_signature(self.encode)
+        encode = self.encode = QueryEncoder(stored, lookups)
+        find = make_find(encode, stored, search, options, queue)
+        exclude_spec = tf.TensorSpec([None, None], lookups.id_dtype, name="exclude_items")
+        candidates_spec = tf.TensorSpec([None, None], lookups.id_dtype, name="candidates")
+        k_spec = tf.TensorSpec([None], tf.int32, name="k")
+
+        @tf.function(autograph=False, input_signature=[*encode.inputs, exclude_spec, k_spec])
+        def recommend(
+            user_id: tf.Tensor, recent_items: tf.Tensor, exclude_items: tf.Tensor, k: tf.Tensor
+        ) -> dict[str, tf.Tensor]:
+            users, recent = encode.numbers(user_id, recent_items)
+            exclude = lookups.items(equal_rows(exclude_items, user_id))
+            if options.exclude_recent:
+                exclude = tf.concat([exclude, recent], 1)
+            wanted = tf.clip_by_value(equal_rows(k[:, tf.newaxis], user_id), 0, options.max_k)
+            # A request that is refused must be so before it shares a batch with others.
+            with tf.control_dependencies([exclude, wanted]):
+                users = tf.identity(users)
+            items, scores = find(users, recent, exclude)
+            longest = tf.reduce_max(tf.pad(wanted, [[0, 1], [0, 0]]))
+            items, scores = items[:, :longest], scores[:, :longest]
+            items = tf.where(tf.range(longest) < wanted, items, 0)
+            return {"items": lookups.names(items), "scores": tf.where(items == 0, NO_SCORE, scores)}
+
+        @tf.function(autograph=False, input_signature=[*encode.inputs, candidates_spec])
+        def score(user_id: tf.Tensor, recent_items: tf.Tensor, candidates: tf.Tensor) -> dict[str, tf.Tensor]:
+            items = lookups.items(equal_rows(candidates, user_id))
+            scores = stored.ranker.score(encode(user_id, recent_items), items)
+            return {"scores": tf.where(items > 0, scores, NO_SCORE), "known": items > 0}
+
+        @tf.function(autograph=False, input_signature=encode.inputs)
+        def query(user_id: tf.Tensor, recent_items: tf.Tensor) -> dict[str, tf.Tensor]:
+            encoded = encode(user_id, recent_items)
+            return {"query": tf.concat([encoded, tf.ones_like(encoded[:, :1])], 1)}
+
+        self.recommend, self.score, self.query = recommend, score, query
 
     def functions(self) -> dict[str, tf.types.experimental.PolymorphicFunction]:
         """Signature name -> function; what lists items has a name of its own and is the default."""

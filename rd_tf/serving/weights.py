@@ -14,9 +14,9 @@ from rd_tf.data.dataset_directory import write_lines
 from rd_tf.errors import InputError
 from rd_tf.models.ranker import SequenceRanker
 
-_LARGEST = 127
-# Scales of a table: 256 of them, 16 between one and its double.
-_CODES, _CODES_PER_DOUBLE = 256, 16
+# Of int8 tables: the largest level, the number of scales, and how many scales lie between one and its double.
+_LARGEST, _CODES, _CODES_PER_DOUBLE = 127, 256, 16
+TABLE_FILE, IDS_FILE = "item_table.npy", "item_ids.txt"
 
 
 def quantize_rows(table: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -121,7 +121,7 @@ class CompactTable(tf.Module):
         products = tf.matmul(query, tf.cast(values, tf.float32), transpose_b=True)
         if codes is None:
             return products
-        # Behind the product: a pass over batch x rows numbers in place of one over the whole table.
+        # Scaling the products is a pass over batch x rows numbers, in place of one over the whole table.
         return products * self._scale(tf.convert_to_tensor(codes))
 
     def _read(self) -> tf.Tensor:
@@ -152,11 +152,11 @@ class StoredRanker(tf.Module):
 
     def __init__(self, model: SequenceRanker, weights: str, others: str = "float16") -> None:
         super().__init__()
-        # A Keras model as a tracked attribute would be saved with all its float32 weights.
+        # tf.Module would track a Keras model, and save it with all its float32 weights.
         self._untracked = _Untracked(copy_ranker(model))
         ranker = self.ranker
         attributes = {id(value): name for name, value in vars(ranker).items() if has_row_a_user_or_item(value)}
-        # Of TensorFlow's variables: under Keras' wrappers tensorflow_model_server does not find them.
+        # These hold variables of TensorFlow's own: tensorflow_model_server does not find those in Keras' wrappers.
         self._kept: list[CompactTable] = []
         for weight in ranker.trainable_weights:
             if id(weight) not in attributes:
@@ -166,7 +166,7 @@ class StoredRanker(tf.Module):
                 table = CompactTable(keras.ops.convert_to_numpy(weight), kind)
                 setattr(ranker, attributes[id(weight)], table)
                 self._kept.append(table)
-        # One variable for all dense weights: every variable is several hundred bytes of graph.
+        # All dense weights are one variable, since every variable takes several hundred bytes of graph.
         values = [keras.ops.convert_to_numpy(weight).ravel() for weight in self._untracked.dense]
         packed = np.concatenate([np.zeros(0, np.float32), *values])
         is_half = weights != "float32" and others == "float16"
@@ -276,9 +276,6 @@ def with_unknown_user(model: SequenceRanker) -> SequenceRanker:
             value = np.concatenate([value, model.unknown_user_row(value)])
         new.assign(value)
     return wider
-
-
-TABLE_FILE, IDS_FILE = "item_table.npy", "item_ids.txt"
 
 
 def item_vectors(ranker: SequenceRanker) -> np.ndarray:

@@ -20,7 +20,7 @@ from rd_tf.serving.agreement import Disagreement, check_agreement
 from rd_tf.serving.export import export_ranker
 from rd_tf.serving.litert import make_interpreter
 from rd_tf.serving.options import ExportOptions
-from rd_tf.serving.quality import HeldOutQuality
+from rd_tf.serving.quality import HeldOutQuality, ServedRanker
 from rd_tf.serving.savedmodel_check import SavedModelError, run_saved_model, run_signatures
 from rd_tf.serving.search import ExactSearch
 from rd_tf.serving.server.models import ModelStore
@@ -118,13 +118,14 @@ def test_last_known_items_equal_a_plain_loop():
 def test_an_export_of_another_model_is_refused(model, tmp_path):
     options = ExportOptions().for_catalogue(NUM_ITEMS)
     version = export_ranker(model, USERS, ITEMS, tmp_path / "student", options)
+    served = ServedRanker.of(model, USERS, ITEMS, options)
     other = with_unknown_user(small_caser(seed=1))
     with pytest.raises(Disagreement, match="since its signature serving_default does not answer as the model does"):
-        check_agreement(version, other, USERS, ITEMS, options)
+        check_agreement(version, other, served)
     for file in (version / "variables").iterdir():
         file.unlink()
     with pytest.raises(Disagreement, match="since TensorFlow cannot run it"):
-        check_agreement(version, with_unknown_user(model), USERS, ITEMS, options)
+        check_agreement(version, with_unknown_user(model), served)
 
 
 def test_versions_count_up_and_a_failure_leaves_the_old_ones_alone(model, tmp_path, monkeypatch):

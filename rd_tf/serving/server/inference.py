@@ -27,6 +27,8 @@ from rd_tf.serving.server.wire import (
 DEFAULT_SIGNATURE = "serving_default"
 _PYTHON_OPERATIONS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
 _VARIABLES = {"VarHandleOp", "VariableV2"}
+# tensorflow_model_server refuses a warm-up file with more.
+MAX_RECORDS = 1000
 
 
 class LoadedVersion:
@@ -56,7 +58,7 @@ class LoadedVersion:
         self._lock = threading.Lock()
         self._in_use = 0
         self._graph = tf.Graph()
-        # A server for laptops: it would otherwise take the memory of every GPU.
+        # This server is for laptops and CI; with GPUs it would take all of their memory.
         config = tf.compat.v1.ConfigProto(device_count={"GPU": 0})
         self._session = tf.compat.v1.Session(graph=self._graph, config=config)
         self._callables: dict[str, Any] = {}
@@ -134,8 +136,8 @@ class LoadedVersion:
         self._callables.clear()
         self._session.close()
         del self._session, self._graph
-        # A graph in Python is full of reference cycles, and what they hold is memory of C++, which the collector's
-        # counters do not see.
+        # A graph in Python is full of reference cycles that hold memory of C++. Python's collector does not see that
+        # memory, so it would not start by itself.
         gc.collect()
 
     def _load(self, directory: Path) -> meta_graph_pb2.MetaGraphDef:
@@ -145,7 +147,7 @@ class LoadedVersion:
         if not (directory / "variables" / "variables.index").exists() and not _VARIABLES.isdisjoint(
             _operations(meta_graph)
         ):
-            # The loader takes it for a model without variables, and every request would fail.
+            # The loader takes such a directory for a model without variables; every request would fail.
             raise FileNotFoundError("its variables are missing")
         return meta_graph
 
@@ -225,7 +227,7 @@ def classify(
     labels, scores = outputs["classes"], outputs["scores"]
     if labels.shape != scores.shape or scores.ndim != 2 or len(scores) != len(examples):
         raise invalid(f"classes and scores must both be of shape [{len(examples)}, n]")
-    # A label is a proto string, which holds UTF-8 and nothing else.
+    # A label is a string in the answer's proto, which must be UTF-8.
     return [[label.decode("utf-8", "replace") for label in row] for row in labels.tolist()], scores
 
 
@@ -275,10 +277,6 @@ def _run_on_examples(
     serialized = np.empty(len(examples), object)
     serialized[:] = examples
     return version.run(signature_name, {next(iter(signature.inputs)): serialized})
-
-
-# tensorflow_model_server refuses a file with more.
-MAX_RECORDS = 1000
 
 
 def replay_warmup(version: LoadedVersion, directory: Path, limits: Limits) -> int:

@@ -24,6 +24,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
     regression_pb2,
 )
+from tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 
 from rd_tf.errors import InputError
@@ -49,6 +50,21 @@ from rd_tf.serving.server.wire import (
     write_tensor,
 )
 from rd_tf.serving.server_files import PROMETHEUS_PATH
+
+METADATA_FIELD = "signature_def"
+_log = logging.getLogger("rd_tf.serve")
+# tensorflow_model_server takes upper case everywhere but in a method's name; it answers /METADATA with the status.
+_VERSION = r"(?:(?i:/versions/)(?P<version>[0-9]+)|(?i:/labels/)(?P<label>[^/:]+))?"
+_POST = re.compile(rf"(?i:/v1/models/)(?P<name>[^/:]+){_VERSION}:(?P<method>predict|classify|regress)")
+_GET = re.compile(rf"(?i:/v1/models)(?:/(?P<name>[^/:]+))?{_VERSION}(?P<metadata>(?i:/metadata))?")
+_LARGEST_VERSION = 2**63 - 1
+_JSON, _TEXT, _HTML = "application/json", "text/plain; charset=utf-8", "text/html"
+_NOT_FOUND_PAGE = b"<html><head><title>404 Not Found</title></head><body><h1>Not Found</h1></body></html>\n"
+Answer = tuple[HTTPStatus, str, bytes]
+_NO_SUCH_PAGE: Answer = (HTTPStatus.NOT_FOUND, _HTML, _NOT_FOUND_PAGE)
+_CLASSIFY, _REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
+# An error message travels in the trailing metadata, which clients limit to 8 KiB.
+_LONGEST_MESSAGE = 2000
 
 
 class Metrics:
@@ -90,30 +106,6 @@ class Metrics:
         return generate_latest(self._registry)
 
 
-METADATA_FIELD = "signature_def"
-
-
-def signature_map(version: LoadedVersion) -> get_model_metadata_pb2.SignatureDefMap:
-    """All signatures of a version."""
-    return get_model_metadata_pb2.SignatureDefMap(signature_def=version.signatures)
-
-
-def metadata_response(name: str, version: LoadedVersion) -> get_model_metadata_pb2.GetModelMetadataResponse:
-    """The answer over gRPC: the signatures as `Any`, under the key `signature_def`."""
-    response = get_model_metadata_pb2.GetModelMetadataResponse()
-    response.model_spec.CopyFrom(model_spec(name, version))
-    response.metadata[METADATA_FIELD].Pack(signature_map(version))
-    return response
-
-
-def metadata_document(name: str, version: LoadedVersion) -> dict[str, Any]:
-    """The answer over REST: every field is written, set or not."""
-    return {
-        "model_spec": {"name": name, "version": str(version.number), "signature_name": ""},
-        "metadata": {METADATA_FIELD: full_document(signature_map(version))},
-    }
-
-
 def model_spec(name: str, version: LoadedVersion, signature_name: str = "") -> ModelSpec:
     """Who answered."""
     return ModelSpec(name=name, version={"value": version.number}, signature_name=signature_name)
@@ -124,20 +116,6 @@ def full_document(message: Any) -> dict[str, Any]:
     return json_format.MessageToDict(
         message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
-
-
-_log = logging.getLogger("rd_tf.serve")
-# tensorflow_model_server takes upper case everywhere but in a method's name; upper-case /METADATA it answers with the
-# status.
-_VERSION = r"(?:(?i:/versions/)(?P<version>[0-9]+)|(?i:/labels/)(?P<label>[^/:]+))?"
-_POST = re.compile(rf"(?i:/v1/models/)(?P<name>[^/:]+){_VERSION}:(?P<method>predict|classify|regress)")
-_GET = re.compile(rf"(?i:/v1/models)(?:/(?P<name>[^/:]+))?{_VERSION}(?P<metadata>(?i:/metadata))?")
-_LARGEST_VERSION = 2**63 - 1
-_JSON, _TEXT, _HTML = "application/json", "text/plain; charset=utf-8", "text/html"
-_NOT_FOUND_PAGE = b"<html><head><title>404 Not Found</title></head><body><h1>Not Found</h1></body></html>\n"
-
-Answer = tuple[HTTPStatus, str, bytes]
-_NO_SUCH_PAGE: Answer = (HTTPStatus.NOT_FOUND, _HTML, _NOT_FOUND_PAGE)
 
 
 class RestApplication:
@@ -159,12 +137,12 @@ class RestApplication:
         method, query = environ["REQUEST_METHOD"], environ.get("QUERY_STRING", "")
         try:
             if environ.get("REQUEST_URI", "").startswith("//"):
-                # What follows is a host; waitress has taken all slashes but one away.
+                # In such a URI the first part is a host; waitress has removed all slashes but one from PATH_INFO.
                 status, kind, body = _NO_SUCH_PAGE
             elif path == PROMETHEUS_PATH and method == "GET":
                 status, kind, body = HTTPStatus.OK, _TEXT, self._metrics.text()
             else:
-                # A query is nothing that tensorflow_model_server knows: it takes it for a part of the last name.
+                # tensorflow_model_server knows no queries: it takes one for a part of the path's last name.
                 target = f"{path}?{query}" if query else path
                 status, kind, body = self._answer(method, target, environ["wsgi.input"].read)
         except ServingError as error:
@@ -181,11 +159,11 @@ class RestApplication:
             return _NO_SUCH_PAGE
         if method == "POST" and (match := _POST.fullmatch(path)):
             spec, api = _spec(match), match["method"]
-            with self._metrics.observe(self._known(spec), api):
+            with self._metrics.observe(self._store.known_name(spec), api):
                 answer = self._infer(api, spec, read())
         elif method == "GET" and (match := _GET.fullmatch(path)):
             spec, api = _spec(match), "metadata" if match["metadata"] == "/metadata" else "status"
-            with self._metrics.observe(self._known(spec), api):
+            with self._metrics.observe(self._store.known_name(spec), api):
                 answer = self._describe(spec, api == "metadata")
         else:
             raise invalid(f"malformed request: {method} {path}")
@@ -196,7 +174,8 @@ class RestApplication:
         signature = signature_name(document)
         if api == "predict":
             with self._store.use(spec) as version:
-                return _predict(version, signature, document)
+                inputs, by_rows = read_inputs(document, version.signature(signature).inputs)
+                return write_outputs(version.run(signature, inputs), by_rows)
         examples = read_examples(document)
         with self._store.use(spec) as version:
             if api == "regress":
@@ -210,15 +189,11 @@ class RestApplication:
         if not with_metadata:
             return {"model_version_status": [full_document(status) for status in self._store.statuses(spec)]}
         with self._store.use(spec) as version:
-            return metadata_document(spec.name, version)
-
-    def _known(self, spec: ModelSpec) -> str:
-        return spec.name if spec.name in self._store.names() else ""
-
-
-def _predict(version: LoadedVersion, signature: str, document: dict[str, Any]) -> dict[str, Any]:
-    inputs, by_rows = read_inputs(document, version.signature(signature).inputs)
-    return write_outputs(version.run(signature, inputs), by_rows)
+            signatures = full_document(SignatureDefMap(signature_def=version.signatures))
+            return {
+                "model_spec": {"name": spec.name, "version": str(version.number), "signature_name": ""},
+                "metadata": {METADATA_FIELD: signatures},
+            }
 
 
 def _spec(match: re.Match[str]) -> ModelSpec:
@@ -233,16 +208,13 @@ def _spec(match: re.Match[str]) -> ModelSpec:
     return spec
 
 
-_CLASSIFY, _REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
-# It travels in the trailing metadata, which clients limit to 8 KiB.
-_LONGEST_MESSAGE = 2000
-
-
 def _answers(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def answer(self: Any, request: Any, context: grpc.ServicerContext) -> Any:
         try:
-            with self._metrics.observe(self._known(request), method.__name__):
+            # Some requests have no model_spec.
+            name = self._store.known_name(getattr(request, "model_spec", ModelSpec()))
+            with self._metrics.observe(name, method.__name__):
                 return method(self, request)
         except ServingError as error:
             code, message = error.code, error.message[:_LONGEST_MESSAGE]
@@ -257,10 +229,6 @@ def _answers(method: Callable[..., Any]) -> Callable[..., Any]:
 class _Service:
     def __init__(self, store: ModelStore, metrics: Metrics) -> None:
         self._store, self._metrics = store, metrics
-
-    def _known(self, request: Any) -> str:
-        spec = getattr(request, "model_spec", None)
-        return spec.name if spec is not None and spec.name in self._store.names() else ""
 
 
 class PredictionService(_Service, prediction_service_pb2_grpc.PredictionServiceServicer):
@@ -312,8 +280,11 @@ class PredictionService(_Service, prediction_service_pb2_grpc.PredictionServiceS
         """The signatures of a version."""
         if not request.metadata_field or set(request.metadata_field) != {METADATA_FIELD}:
             raise invalid(f"metadata_field must be {METADATA_FIELD!r}")
+        response = get_model_metadata_pb2.GetModelMetadataResponse()
         with self._store.use(request.model_spec) as version:
-            return metadata_response(request.model_spec.name, version)
+            response.model_spec.CopyFrom(model_spec(request.model_spec.name, version))
+            response.metadata[METADATA_FIELD].Pack(SignatureDefMap(signature_def=version.signatures))
+        return response
 
 
 def _infer(

@@ -20,6 +20,8 @@ from rd_tf.serving.server.settings import Limits, SessionBatching, address_of
 # Seconds a connection may stay silent, in the middle of a request or between two.
 _SILENCE_SECONDS = 60
 _CONNECTIONS = 1000
+# Requests waiting for a thread; more are refused with RESOURCE_EXHAUSTED.
+_WAITING_A_THREAD = 128
 
 
 class HttpServer:
@@ -36,17 +38,17 @@ class HttpServer:
             threads: requests that are worked on at a time.
             max_body_bytes: a longer body is refused with 413 before it is read.
         """
-        # It warns of every request that waits for a thread.
+        # waitress warns of every request that waits for a thread.
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         self._server = create_server(
             application,
             sockets=[listening],
             threads=threads,
-            # waitress refuses a body of exactly this length, too.
+            # waitress also refuses a body of exactly this length.
             max_request_body_size=max_body_bytes + 1,
             channel_timeout=_SILENCE_SECONDS,
             connection_limit=_CONNECTIONS,
-            # select() ends at file descriptor 1024.
+            # select(), the default, takes no file descriptor above 1023.
             asyncore_use_poll=True,
             ident=None,
             clear_untrusted_proxy_headers=True,
@@ -59,7 +61,7 @@ class HttpServer:
         self._server.trigger.pull_trigger(self._stop_accepting)
         deadline = time.monotonic() + patience_seconds
         while self._server.active_channels and time.monotonic() < deadline:
-            # Channels belong to the server's thread.
+            # Only the server's own thread may touch its channels.
             self._server.trigger.pull_trigger(self._close_idle_channels)
             time.sleep(0.02)
         self._server.trigger.pull_trigger(self._close_everything)
@@ -81,10 +83,6 @@ class HttpServer:
             dispatcher.close()
 
 
-# Requests waiting for a thread; more are refused with RESOURCE_EXHAUSTED.
-_WAITING_A_THREAD = 128
-
-
 def start_grpc_server(
     prediction: PredictionService, model: ModelService, host: str, port: int, threads: int, max_body_bytes: int
 ) -> grpc.Server:
@@ -101,12 +99,12 @@ def start_grpc_server(
     Raises:
         InputError: the port is taken.
     """
-    # It logs a traceback for every message that is no proto, which is the client's mistake.
+    # gRPC logs a traceback for every message that is no proto, which is the client's mistake.
     logging.getLogger("grpc._common").setLevel(logging.CRITICAL)
     options = [
         ("grpc.max_receive_message_length", max_body_bytes),
         ("grpc.max_send_message_length", -1),
-        # Else two servers share a port, and each gets some of the requests.
+        # With SO_REUSEPORT a second server could take the same port, and each would get some of the requests.
         ("grpc.so_reuseport", 0),
     ]
     pool = ThreadPoolExecutor(threads, thread_name_prefix="grpc")

@@ -20,7 +20,7 @@ from rd_tf.serving.server.wire import ServingError, invalid, not_found
 
 LoadVersion = Callable[[Path, int], LoadedVersion]
 _log = logging.getLogger("rd_tf.serve")
-# A server that switches versions for months must not remember them all.
+# Of versions that were unloaded; a server that switches versions for months must not remember them all.
 _ENDED_VERSIONS_KEPT = 8
 _LARGEST_NUMBER = 2**63 - 1
 
@@ -168,7 +168,7 @@ class ServedModel:
 def _as_serving_error(error: Exception) -> ServingError:
     if isinstance(error, ServingError):
         return error
-    # One line of the log, whatever a loader says.
+    # Joined into one line, for the log.
     return ServingError(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {' '.join(str(error).split())}")
 
 
@@ -244,9 +244,9 @@ class ModelStore:
             self._dropped += [model for model in self._models.values() if id(model) not in kept]
             self._models = wanted
 
-    def names(self) -> list[str]:
-        """The models' names."""
-        return list(self._models)
+    def known_name(self, spec: ModelSpec) -> str:
+        """The name of the model that a request asks for; empty where there is no such model."""
+        return spec.name if spec.name in self._models else ""
 
     def unavailable(self) -> dict[str, list[str]]:
         """Name -> why nothing could be loaded, for every model without a version in service."""
@@ -310,7 +310,7 @@ class ModelStore:
                 self._dropped = [model for model in self._dropped if not self._guard(model.unload)]
 
     def _guard(self, step: Callable[[], bool | None]) -> bool:
-        # The thread is the only one that switches versions: it outlives whatever a directory holds.
+        # No other thread switches versions, so no error may end this one.
         try:
             return bool(step())
         except Exception:

@@ -14,7 +14,7 @@ from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
-# What tensorflow_model_server answers over HTTP; every other code is a 500.
+# HTTP statuses as tensorflow_model_server chooses them; every other code is a 500.
 _HTTP = {
     grpc.StatusCode.INVALID_ARGUMENT: HTTPStatus.BAD_REQUEST,
     grpc.StatusCode.FAILED_PRECONDITION: HTTPStatus.BAD_REQUEST,
@@ -28,6 +28,25 @@ _HTTP = {
     grpc.StatusCode.UNIMPLEMENTED: HTTPStatus.NOT_IMPLEMENTED,
     grpc.StatusCode.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED: HTTPStatus.GATEWAY_TIMEOUT,
+}
+_WHITESPACE = " \t\r\n"
+Inputs = Mapping[str, meta_graph_pb2.TensorInfo]
+_BYTES_SUFFIX = "_bytes"
+_MAX_RANK = 64
+# Fields in which tensorflow_model_server answers; tf.make_tensor_proto would write tensor_content.
+_FIELDS = {
+    tf.float32: "float_val",
+    tf.float64: "double_val",
+    tf.int8: "int_val",
+    tf.int16: "int_val",
+    tf.int32: "int_val",
+    tf.uint8: "int_val",
+    tf.uint16: "int_val",
+    tf.int64: "int64_val",
+    tf.uint32: "uint32_val",
+    tf.uint64: "uint64_val",
+    tf.bool: "bool_val",
+    tf.string: "string_val",
 }
 
 
@@ -62,9 +81,6 @@ def not_found(message: str) -> ServingError:
 def from_tensorflow(error: tf.errors.OpError) -> ServingError:
     """An error of the graph, with TensorFlow's own code and message."""
     return ServingError(_CODES.get(error.error_code, grpc.StatusCode.UNKNOWN), error.message)
-
-
-_WHITESPACE = " \t\r\n"
 
 
 def read_document(body: bytes) -> dict[str, Any]:
@@ -104,15 +120,10 @@ def write_document(document: dict[str, Any]) -> bytes:
 
 def _finite_number(text: str) -> float:
     value = float(text)
-    # json would make infinity of 1e999, without a word.
+    # Python reads 1e999 as infinity.
     if math.isinf(value):
         raise ValueError(f"number {text[:40]} is too big")
     return value
-
-
-Inputs = Mapping[str, meta_graph_pb2.TensorInfo]
-_BYTES_SUFFIX = "_bytes"
-_MAX_RANK = 64
 
 
 def read_inputs(document: Mapping[str, Any], inputs: Inputs) -> tuple[dict[str, np.ndarray], bool]:
@@ -141,7 +152,7 @@ def read_inputs(document: Mapping[str, Any], inputs: Inputs) -> tuple[dict[str, 
         values = {_only(list(inputs), "inputs"): values}
     if missing := inputs.keys() - values.keys():
         raise invalid(f"'inputs' lacks {', '.join(sorted(missing))}")
-    # Other names are let through, as tensorflow_model_server does.
+    # Values under other names are ignored, as tensorflow_model_server does.
     return {name: _tensor(name, values[name], inputs[name].dtype) for name in inputs}, False
 
 
@@ -266,7 +277,7 @@ def _convert(flat: Sequence[Any], dtype: tf.DType) -> np.ndarray:
 
 
 def _floats(flat: Sequence[Any], dtype: tf.DType, with_integers: bool) -> np.ndarray:
-    # 2^24 is the first integer of which float32 cannot tell the next; tensorflow_model_server draws the line there too.
+    # float32 cannot tell 2^24 + 1 from 2^24; tensorflow_model_server refuses integers from 2^24 on, too.
     exact = 2.0 ** {tf.float64: 53, tf.float32: 24, tf.float16: 11}.get(dtype, 8)
     if with_integers and any(type(cell) is int and abs(cell) >= exact for cell in flat):
         raise invalid(f"an integer cannot be written as {dtype.name} without loss")
@@ -293,23 +304,6 @@ def _plain(name: str, array: np.ndarray) -> Any:
     raise invalid(f"output {name}: {array.dtype.name} cannot be written in JSON")
 
 
-# tensorflow_model_server answers in these fields, where tf.make_tensor_proto writes tensor_content.
-_FIELDS = {
-    tf.float32: "float_val",
-    tf.float64: "double_val",
-    tf.int8: "int_val",
-    tf.int16: "int_val",
-    tf.int32: "int_val",
-    tf.uint8: "int_val",
-    tf.uint16: "int_val",
-    tf.int64: "int64_val",
-    tf.uint32: "uint32_val",
-    tf.uint64: "uint64_val",
-    tf.bool: "bool_val",
-    tf.string: "string_val",
-}
-
-
 def read_tensor(proto: tensor_pb2.TensorProto, max_bytes: int) -> np.ndarray:
     """Decodes a tensor.
 
@@ -331,7 +325,7 @@ def read_tensor(proto: tensor_pb2.TensorProto, max_bytes: int) -> np.ndarray:
         raise invalid(f"a tensor of shape {sizes} takes more than {max_bytes} bytes")
     try:
         array = tf.make_ndarray(proto)
-    # Any of a dozen exceptions, by dtype and by what is wrong with the proto.
+    # make_ndarray raises a dozen kinds of exception, by dtype and by what is wrong with the proto.
     except Exception as error:
         raise invalid(f"a tensor of shape {sizes} cannot be read: {error}") from error
     if array.shape != tuple(sizes):
