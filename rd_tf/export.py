@@ -1,5 +1,7 @@
 """Exports a trained ranker for a server or for devices: python -m rd_tf.export --run_dir=... --dataset=..."""
 
+import dataclasses
+import inspect
 import json
 import shlex
 from pathlib import Path
@@ -23,24 +25,12 @@ def export(
     dataset: str,
     export_dir: str,
     export_name: str,
-    export_format: str,
-    max_k: int,
-    exclude_recent: bool,
-    id_type: str,
-    weights: str,
-    index: str,
-    clusters: int,
-    probes: int,
-    item_table: bool,
-    batching: bool,
-    max_batch_size: int,
-    batch_timeout_micros: int,
-    num_batch_threads: int,
     keep_versions: int,
     min_metric_ratio: list[str],
     gate_against: str,
     server_config: bool,
     serving_image: str,
+    **export_options: Any,
 ) -> str:
     """Writes a finished run's model as <export_dir>/<export_name>/<next version>, which tensorflow_model_server serves.
 
@@ -49,6 +39,9 @@ def export(
     allows is not published. Where the highest version has the same files already, it is kept and no other appears.
     What a server needs beside the models is written into --export_dir. With --export_format=litert a .tflite file for
     devices is written in place of the SavedModel.
+
+    Args:
+        **export_options: the attributes of `ExportOptions`; every other argument is the flag of its name.
 
     Returns:
         The directory of the version that appeared or was kept.
@@ -66,22 +59,8 @@ def export(
         raise InputError("--export_dir is empty; name a directory")
     check_export_name(export_name)
     ratios = parse_min_metric_ratio(min_metric_ratio)
-    options = ExportOptions(
-        max_k=max_k,
-        exclude_recent=exclude_recent,
-        id_type=id_type,
-        weights=weights,
-        index=index,
-        clusters=clusters,
-        probes=probes,
-        item_table=item_table,
-        batching=batching,
-        max_batch_size=max_batch_size,
-        batch_timeout_micros=batch_timeout_micros,
-        num_batch_threads=num_batch_threads,
-        export_format=export_format,
-    )
-    # The catalogue that is served may be smaller still; what does not fit even the whole one is refused at once.
+    options = ExportOptions(**export_options)
+    # The served catalogue may be smaller than the dataset's. What does not fit even the dataset's is refused at once.
     options.for_catalogue(dataset_directory.load_manifest(dataset)["items"])
 
     from rd_tf.quiet_tensorflow import import_quietly
@@ -105,8 +84,11 @@ def export(
     left_out = data.num_items - len(quality.trained_items())
     if left_out:
         print(f"{left_out:,} of {data.num_items:,} items have no training row and are left out, as in evaluation")
-    print(f"{did} {version} ({size:,} bytes)" + ("" if export_format == "litert" else "; serve it and ask it with"))
-    if export_format == "saved_model":
+    print(
+        f"{did} {version} ({size:,} bytes)"
+        + ("" if options.export_format == "litert" else "; serve it and ask it with")
+    )
+    if options.export_format == "saved_model":
         if server_config:
             _write_server_config(directory.parent, serving_image)
         base = shlex.quote(str(directory))
@@ -114,6 +96,12 @@ def export(
         body = shlex.quote(json.dumps({"instances": [_instance(model, data, options)]}))
         print(f"curl -d {body} http://localhost:8501/v1/models/{export_name}:predict")
     return str(version)
+
+
+export.flag_names = [  # type: ignore[attr-defined]
+    *(name for name in inspect.signature(export).parameters if name != "export_options"),
+    *(field.name for field in dataclasses.fields(ExportOptions)),
+]
 
 
 def _write_server_config(export_dir: Path, image: str) -> None:
