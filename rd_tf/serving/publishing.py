@@ -182,7 +182,9 @@ def measured_run(run_dir: str | os.PathLike[str], flag: str = "run_dir") -> Meas
     manifest = run_directory.load_run_manifest(run_dir, flag)
     path = Path(run_dir) / run_directory.METRICS
     found = storage.read_manifest(path, {"split": str, "metrics": dict})
-    return Measured(_numbers(found["metrics"], path), found["split"], manifest["dataset"]["fingerprint"], str(run_dir))
+    return Measured(
+        _finite_metrics(found["metrics"], path), found["split"], manifest["dataset"]["fingerprint"], str(run_dir)
+    )
 
 
 def measured_version(version: str | os.PathLike[str], name: str = "") -> Measured:
@@ -205,10 +207,10 @@ def measured_version(version: str | os.PathLike[str], name: str = "") -> Measure
         raise InputError(f"{name} was not measured, since nobody has a held-out item; leave --min_metric_ratio out")
     storage.require(report, {"quality.exported": dict, "quality.split": str, "quality.dataset": str}, path)
     quality = report["quality"]
-    return Measured(_numbers(quality["exported"], path), quality["split"], quality["dataset"], name)
+    return Measured(_finite_metrics(quality["exported"], path), quality["split"], quality["dataset"], name)
 
 
-def _numbers(metrics: Mapping[str, Any], path: Path) -> dict[str, float]:
+def _finite_metrics(metrics: Mapping[str, Any], path: Path) -> dict[str, float]:
     for name, value in metrics.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise InputError(f"{path} is damaged ({name} is {value!r}); make it again")

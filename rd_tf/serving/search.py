@@ -132,7 +132,7 @@ def make_cells(vectors: np.ndarray, clusters: int, seed: int = 0) -> Cells:
         warnings.simplefilter("ignore", UserWarning)
         centroids, _ = kmeans2(sample, start, iter=_ROUNDS, minit="matrix", check_finite=False)
     nearest = _nearest(vectors, centroids.astype(np.float32))
-    groups = _cut(nearest, vectors, int(np.ceil(_LARGEST * len(vectors) / clusters)))
+    groups = _cut_large_cells(nearest, vectors, int(np.ceil(_LARGEST * len(vectors) / clusters)))
     return Cells(
         np.stack([vectors[group].mean(axis=0) for group in groups]).astype(np.float32),
         np.concatenate(groups).astype(np.int32) + 1,
@@ -146,7 +146,7 @@ def _nearest(vectors: np.ndarray, centroids: np.ndarray) -> np.ndarray:
     return np.concatenate([np.argmax(block @ centroids.T - half_norms, axis=1) for block in blocks])
 
 
-def _cut(cell_of: np.ndarray, vectors: np.ndarray, largest: int) -> list[np.ndarray]:
+def _cut_large_cells(cell_of: np.ndarray, vectors: np.ndarray, largest: int) -> list[np.ndarray]:
     order = np.argsort(cell_of, kind="stable")
     groups = [group for group in np.split(order, np.flatnonzero(np.diff(cell_of[order])) + 1) if len(group)]
     cut = []

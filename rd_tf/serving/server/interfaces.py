@@ -51,7 +51,7 @@ from rd_tf.serving.server.wire import (
 )
 from rd_tf.serving.server_files import PROMETHEUS_PATH
 
-METADATA_FIELD = "signature_def"
+_METADATA_FIELD = "signature_def"
 _log = logging.getLogger("rd_tf.serve")
 # tensorflow_model_server takes upper case everywhere but in a method's name; it answers /METADATA with the status.
 _VERSION = r"(?:(?i:/versions/)(?P<version>[0-9]+)|(?i:/labels/)(?P<label>[^/:]+))?"
@@ -192,7 +192,7 @@ class RestApplication:
             signatures = full_document(SignatureDefMap(signature_def=version.signatures))
             return {
                 "model_spec": {"name": spec.name, "version": str(version.number), "signature_name": ""},
-                "metadata": {METADATA_FIELD: signatures},
+                "metadata": {_METADATA_FIELD: signatures},
             }
 
 
@@ -278,12 +278,12 @@ class PredictionService(_Service, prediction_service_pb2_grpc.PredictionServiceS
         self, request: get_model_metadata_pb2.GetModelMetadataRequest
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
         """The signatures of a version."""
-        if not request.metadata_field or set(request.metadata_field) != {METADATA_FIELD}:
-            raise invalid(f"metadata_field must be {METADATA_FIELD!r}")
+        if not request.metadata_field or set(request.metadata_field) != {_METADATA_FIELD}:
+            raise invalid(f"metadata_field must be {_METADATA_FIELD!r}")
         response = get_model_metadata_pb2.GetModelMetadataResponse()
         with self._store.use(request.model_spec) as version:
             response.model_spec.CopyFrom(model_spec(request.model_spec.name, version))
-            response.metadata[METADATA_FIELD].Pack(SignatureDefMap(signature_def=version.signatures))
+            response.metadata[_METADATA_FIELD].Pack(SignatureDefMap(signature_def=version.signatures))
         return response
 
 
