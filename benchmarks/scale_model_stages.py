@@ -17,7 +17,7 @@ _ROW_BYTES, _PAIR_BYTES, _BUCKET_ROWS = 24, 12, 1_000_000
 BLOCK_CELLS = 2**25
 _PAGE_BYTES = 4096
 _METRICS_AT_A_CUTOFF = 6
-# `rd_tf.serving.cells`: items a cell that k-means looks at, and its rounds.
+# `rd_tf.serving.search`: items a cell that k-means looks at, and its rounds.
 _SAMPLED_ITEMS, _ROUNDS = 50, 10
 
 

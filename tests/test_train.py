@@ -11,7 +11,7 @@ import pytest
 from rd_tf import command_line, run_directory
 from rd_tf.models.registry import load_model, make_model
 from rd_tf.prepare import prepare
-from rd_tf.serving.unknown_user import with_unknown_user
+from rd_tf.serving.weights import with_unknown_user
 from rd_tf.storage import InputError
 from rd_tf.teach import teach
 from rd_tf.train import train

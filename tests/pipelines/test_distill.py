@@ -12,8 +12,8 @@ import pytest
 import pipelines.distill
 from pipelines.distill import _prepare_if_asked, distill
 from rd_tf import command_line
-from rd_tf.serving.equal_versions import are_equal_versions
-from rd_tf.serving.export_options import ExportOptions
+from rd_tf.serving.options import ExportOptions
+from rd_tf.serving.publishing import are_equal_versions
 from rd_tf.storage import InputError
 
 ROOT = Path(__file__).parents[2]

@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from rd_tf.serving.server.json_document import read_document, write_document
-from rd_tf.serving.server.json_tensors import read_inputs, shorten, write_outputs
-from rd_tf.serving.server.serving_error import ServingError
+from rd_tf.serving.server.wire import ServingError, read_document, read_inputs, shorten, write_document, write_outputs
 
 
 def signature(**dtypes):

@@ -6,8 +6,7 @@ import tensorflow as tf
 from serving.small_world import small_caser
 
 from rd_tf.models.fossil import Fossil
-from rd_tf.serving.compact_table import CompactTable, quantize_rows, rounded
-from rd_tf.serving.stored_ranker import StoredRanker, rounded_copy
+from rd_tf.serving.weights import CompactTable, StoredRanker, quantize_rows, rounded, rounded_copy
 from rd_tf.storage import InputError
 
 

@@ -1,13 +1,18 @@
-"""What an export may be told."""
+"""What an export may be told: its options, and the names that a served model may have."""
 
 import dataclasses
+import re
 
 from rd_tf.storage import InputError
 
-WEIGHTS = ("float32", "float16", "int8")
-ID_TYPES = ("string", "int64")
-INDEXES = ("exact", "clusters")
-FORMATS = ("saved_model", "litert")
+_CHOICES = {
+    "weights": ("float32", "float16", "int8"),
+    "id_type": ("string", "int64"),
+    "index": ("exact", "clusters"),
+    "export_format": ("saved_model", "litert"),
+}
+# These characters need no quoting in a URL or in a server's configuration.
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,12 +55,7 @@ class ExportOptions:
         Raises:
             InputError: they do not fit the catalogue or each other.
         """
-        for name, allowed in (
-            ("weights", WEIGHTS),
-            ("id_type", ID_TYPES),
-            ("index", INDEXES),
-            ("export_format", FORMATS),
-        ):
+        for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise InputError(f"--{name}={getattr(self, name)} is none of {', '.join(allowed)}")
         if self.max_k < 1:
@@ -76,7 +76,7 @@ class ExportOptions:
             )
         if self.clusters > num_items:
             raise InputError(f"--clusters={self.clusters} is more than the {num_items} items; use fewer")
-        # Scoring centroids and scoring the members of a few cells cost alike near the square root.
+        # Near the square root of the items, scoring the centroids costs as much as scoring the items of a few cells.
         clusters = self.clusters or min(num_items, max(1, round(2 * num_items**0.5)))
         if self.probes < 1:
             raise InputError(f"--probes={self.probes} is below 1; search a cell at least")
@@ -84,4 +84,21 @@ class ExportOptions:
             raise InputError(f"--probes={self.probes} is more than --clusters={self.clusters}; probe fewer cells")
         return dataclasses.replace(
             self, max_k=min(self.max_k, num_items), clusters=clusters, probes=min(self.probes, clusters)
+        )
+
+
+def is_export_name(name: str) -> bool:
+    """Whether a served model may have a name."""
+    return _NAME.fullmatch(name) is not None
+
+
+def check_export_name(name: str) -> None:
+    """Checks a served model's name.
+
+    Raises:
+        InputError: it would need quoting in a URL, or leads to another directory.
+    """
+    if not is_export_name(name):
+        raise InputError(
+            f"--export_name={name} cannot be a served model's name; take letters, digits, '_', '-', '.', not '.' first"
         )

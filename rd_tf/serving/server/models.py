@@ -1,10 +1,12 @@
-"""A model's versions: which ought to be served, which are, and the change from the one to the other."""
+"""Which versions of which models are served, and the change from one to another."""
 
 import logging
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
@@ -12,12 +14,13 @@ from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
-from rd_tf.serving.server.loaded_version import LoadedVersion
-from rd_tf.serving.server.serving_error import ServingError, invalid, not_found
+from rd_tf.serving.server.inference import LoadedVersion, replay_warmup
+from rd_tf.serving.server.settings import Limits, SessionBatching
+from rd_tf.serving.server.wire import ServingError, invalid, not_found
 
 LoadVersion = Callable[[Path, int], LoadedVersion]
 _log = logging.getLogger("rd_tf.serve")
-# A server that switches versions for months must not remember them all.
+# Of versions that were unloaded; a server that switches versions for months must not remember them all.
 _ENDED_VERSIONS_KEPT = 8
 _LARGEST_NUMBER = 2**63 - 1
 
@@ -165,7 +168,7 @@ class ServedModel:
 def _as_serving_error(error: Exception) -> ServingError:
     if isinstance(error, ServingError):
         return error
-    # One line of the log, whatever a loader says.
+    # Joined into one line, for the log.
     return ServingError(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {' '.join(str(error).split())}")
 
 
@@ -194,3 +197,122 @@ def _fingerprint(directory: Path) -> object:
                 continue
             files.append((parent, name, state.st_size, state.st_mtime_ns, state.st_ino))
     return sorted(files)
+
+
+class ModelStore:
+    """Model name -> ServedModel."""
+
+    def __init__(
+        self,
+        models: Sequence[ModelConfig],
+        limits: Limits,
+        poll_seconds: float,
+        batching: SessionBatching | None = None,
+    ) -> None:
+        """Loads every model once, then goes on watching from a thread.
+
+        Args:
+            models: what to serve.
+            limits: of every request.
+            poll_seconds: between two looks at the base paths; 0 looks only once.
+            batching: how requests are batched before the graphs; None: not at all.
+        """
+        self._batching = batching
+        self.limits = limits
+        self._poll_seconds = poll_seconds
+        self._poll_lock = threading.Lock()
+        self._stop = threading.Event()
+        self._models: dict[str, ServedModel] = {}
+        self._dropped: list[ServedModel] = []
+        self.configure(models)
+        self._thread = threading.Thread(target=self._watch, name="versions", daemon=True)
+        self._thread.start()
+
+    def configure(self, models: Sequence[ModelConfig]) -> None:
+        """Serves these models and no others; models that stay keep their versions."""
+        with self._poll_lock:
+            wanted: dict[str, ServedModel] = {}
+            for config in models:
+                model = self._models.get(config.name)
+                if model is None or model.config.base_path != config.base_path:
+                    model = ServedModel(config, self._load)
+                model.config = config
+                wanted[config.name] = model
+            for model in wanted.values():
+                model.poll()
+            kept = {id(model) for model in wanted.values()}
+            self._dropped += [model for model in self._models.values() if id(model) not in kept]
+            self._models = wanted
+
+    def known_name(self, spec: ModelSpec) -> str:
+        """The name of the model that a request asks for; empty where there is no such model."""
+        return spec.name if spec.name in self._models else ""
+
+    def unavailable(self) -> dict[str, list[str]]:
+        """Name -> why nothing could be loaded, for every model without a version in service."""
+        return {name: model.errors() for name, model in self._models.items() if not model.is_available}
+
+    @contextmanager
+    def use(self, spec: ModelSpec) -> Iterator[LoadedVersion]:
+        """The version a request asks for, kept loaded until the block ends.
+
+        Raises:
+            ServingError: no such model, version or label.
+        """
+        version = self._model(spec).acquire(spec)
+        try:
+            yield version
+        finally:
+            version.release()
+
+    def statuses(self, spec: ModelSpec) -> list[ModelVersionStatus]:
+        """States of a model's versions; a label in the request is ignored, as tensorflow_model_server does.
+
+        Raises:
+            ServingError: no such model or version.
+        """
+        return self._model(spec).statuses(spec.version.value if spec.HasField("version") else None)
+
+    def close(self, patience_seconds: float) -> None:
+        """Stops watching and unloads every model once its requests have ended, or leaves it after a while."""
+        self._stop.set()
+        self._thread.join()
+        deadline = time.monotonic() + patience_seconds
+        models = [*self._models.values(), *self._dropped]
+        while models and time.monotonic() < deadline:
+            models = [model for model in models if not model.unload()]
+            time.sleep(0.02)
+
+    def _model(self, spec: ModelSpec) -> ServedModel:
+        if not spec.name:
+            raise invalid("missing ModelSpec name")
+        model = self._models.get(spec.name)
+        if model is None:
+            raise not_found(f"servable not found for request: {spec.name}")
+        return model
+
+    def _load(self, directory: Path, number: int) -> LoadedVersion:
+        version = LoadedVersion(directory, number, self.limits, self._batching)
+        try:
+            replay_warmup(version, directory, self.limits)
+        except BaseException as error:
+            version.close()
+            if isinstance(error, ServingError):
+                raise ServingError(error.code, f"warm-up failed: {error.message}") from error
+            raise
+        return version
+
+    def _watch(self) -> None:
+        while self._poll_seconds and not self._stop.wait(self._poll_seconds):
+            with self._poll_lock:
+                for model in self._models.values():
+                    self._guard(model.poll)
+                self._dropped = [model for model in self._dropped if not self._guard(model.unload)]
+
+    def _guard(self, step: Callable[[], bool | None]) -> bool:
+        # No other thread switches versions, so no error may end this one.
+        try:
+            return bool(step())
+        except Exception:
+            _log.exception("looking after a model's versions failed")
+            return False

@@ -10,14 +10,17 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from tensorflow_serving.config import model_server_config_pb2
 
-from rd_tf.serving.compose import HEALTHCHECK, IMAGE
-from rd_tf.serving.kept_file import Outcome, write_unless_edited
+from rd_tf import command_line
+from rd_tf.serve import serve
 from rd_tf.serving.publishing import publishing
-from rd_tf.serving.server.server_binary import binary_arguments
-from rd_tf.serving.server_config import (
-    ServerOptions,
+from rd_tf.serving.server.settings import ServeOptions, binary_arguments
+from rd_tf.serving.server_files import (
+    HEALTHCHECK,
+    IMAGE,
+    Outcome,
     models_text,
     write_server_config,
+    write_unless_edited,
 )
 from rd_tf.storage import write_text
 
@@ -88,18 +91,18 @@ def test_all_files_are_written_once_and_again_only_where_they_change(tmp_path, p
 
 
 def test_compose_binds_to_this_machine_and_names_every_file(tmp_path):
-    write_server_config(tmp_path, ServerOptions(grpc_port=9000, rest_port=9001, poll_seconds=20))
+    write_server_config(tmp_path)
     text = (tmp_path / "compose.yaml").read_text()
     lines = [line.strip(" -") for line in text.splitlines()]
-    assert '"127.0.0.1:9000:8500"' in lines
-    assert '"127.0.0.1:9001:8501"' in lines
+    assert '"127.0.0.1:8500:8500"' in lines
+    assert '"127.0.0.1:8501:8501"' in lines
     assert f"image: {IMAGE}" in lines
     assert {"read_only: true", "restart: unless-stopped"} <= set(lines)
-    assert {"model_config_file_poll_wait_seconds=20", "file_system_poll_wait_seconds=20"} <= set(lines)
+    assert {"model_config_file_poll_wait_seconds=5", "file_system_poll_wait_seconds=5"} <= set(lines)
     for name in FILES - {"compose.yaml"}:
         assert f"/models/{name}" in text
-    with pytest.raises(ValueError, match="grpc_port and rest_port are both 8501"):
-        write_server_config(tmp_path, ServerOptions(grpc_port=8501))
+    write_server_config(tmp_path, "own/image:1")
+    assert "    image: own/image:1\n" in (tmp_path / "compose.yaml").read_text()
 
 
 def test_nothing_that_is_shipped_batches(tmp_path):
@@ -111,16 +114,9 @@ def test_nothing_that_is_shipped_batches(tmp_path):
 
 def test_compose_lets_many_callers_in_and_gives_a_broken_version_up_within_seconds(tmp_path):
     write_server_config(tmp_path)
-    options = ServerOptions(grpc_max_threads=9, max_num_load_retries=2, load_retry_interval_micros=3)
-    write_server_config(tmp_path / "other", options)
-    text, other = ((directory / "compose.yaml").read_text() for directory in (tmp_path, tmp_path / "other"))
-    for name, ours, given in [
-        ("grpc_max_threads", 64, 9),
-        ("max_num_load_retries", 1, 2),
-        ("load_retry_interval_micros", 1_000_000, 3),
-    ]:
-        assert f"      - --{name}={ours}\n" in text
-        assert f"      - --{name}={given}\n" in other
+    text = (tmp_path / "compose.yaml").read_text()
+    for argument in ("grpc_max_threads=64", "max_num_load_retries=1", "load_retry_interval_micros=1000000"):
+        assert f"      - --{argument}\n" in text
 
 
 def test_the_batching_config_of_an_earlier_export_goes_and_an_edited_one_stays(tmp_path):
@@ -142,37 +138,27 @@ def test_a_server_whose_edited_command_names_batching_config_still_starts(tmp_pa
     assert "max_batch_size" in (tmp_path / "batching.config").read_text()
 
 
-BINARY_FLAGS = {
-    "model_name": "student",
-    "model_base_path": "/models/student",
-    "model_config_file": "",
-    "port": 8500,
-    "rest_api_port": 8501,
-    "threads": 8,
-    "request_timeout_seconds": 30.0,
-    "file_system_poll_wait_seconds": 1,
-    "grpc_max_threads": 64,
-    "enable_batching": False,
-    "batching_parameters_file": "",
-}
+def arguments_with(**changed):
+    """What tensorflow_model_server is started with."""
+    flags = {"model_name": "student", "model_base_path": "/models/student", **changed}
+    return binary_arguments("/program", ServeOptions(**{**command_line.default_flags(serve), **flags}))
 
 
 def test_the_program_gets_its_limits_and_batches_only_when_told(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    arguments = binary_arguments("/program", BINARY_FLAGS)
+    arguments = arguments_with()
     limits = {"--grpc_max_threads=64", "--max_num_load_retries=1", "--load_retry_interval_micros=1000000"}
     assert limits <= set(arguments)
-    assert "batching" not in str(binary_arguments("/program", {**BINARY_FLAGS, "batching_parameters_file": "b"}))
-    batching = {**BINARY_FLAGS, "enable_batching": True}
-    added = set(binary_arguments("/program", batching)) - set(arguments)
+    assert "batching" not in str(arguments_with(batching_parameters_file="b"))
+    added = set(arguments_with(enable_batching=True)) - set(arguments)
     assert added == {"--enable_batching=true"}
-    added = set(binary_arguments("/program", {**batching, "batching_parameters_file": "b"})) - set(arguments)
+    added = set(arguments_with(enable_batching=True, batching_parameters_file="b")) - set(arguments)
     assert added == {"--enable_batching=true", f"--batching_parameters_file={tmp_path}/b"}
 
 
 def test_the_program_without_a_port_for_grpc_gets_the_socket_it_insists_on():
-    assert not [argument for argument in binary_arguments("/program", BINARY_FLAGS) if "socket" in argument]
-    arguments = binary_arguments("/program", {**BINARY_FLAGS, "port": 0})
+    assert not [argument for argument in arguments_with() if "socket" in argument]
+    arguments = arguments_with(port=0)
     assert "--port=0" in arguments
     (path,) = [argument.partition("=")[2] for argument in arguments if argument.startswith("--grpc_socket_path=")]
     # Its place, its process, and what an address of a UNIX socket may take.
@@ -185,7 +171,7 @@ def test_an_edited_file_is_left_alone_and_told(tmp_path):
     write_server_config(tmp_path)
     edited = (tmp_path / "compose.yaml").read_text().replace("unless-stopped", "always")
     (tmp_path / "compose.yaml").write_text(edited)
-    outcomes = write_server_config(tmp_path, ServerOptions(rest_port=9001))
+    outcomes = write_server_config(tmp_path, "own/image:1")
     assert {name for name, outcome in outcomes.items() if outcome is Outcome.EDITED} == {"compose.yaml"}
     assert (tmp_path / "compose.yaml").read_text() == edited
     (tmp_path / "compose.yaml").unlink()

@@ -14,8 +14,8 @@ from concurrent import futures
 import grpc
 import numpy as np
 
-from rd_tf.serving.server.batching_parameters import SessionBatching
-from rd_tf.serving.server.serving_error import ServingError, invalid
+from rd_tf.serving.server.settings import SessionBatching
+from rd_tf.serving.server.wire import ServingError, invalid
 
 _log = logging.getLogger("rd_tf.serve")
 Tensors = Sequence[np.ndarray]
@@ -81,7 +81,7 @@ def _padded(tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     if not tensor.size:
         raise invalid("Got empty tensor in batch of non-empty tensors.")
     padded = np.empty(shape, tensor.dtype)
-    # np.full would make text of bytes, and lose zeros at their end.
+    # np.full would turn bytes objects into fixed-length strings, which lose zeros at their end.
     padded.fill(tensor.flat[0])
     padded[tuple(map(slice, tensor.shape))] = tensor
     return padded
@@ -181,7 +181,7 @@ class SessionBatcher:
                     left = batches[0].opened + self._batching.batch_timeout_micros / 1e6 - time.monotonic()
                     is_full = len(batches) > 1 or batches[0].rows >= self._batching.max_batch_size
                     if is_full or left <= 0 or self._closed:
-                        # To the end of the line, so that a busy signature keeps no other waiting.
+                        # The signature is moved to the end, so that a busy one keeps no other waiting.
                         self._waiting[signature] = self._waiting.pop(signature)
                         return signature, batches.popleft()
                     soonest = left if soonest is None else min(soonest, left)
