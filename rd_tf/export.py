@@ -4,6 +4,8 @@ import dataclasses
 import inspect
 import json
 import shlex
+import sys
+import types
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,6 +133,17 @@ def _instance(model: "SequenceRanker", data: "Interactions", options: ExportOpti
         "k": min(10, options.max_k),
     }
 
+
+class _Door(types.ModuleType):
+    """Lets `rd_tf.export(ranker, data, directory)` be what it says, though `rd_tf.export` is a command's module too."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        from rd_tf.serving.export import export_to
+
+        return export_to(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _Door
 
 if __name__ == "__main__":
     command_line.run(export)

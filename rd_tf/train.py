@@ -4,8 +4,7 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from rd_tf import command_line, run_directory
-from rd_tf.flag_definitions import flags_of_others
+from rd_tf import command_line, plugins, run_directory
 from rd_tf.runtime import cluster
 from rd_tf.storage import InputError, directory_lock, remove, replace_directory
 
@@ -23,11 +22,14 @@ NO_PART_OF_THE_RESULT = {
     # Replicas take the steps that one device would take, up to rounding.
     "strategy",
     "replicas",
+    # Says where the ranker and the losses come from, which are compared by their names.
+    "import_module",
 }
 # What a training without a teacher does not look at.
 DISTILLATION_FLAGS = {
     "k",
     "mask",
+    "distillation_loss",
     "alpha",
     "position_temperature",
     "discrepancy_sharpness",
@@ -36,54 +38,58 @@ DISTILLATION_FLAGS = {
     "exact_rank",
     "renormalize_weights",
 }
+TRAIN_FLAGS = (
+    "dataset",
+    "run_dir",
+    "split",
+    "teacher",
+    "import_module",
+    "model",
+    "dim",
+    "sequence_length",
+    "target_length",
+    "vertical_filters",
+    "horizontal_filters",
+    "conv_activation",
+    "dense_activation",
+    "dropout",
+    "user_dropout",
+    "history",
+    "history_exponent",
+    "epochs",
+    "batch_size",
+    "optimizer",
+    "learning_rate",
+    "warmup_steps",
+    "l2",
+    "negatives",
+    "validate_every",
+    "early_stopping",
+    "ranking_loss",
+    "k",
+    "mask",
+    "distillation_loss",
+    "alpha",
+    "position_temperature",
+    "discrepancy_sharpness",
+    "discrepancy_start_epoch",
+    "rank_samples",
+    "exact_rank",
+    "renormalize_weights",
+    "cutoffs",
+    "seed",
+    "strategy",
+    "replicas",
+    "dtype_policy",
+    "steps_per_call",
+    "threads_per_operation",
+    "block_size",
+    "checkpoint_minutes",
+    "force",
+)
 
 
-def train(
-    *,
-    dataset: str,
-    run_dir: str,
-    split: str,
-    teacher: str,
-    model: str,
-    dim: int,
-    sequence_length: int,
-    target_length: int,
-    vertical_filters: int,
-    horizontal_filters: int,
-    conv_activation: str,
-    dense_activation: str,
-    dropout: float,
-    user_dropout: float,
-    history: str,
-    history_exponent: float,
-    epochs: int,
-    batch_size: int,
-    optimizer: str,
-    learning_rate: float,
-    warmup_steps: int,
-    l2: float,
-    negatives: int,
-    validate_every: int,
-    k: int,
-    mask: str,
-    alpha: float,
-    position_temperature: float,
-    discrepancy_sharpness: float,
-    discrepancy_start_epoch: int,
-    rank_samples: int,
-    exact_rank: bool,
-    renormalize_weights: bool,
-    cutoffs: list[str],
-    seed: int,
-    strategy: str,
-    replicas: int,
-    dtype_policy: str,
-    steps_per_call: int,
-    threads_per_operation: int,
-    block_size: int,
-    checkpoint_minutes: float,
-    force: bool,
-) -> dict[str, Any]:
+def train(**flags: Any) -> dict[str, Any]:
     """Trains a ranker on a dataset directory and evaluates it on the held-out part.
 
     Without --teacher it learns from the ranking loss alone; with --teacher also from the teacher's top-K lists. With
@@ -94,8 +100,15 @@ def train(
 
     On several machines, give each the same command, a TF_CONFIG of its own in the environment and a --run_dir on a disk
     that all of them share.
+
+    Args:
+        **flags: values of `TRAIN_FLAGS` and of plug-ins' flags; those not given have the command's defaults.
+
+    Raises:
+        InputError: a flag, the dataset, the teacher or the run directory cannot be used.
     """
-    flags = dict(locals())
+    flags = command_line.complete(train, flags)
+    dataset, run_dir, teacher, force = (flags[name] for name in ("dataset", "run_dir", "teacher", "force"))
     if not dataset:
         raise InputError("--dataset is empty; name a dataset directory")
     if not run_dir:
@@ -137,12 +150,15 @@ def train(
         from rd_tf.training.run import train_run
         from rd_tf.training.workers import make_workers, prepare_devices
 
-        share_cores(threads_per_operation)
-        prepare_devices(strategy, replicas)
-        manifest = train_run(place, flags, identity, make_workers(strategy, replicas))
+        share_cores(flags["threads_per_operation"])
+        prepare_devices(flags["strategy"], flags["replicas"])
+        manifest = train_run(place, flags, identity, make_workers(flags["strategy"], flags["replicas"]))
         if finished and index == 0:
             replace_directory(place, directory)
         return manifest
+
+
+train.flag_names = TRAIN_FLAGS  # type: ignore[attr-defined]
 
 
 def flags_without_part(flags: dict[str, Any]) -> set[str]:
@@ -151,8 +167,11 @@ def flags_without_part(flags: dict[str, Any]) -> set[str]:
     Args:
         flags: of a training; `model` and `teacher` decide.
     """
-    unused = set() if flags["teacher"] else DISTILLATION_FLAGS
-    return NO_PART_OF_THE_RESULT | flags_of_others(flags["model"]) | unused
+    unused = set() if flags["teacher"] else set(DISTILLATION_FLAGS)
+    unused |= plugins.flags_of_others(plugins.RANKERS, flags["model"])
+    unused |= plugins.flags_of_others(plugins.RANKING_LOSSES, flags["ranking_loss"])
+    unused |= plugins.flags_of_others(plugins.DISTILLATION_LOSSES, flags["distillation_loss"])
+    return NO_PART_OF_THE_RESULT | unused
 
 
 def _teacher_fingerprint(teacher: str) -> str | None:
@@ -194,6 +213,9 @@ def _check_same_run(directory: Path, what: str, run: dict[str, Any], identity: d
     # Runs of earlier versions know no such flags.
     before.setdefault("user_dropout", 0.0)
     before.setdefault("warmup_steps", 0)
+    before.setdefault("early_stopping", 0)
+    before.setdefault("ranking_loss", "pointwise")
+    before.setdefault("distillation_loss", "weighted_pointwise")
     before |= {"dataset": run["dataset"], "teacher": run["teacher"]}
     now |= {"dataset": identity["dataset"], "teacher": identity["teacher"]}
     for name, value in now.items():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rd_tf import command_line, run_directory
-from rd_tf.models.registry import load_model, make_model
+from rd_tf.models.registry import ModelConfig, load_model, make_model
 from rd_tf.prepare import prepare
 from rd_tf.serving.weights import with_unknown_user
 from rd_tf.storage import InputError
@@ -171,7 +171,7 @@ def test_a_damaged_manifest_is_named(change, message, tiny_teacher, tmp_path):
 def test_a_model_of_another_version_is_refused(tiny_teacher, tmp_path):
     found = manifest(tiny_teacher)
     run_directory.write_run_manifest(tmp_path, {**found, "model": {**found["model"], "class": "sasrec"}})
-    with pytest.raises(InputError, match="holds a model 'sasrec'; this version has caser"):
+    with pytest.raises(InputError, match="holds a model 'sasrec'; known are caser, fossil, others with --import_module"):
         load_model(tmp_path)
 
 
@@ -239,7 +239,7 @@ def other_dataset(tmp_path_factory):
         ({"teacher": "TEACHER", "sequence_length": 4}, "was made for L 5, but L 4 is needed"),
         ({"teacher": "TEACHER", "k": 1000}, "--k=1000 is larger than the catalogue of .* items"),
         ({"teacher": "TEACHER", "dataset": "OTHER"}, "was trained on the dataset [0-9a-f]{16}, but .* is [0-9a-f]{16}"),
-        ({"vertical_filters": 0, "horizontal_filters": 0}, "leave Caser without filters"),
+        ({"vertical_filters": 0, "horizontal_filters": 0}, "Caser needs vertical or horizontal filters; received vertical_filters=0"),
         ({"cutoffs": ["3", "x"]}, "--cutoffs=3,x: 'x' is not a whole number"),
     ],
 )
@@ -265,7 +265,7 @@ def test_user_dropout_trains_a_row_for_unknown_users_which_the_export_uses(tmp_p
     made = train(**train_flags(dataset=tiny_dataset, run_dir=run_dir, user_dropout=0.5, dim=4))
     model = load_model(run_dir)
     assert model.unknown_user
-    untrained = make_model(made["flags"], model.num_users, model.num_items)
+    untrained = make_model(ModelConfig.of(made["flags"]), model.num_users, model.num_items)
     assert untrained.count_params() == made["model"]["parameters"]
     row = np.array(model.user_table)[model.num_users]
     assert not np.allclose(row, np.array(untrained.user_table)[model.num_users])

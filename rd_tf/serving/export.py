@@ -17,6 +17,7 @@ from tensorflow.core.framework import attr_value_pb2, function_pb2
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, saved_model_pb2
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
+from rd_tf.data.windows import SplitData
 from rd_tf.models.ranker import SequenceRanker
 from rd_tf.serving.agreement import check_agreement, known_request
 from rd_tf.serving.litert import MODEL_FILE, write_litert
@@ -127,6 +128,23 @@ def export_ranker(
         if kept:
             raise NothingNew
     return kept or new.path
+
+
+def export_to(ranker: SequenceRanker, data: SplitData, directory: str | os.PathLike[str], **options: Any) -> Path:
+    """Exports a trained ranker for `tensorflow_model_server`: `rd_tf.export`.
+
+    Args:
+        ranker: trained on `data`.
+        data: `rd_tf.load_dataset(...).split(...)`, whose held-out items the export is measured on.
+        directory: the served model's directory; its last part is the model's name.
+        **options: attributes of `rd_tf.serving.options.ExportOptions`.
+
+    Returns:
+        The version directory that appeared or was kept; errors as for `export_ranker`.
+    """
+    quality = HeldOutQuality(data.interactions, data.name, ranker.sequence_length)
+    ids = data.interactions.user_ids, data.interactions.item_ids
+    return export_ranker(ranker, *ids, directory, ExportOptions(**options), quality)
 
 
 def _check_format(directory: Path, chosen: str) -> None:
