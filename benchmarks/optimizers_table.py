@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.roles import ROLES
+from pipelines.records import ROLES
 from rd_tf import run_directory, storage
 
 # Folders below results/gowalla/: dense Adam, row-sparse Adam, otherwise the same flags.

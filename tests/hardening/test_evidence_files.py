@@ -12,17 +12,13 @@ from damage import damaged, damaged_json, refusing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.cells import Cell
-from pipelines.check_evidence import check_evidence
-from pipelines.efficiency import FILE as EFFICIENCY
-from pipelines.efficiency import read_efficiency
-from pipelines.evidence import FILES, keep_evidence
-from pipelines.paper_markdown import markdown_tables
-from pipelines.paper_summary import summarise
-from pipelines.per_user_values import PER_USER_METRICS, read_per_user
+from pipelines.paper.chains import Cell
+from pipelines.paper.efficiency import FILE as EFFICIENCY
+from pipelines.paper.efficiency import read_efficiency
+from pipelines.paper.summary import summarise
+from pipelines.paper.tables import markdown_tables
+from pipelines.records import FILES, PER_USER_METRICS, ROLES, check_evidence, keep_evidence, read_history, read_per_user
 from pipelines.report import collect, show
-from pipelines.roles import ROLES
-from pipelines.run_history import read_history
 from rd_tf import storage
 
 PUBLISHED = Path(__file__).parents[2] / "results" / "paper" / "gowalla" / "caser"

@@ -99,6 +99,7 @@ def test_a_second_call_keeps_every_stage(first, flags, capsys):
 
 # Runs the pipeline to the end of one more stage.
 ONE_MORE = """
+import functools
 import os
 from pipelines import distill as pipeline
 
@@ -106,7 +107,12 @@ def end(*_, **__):
     os._exit(0)
 
 train = pipeline.train
-pipeline.train = lambda **values: end() if values["run_dir"].endswith({stop!r}) else train(**values)
+
+@functools.wraps(train)
+def train_or_end(**values):
+    return end() if values["run_dir"].endswith({stop!r}) else train(**values)
+
+pipeline.train = train_or_end
 if {stop!r} == "report":
     import pipelines.report
     pipelines.report.make_report = end

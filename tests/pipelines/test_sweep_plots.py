@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipelines.evidence import keep_evidence
-from pipelines.sweep_plots import plot_sweeps
+from pipelines.paper.output import plot_sweeps
+from pipelines.records import keep_evidence
 from rd_tf import storage
 from rd_tf.errors import InputError
 

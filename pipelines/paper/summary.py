@@ -7,14 +7,93 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.cell_results import CellResults, read_cell
-from pipelines.cells import Cell
-from pipelines.efficiency import read_efficiency
-from pipelines.published import COLUMNS
-from pipelines.roles import REFERENCES, ROLES
+from pipelines.paper.chains import Cell
+from pipelines.paper.efficiency import read_efficiency
+from pipelines.records import (
+    COLUMNS,
+    PER_USER_METRICS,
+    REFERENCES,
+    ROLES,
+    check_alike,
+    check_teacher,
+    is_complete,
+    read_manifest,
+    read_metrics,
+    read_per_user,
+)
+from rd_tf import storage
 from rd_tf.errors import InputError
 from rd_tf.evaluation.holm import holm
 from rd_tf.evaluation.significance import compare_paired
+
+SUMMARY = "summary.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class CellResults:
+    """The evidence of all seeds of a cell.
+
+    Attributes:
+        seeds: those with all three roles, ascending; never none.
+        metrics: role -> seed -> what the run's `metrics.json` holds.
+        manifests: role -> seed -> the run's manifest.
+        users: `[users] int32`, the evaluated users.
+        per_user: role -> `[seeds, users, metrics] float64`, metrics in the order of `PER_USER_METRICS`.
+    """
+
+    seeds: list[int]
+    metrics: dict[str, dict[int, Any]]
+    manifests: dict[str, dict[int, Any]]
+    users: np.ndarray
+    per_user: dict[str, np.ndarray]
+
+
+def read_cell(directory: Path) -> CellResults | None:
+    """Reads `seed-N/<role>/` below a cell's folder; None where no seed has all three roles.
+
+    Raises:
+        InputError: the seeds are of different splits, settings, data or users, or a seed's models do not
+            belong together.
+    """
+    seeds = sorted(
+        int(path.name.removeprefix("seed-"))
+        for path in directory.glob("seed-*")
+        if path.name.removeprefix("seed-").isdecimal() and all(is_complete(path / role, True) for role in ROLES)
+    )
+    if not seeds:
+        return None
+    where = {role: {seed: directory / f"seed-{seed}" / role for seed in seeds} for role in ROLES}
+    manifests = {role: {seed: read_manifest(path) for seed, path in paths.items()} for role, paths in where.items()}
+    _check_together(where, manifests)
+    tables = {role: [read_per_user(path) for path in paths.values()] for role, paths in where.items()}
+    users = tables["teacher"][0]["user"].to_numpy()
+    if any(not np.array_equal(table["user"], users) for found in tables.values() for table in found):
+        raise InputError(f"{directory}: the runs were evaluated on different users; train one of them again")
+    names = list(PER_USER_METRICS)
+    return CellResults(
+        seeds=seeds,
+        metrics={
+            role: {seed: read_metrics(path, COLUMNS) for seed, path in paths.items()} for role, paths in where.items()
+        },
+        manifests=manifests,
+        users=users,
+        per_user={
+            role: np.stack([table[names].to_numpy(np.float64) for table in found]) for role, found in tables.items()
+        },
+    )
+
+
+def _check_together(where: dict[str, dict[int, Path]], manifests: dict[str, dict[int, Any]]) -> None:
+    for role, paths in where.items():
+        first = next(iter(paths))
+        for seed, path in paths.items():
+            check_alike(path, manifests[role][seed], paths[first], manifests[role][first], but={"seed"})
+    for seed, path in where["distilled"].items():
+        distilled = manifests["distilled"][seed]
+        # --distilled_epochs and --distilled_dropout give it its own.
+        own = {"teacher", "epochs", "dropout"}
+        check_alike(path, distilled, where["student"][seed], manifests["student"][seed], but=own)
+        check_teacher(path, distilled, where["teacher"][seed], manifests["teacher"][seed])
 
 
 def summarise(results: Path, cells: list[Cell]) -> dict[str, Any]:
@@ -108,3 +187,18 @@ def _comparisons(found: CellResults) -> dict[str, dict[str, Any]]:
 
 def _json(value: float) -> float | None:
     return None if math.isnan(value) else value
+
+
+def cells_by_dataset(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Dataset -> model -> what `summarise` has of the cell, None where nothing; all in the summary's order."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, cell in summary["cells"].items():
+        dataset, model = name.split("/")
+        found.setdefault(dataset, {})[model] = cell
+    return found
+
+
+def read_summary(directory: Path) -> dict[str, Any]:
+    """What `summarise` returned when `pipelines.paper` wrote `summary.json`; no cells where it is missing."""
+    path = directory / SUMMARY
+    return dict(storage.read_json(path)) if path.is_file() else {"cells": {}}

@@ -1,18 +1,25 @@
-"""Trains and measures what results/ lack of the paper's tables and plots."""
+"""python -m pipelines.paper: every cell of the paper's tables, from training to the tables, resumable anywhere."""
 
 import dataclasses
 from pathlib import Path
 
-from pipelines.cell_chains import cell_chain
-from pipelines.cells import Cell
-from pipelines.chain import Chain
-from pipelines.check_trainable import check_trainable
-from pipelines.distill_flags import distill_flags
-from pipelines.measure_missing import measure_missing
-from pipelines.run_chains import run_chains
-from pipelines.sweeps import SweepPlan
-from rd_tf import storage
+from pipelines.distill import distill_flags, parse_seeds
+from pipelines.paper.chains import (
+    Cell,
+    Chain,
+    SweepPlan,
+    cell_chain,
+    check_sweeps,
+    check_trainable,
+    parse_cells,
+    run_chains,
+)
+from pipelines.paper.efficiency import measure_missing
+from pipelines.paper.output import write_output
+from rd_tf import command_line, storage
 from rd_tf.errors import InputError
+
+RESULTS = "results/paper"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +88,7 @@ class PaperTraining:
             for cell in self.cells
         }
         places = Path(self.run_dir), self.results, self.split
-        # Seed by seed: every cell has a number early.
+        # Seed by seed, so that every cell has a first number early.
         chains = [
             (cell, cell_chain(cell, seed, arguments[cell], values[cell], *places))
             for seed in self.seeds
@@ -115,3 +122,52 @@ class PaperTraining:
         if not self.efficiency:
             return []
         return measure_missing(self.cells, self.seeds, self.run_dir, self.datasets_dir, self.results)
+
+
+def paper(
+    *,
+    cells: list[str],
+    configs_dir: str,
+    datasets_dir: str,
+    run_dir: str,
+    results: str,
+    seeds: list[str],
+    split: str,
+    jobs: int,
+    train: bool,
+    efficiency: bool,
+    sweeps: list[str],
+    sweep_cell: str,
+) -> None:
+    """Trains teacher, student alone and student distilled of every cell and seed, and writes tables, tests and plots.
+
+    A cell and seed is trained where --results lacks its evidence, which is copied there as soon as it has finished; so
+    the same command goes on where it stopped, and with complete results it needs neither datasets nor runs. Everything
+    shown is computed from --results alone, over all cells and seeds that it holds.
+
+    Raises:
+        InputError: a flag, a flagfile or a dataset cannot be used; or a training or a measurement failed, after the
+            others have finished and the tables of what is there are written.
+    """
+    chosen, target = parse_cells(cells, "cells"), Path(results or RESULTS)
+    training = PaperTraining(
+        cells=chosen,
+        seeds=parse_seeds(seeds),
+        split=split,
+        configs_dir=configs_dir,
+        datasets_dir=datasets_dir,
+        run_dir=run_dir,
+        results=target,
+        jobs=jobs,
+        efficiency=efficiency,
+        sweeps=check_sweeps(sweeps),
+        sweep_cell=parse_cells([sweep_cell], "sweep_cell")[0],
+    )
+    failures = training.train_missing() if train else []
+    write_output(target, chosen)
+    if failures:
+        raise InputError(f"{'; '.join(failures)}; mend it and run the same command again, which keeps what is finished")
+
+
+if __name__ == "__main__":
+    command_line.run(paper)

@@ -1,12 +1,13 @@
-"""python -m pipelines.beam_prepare: what rd_tf.prepare does, for check-ins that no machine can hold."""
+"""python -m pipelines.beam.prepare: what rd_tf.prepare does, for check-ins that no machine can hold."""
 
 import contextlib
+import dataclasses
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipelines.beam_runner import LOCAL, check_beam
+from pipelines.beam.files import LOCAL, check_beam, remove_tree
 from rd_tf import command_line, storage
 from rd_tf.data.check_preparation import check_preparation
 from rd_tf.errors import InputError
@@ -58,25 +59,20 @@ def beam_prepare(
     if runner != LOCAL and not work_dir:
         raise InputError(f"--work_dir is empty; name a directory or URL that every worker of --runner={runner} reaches")
     # Imports Beam, which would make --help slow, and may not be installed.
-    from pipelines.beam_prepare_steps import Filters, Steps
+    from pipelines.beam.prepare_steps import FileSource, Filters, Source, Steps, TfdsSource, WorldSource
     from rd_tf.data.preparation_source import summary
 
-    source: dict[str, Any] = {"input": list(input), "format": format}
-    world = {
-        "synthetic_users": synthetic_users,
-        "synthetic_items": synthetic_items,
-        "synthetic_visits": synthetic_visits,
-        "seed": seed,
-    }
+    sources: list[Source]
     if format == "synthetic":
-        sources: list[dict[str, Any]] = [{"world": world}]
-        source |= world
+        world = WorldSource(synthetic_users, synthetic_items, synthetic_visits, seed)
+        sources, described = [world], dataclasses.asdict(world)
     elif format == "tfds":
-        sources, described = _tfds_sources(input, columns, tfds_data_dir, tfds_manual_dir)
-        source |= {**columns, "tfds_data_dir": tfds_data_dir, "tfds": described}
+        sources = [TfdsSource(name, tfds_data_dir, columns) for name in input]
+        built = _built_datasets(input, tfds_data_dir, tfds_manual_dir)
+        described = {**columns, "tfds_data_dir": tfds_data_dir, "tfds": built}
     else:
-        sources = [{"path": path, "format": format, "columns": columns} for path in input]
-        source |= columns
+        sources, described = [FileSource(path, format, columns) for path in input], columns
+    source = {"input": list(input), "format": format, **described}
     filters = Filters(duplicates, min_user_items, min_item_users, skip_bad_rows)
     with storage.atomic_directory(dataset, replace=force) as temporary, _work(work_dir, temporary) as work:
         steps = Steps(runner, beam_options, work, bucket_rows)
@@ -85,26 +81,20 @@ def beam_prepare(
     return manifest
 
 
-def _tfds_sources(
-    names: list[str], columns: dict[str, str], data_dir: str, manual_dir: str
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """What workers need to read datasets of TensorFlow Datasets, and what the manifest says of them."""
+def _built_datasets(names: list[str], data_dir: str, manual_dir: str) -> list[dict[str, Any]]:
+    """What the manifest says of datasets of TensorFlow Datasets; missing ones are built here, not by every worker."""
     from rd_tf.quiet_tensorflow import import_quietly
 
     import_quietly()
     from rd_tf.data.tfds.describe_builder import describe_builder
     from rd_tf.data.tfds.open_builder import open_builder
 
-    # What is missing is built here, not by every worker.
-    described = [describe_builder(open_builder(name, data_dir, manual_dir)) for name in names]
-    return [{"tfds": name, "data_dir": data_dir, "columns": columns} for name in names], described
+    return [describe_builder(open_builder(name, data_dir, manual_dir)) for name in names]
 
 
 @contextlib.contextmanager
 def _work(work_dir: str, temporary: Path) -> Iterator[str]:
     """A new directory for intermediate files, removed in the end; one inside of `temporary` goes with it."""
-    from pipelines.beam_files import remove_tree
-
     local = str(temporary.absolute() / "work")
     work = f"{work_dir.rstrip('/')}/rd_tf-{uuid.uuid4().hex}" if work_dir else local
     try:
