@@ -23,7 +23,16 @@ TEACHER_SEED = 1000
 # The highest value of --seed.
 _HIGHEST = 1_000_000
 # Flags that no stage has, and flags of the stages that the pipeline sets itself.
-_OWN = {"teacher_dim", "student_dim", "teacher_epochs", "distilled_epochs", "distilled_dropout", "seeds", "results"}
+_OWN = {
+    "teacher_dim",
+    "student_dim",
+    "teacher_epochs",
+    "distilled_epochs",
+    "distilled_dropout",
+    "seeds",
+    "results",
+    "all_metrics",
+}
 _SET_HERE = {"dim", "seed"}
 
 
@@ -62,7 +71,7 @@ def distill(**flags: Any) -> dict[str, Any]:
             runs[seed] = _train_three(root / f"seed-{seed}", seed, flags)
         distilled = runs[seeds[0]]["distilled"]
         export_path = _export_once(root, distilled, flags)
-        return make_report(root, runs, export_path, flags["results"])
+        return make_report(root, runs, _baselines(root, flags), export_path, flags["results"], flags["all_metrics"])
 
 
 distill.flag_names = list(  # type: ignore[attr-defined]
@@ -180,6 +189,26 @@ def _export_once(root: Path, distilled: Path, flags: dict[str, Any]) -> str:
     path = str(Path(flags["export_dir"]) / flags["export_name"] / version)
     storage.write_json(done, {"path": path, "made_from": wanted})
     return path
+
+
+def _baselines(root: Path, flags: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Metrics of the rankers that learn nothing, computed once for a dataset, a split and cutoffs."""
+    from rd_tf.data.dataset_directory import load_dataset, load_manifest
+    from rd_tf.data.split import split_interactions
+    from rd_tf.evaluation.baselines import evaluate_baselines
+
+    done = root / "baselines.json"
+    wanted = {"dataset": load_manifest(flags["dataset"])["fingerprint"], **{n: flags[n] for n in ("split", "cutoffs")}}
+    if done.is_file():
+        before = storage.read_manifest(done, {"metrics": dict, "made_from": dict})
+        if before["made_from"] == wanted:
+            return dict(before["metrics"])
+    interactions = load_dataset(flags["dataset"])
+    split = split_interactions(interactions, flags["split"])
+    found = evaluate_baselines(interactions, split, flags["cutoffs"], flags["block_size"])
+    metrics = {name: evaluation.metrics for name, evaluation in found.items()}
+    storage.write_json(done, {"metrics": metrics, "made_from": wanted})
+    return metrics
 
 
 def distill_flags(arguments: list[str]) -> dict[str, Any]:

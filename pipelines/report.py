@@ -1,15 +1,17 @@
 """Numbers, tables and pictures as the pipelines show them, and the report of one distillation."""
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from pipelines.records import ROLES, keep_evidence, read_history, read_manifest, read_metrics
+from pipelines.records import COLUMNS, HEADS, ROLES, keep_evidence, read_history, read_manifest, read_metrics
 from rd_tf import run_directory, storage
 from rd_tf.errors import InputError
 
@@ -21,6 +23,10 @@ _PANELS = (
     ("distillation/overlap", "overlap@K of student's and teacher's lists"),
     ("validation/map", "validation MAP"),
 )
+# Ranker that learns nothing -> title; in the order of the table.
+BASELINE_TITLES = {"popularity": "most popular", "successors": "last item's successors"}
+# Characters of a line in a terminal.
+_WIDTH = 80
 COLORS = {"teacher": "#4878a8", "student": "#b0b0b0", "distilled": "#d1603d"}
 
 
@@ -118,77 +124,149 @@ def picture(path: Path, *shape: int, **options: Any) -> Iterator[Any]:
         plt.close(figure)
 
 
-def make_report(root: Path, runs: dict[int, dict[str, Path]], export_path: str, results: str) -> dict[str, Any]:
-    """Collects metrics, prints the table, writes `report.json` and, if asked, copies the evidence.
+@dataclasses.dataclass(frozen=True)
+class RoleReport:
+    """A role's model and how well it ranks.
+
+    Attributes:
+        metrics: means over the seeds.
+        by_seed: seed, as JSON's keys are -> metrics.
+        model: class of the model, as the flag names it.
+        dim: d.
+        parameters: how many.
+        seconds: of training, mean over the seeds.
+    """
+
+    metrics: dict[str, float]
+    by_seed: dict[str, dict[str, float]]
+    model: str
+    dim: int
+    parameters: int
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What a distillation comes to; `report.json` holds these fields.
+
+    Attributes:
+        split: that all were evaluated on.
+        counts: see `rd_tf.evaluation.held_out.HeldOut.counts`.
+        seeds: of the students.
+        roles: in the order of `ROLES`.
+        baselines: name in `BASELINE_TITLES` -> metrics, of the rankers that learn nothing.
+        export: where the export is.
+    """
+
+    split: str
+    counts: dict[str, int]
+    seeds: list[int]
+    roles: dict[str, RoleReport]
+    baselines: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
+    export: str = ""
+
+
+def make_report(
+    root: Path,
+    runs: dict[int, dict[str, Path]],
+    baselines: dict[str, dict[str, float]],
+    export_path: str,
+    results: str,
+    all_metrics: bool,
+) -> dict[str, Any]:
+    """Collects metrics, prints the tables, writes `report.json` and, if asked, copies the evidence.
 
     Args:
         root: directory of the runs; gets `report.json`.
         runs: seed -> role -> run directory.
+        baselines: name in `BASELINE_TITLES` -> metrics.
         export_path: where the export is.
         results: directory for the copies; empty for none.
+        all_metrics: whether to print the metrics that the paper has not, too.
 
     Returns:
-        What `report.json` holds: the mean of every metric over the seeds by role, each seed's metrics, sizes, seconds.
+        The fields of `Report`, as JSON values.
     """
-    report = collect(runs)
-    report["export"] = export_path
-    storage.write_json(root / "report.json", report)
-    show(report)
+    report = dataclasses.replace(collect(runs), baselines=baselines, export=export_path)
+    values = dataclasses.asdict(report)
+    storage.write_json(root / "report.json", values)
+    show(report, all_metrics)
     print(f"TensorBoard   tensorboard --logdir={root}")
     print(f"export        {export_path}")
     if results:
-        copy_evidence(Path(results), runs, report)
+        copy_evidence(Path(results), runs, values)
         print(f"results       {results}")
-    return report
+    return values
 
 
-def collect(runs: dict[int, dict[str, Path]]) -> dict[str, Any]:
+def collect(runs: dict[int, dict[str, Path]]) -> Report:
     """Reads metrics and sizes of all runs."""
-    roles: dict[str, Any] = {}
     found = {role: {seed: read_metrics(paths[role]) for seed, paths in runs.items()} for role in ROLES}
     # A given teacher may have been trained with other cutoffs.
     every = [one["metrics"] for metrics in found.values() for one in metrics.values()]
     names = [name for name in every[0] if all(name in one for one in every)]
+    roles = {}
     for role, metrics in found.items():
-        manifests = {seed: read_manifest(paths[role]) for seed, paths in runs.items()}
-        first = next(iter(manifests.values()))
-        roles[role] = {
-            "metrics": {name: float(np.mean([m["metrics"][name] for m in metrics.values()])) for name in names},
-            "by_seed": {str(seed): m["metrics"] for seed, m in metrics.items()},
-            "model": first["flags"]["model"],
-            "dim": first["flags"]["dim"],
-            "parameters": first["model"]["parameters"],
-            "seconds": float(np.mean([m["seconds"] for m in manifests.values()])),
-        }
-    some = next(iter(found["distilled"].values()))
-    return {"split": some["split"], "counts": some["counts"], "seeds": list(runs), "roles": roles}
-
-
-def show(report: dict[str, Any]) -> None:
-    """Prints the table."""
-    roles = report["roles"]
-    seeds = ", ".join(map(str, report["seeds"]))
-    table = Table(
-        title=f"{report['split']} split, seed {seeds}"
-        if len(report["seeds"]) == 1
-        else f"{report['split']} split, mean of seeds {seeds}"
-    )
-    table.add_column("")
-    for role, title in ROLES.items():
-        table.add_column(f"{title}\n{roles[role]['model']}, d = {roles[role]['dim']}", justify="right")
-    table.add_column("distilled vs\nstudent alone", justify="right")
-    for name in roles["teacher"]["metrics"]:
-        values = [roles[role]["metrics"][name] for role in ROLES]
-        table.add_row(
-            name, *(f"{value:.4f}" for value in values), gain(values[2], values[1]), end_section=name == "map"
+        manifests = [read_manifest(paths[role]) for paths in runs.values()]
+        roles[role] = RoleReport(
+            metrics={name: float(np.mean([m["metrics"][name] for m in metrics.values()])) for name in names},
+            by_seed={str(seed): m["metrics"] for seed, m in metrics.items()},
+            model=manifests[0]["flags"]["model"],
+            dim=manifests[0]["flags"]["dim"],
+            parameters=manifests[0]["model"]["parameters"],
+            seconds=float(np.mean([manifest["seconds"] for manifest in manifests])),
         )
-    sizes = [roles[role]["parameters"] for role in ROLES]
-    table.add_row("parameters", *(f"{size:,}" for size in sizes), "")
-    table.add_row("of the teacher's", *(f"{100 * size / sizes[0]:.1f} %" for size in sizes), "")
-    table.add_row("training, s", *(f"{roles[role]['seconds']:.0f}" for role in ROLES), "")
-    Console(width=110, highlight=False).print(table)
-    counts = report["counts"]
-    print(", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in counts.items()))
+    some = next(iter(found["distilled"].values()))
+    return Report(some["split"], some["counts"], list(runs), roles)
+
+
+def show(report: Report, all_metrics: bool = False) -> None:
+    """Prints the paper's metrics of all rankers, sizes and times of the models and, if asked, the other metrics."""
+    console = Console(width=_WIDTH, highlight=False)
+    names = list(report.roles["teacher"].metrics)
+    columns = {name: title for name, title in zip(COLUMNS, HEADS, strict=True) if name in names}
+    rankers = {BASELINE_TITLES[name]: metrics for name, metrics in report.baselines.items()}
+    rankers |= {title: report.roles[role].metrics for role, title in ROLES.items()}
+    alone, distilled = (report.roles[role].metrics for role in ("student", "distilled"))
+    of = f"seed {report.seeds[0]}" if len(report.seeds) == 1 else f"mean of seeds {', '.join(map(str, report.seeds))}"
+    table = _table("", *columns.values(), title=f"{report.split} split, {of}")
+    for place, (title, metrics) in enumerate(rankers.items(), 1):
+        ends = place in (len(report.baselines), len(rankers))
+        table.add_row(title, *(short(metrics[name]) for name in columns), end_section=ends)
+    table.add_row("distilled vs alone", *(_short_gain(distilled[name], alone[name]) for name in columns))
+    console.print(table)
+    sizes = _table("", "model", "d", "parameters", "of the teacher's", "training")
+    for role, title in ROLES.items():
+        found = report.roles[role]
+        share = f"{100 * found.parameters / report.roles['teacher'].parameters:.1f} %"
+        sizes.add_row(title, found.model, str(found.dim), f"{found.parameters:,}", share, f"{found.seconds:.0f} s")
+    console.print(sizes)
+    others = [name for name in names if name not in columns]
+    if all_metrics:
+        table = _table("", *("\n".join(title.rsplit(" ", 1)) for title in rankers), "gain")
+        for name in others:
+            values = (short(metrics[name]) if name in metrics else "" for metrics in rankers.values())
+            table.add_row(name, *values, _short_gain(distilled[name], alone[name]))
+        console.print(table)
+    print("P = precision, N = nDCG as the paper's authors compute it.")
+    if others and not all_metrics:
+        print(f"--all_metrics shows {len(others)} others.")
+    print(", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in report.counts.items()))
+
+
+def _table(*columns: str, title: str | None = None) -> Table:
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=0, title_justify="left")
+    for place, name in enumerate(columns):
+        table.add_column(name, justify="right" if place else "left", no_wrap=True)
+    return table
+
+
+def _short_gain(value: float, reference: float) -> str:
+    """As `gain`, but a large one takes no more room: +9.4 %, +140 %, x 25."""
+    ratio = value / reference if reference else 1.0
+    if ratio >= 10:
+        return f"x {ratio:.2g}"
+    return gain(value, reference) if ratio < 1.9995 else f"{100 * (ratio - 1):+.0f} %"
 
 
 def copy_evidence(results: Path, runs: dict[int, dict[str, Path]], report: dict[str, Any]) -> None:

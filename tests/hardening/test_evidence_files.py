@@ -1,6 +1,7 @@
 """Evidence of runs whose files are damaged: no table, no plot and no copy of it, but one sentence."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import shutil
@@ -61,7 +62,7 @@ def test_a_report(cell, data, role, name):
         with refusing(paths[role]), contextlib.redirect_stdout(io.StringIO()):
             report = collect({0: paths})
             show(report)
-            json.dumps(report, allow_nan=False)
+            json.dumps(dataclasses.asdict(report), allow_nan=False)
         flags = json.loads((PUBLISHED / "seed-0" / role / "manifest.json").read_text())["flags"]
         with refusing(paths[role]):
             check_evidence(paths[role], flags | {"dataset": "nowhere"})

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import pipelines.distill
+import rd_tf.evaluation.baselines
 from pipelines.distill import _prepare_if_asked, distill
 from rd_tf import command_line
 from rd_tf.errors import InputError
@@ -59,6 +60,17 @@ def test_three_models_of_every_seed_are_trained_and_reported(first, flags):
     by_seed = [roles["distilled"]["by_seed"][seed]["map"] for seed in ("0", "1")]
     assert roles["distilled"]["metrics"]["map"] == pytest.approx(sum(by_seed) / 2)
     assert json.loads((root / "report.json").read_text()) == first
+
+
+def test_those_who_learn_nothing_are_evaluated_once_on_the_same_items(first, flags, monkeypatch):
+    metrics = first["baselines"]
+    assert list(metrics) == ["popularity", "successors"]
+    assert list(metrics["popularity"]) == list(first["roles"]["teacher"]["metrics"])
+    assert all(0 < found["map"] < 1 for found in metrics.values())
+    monkeypatch.setattr(rd_tf.evaluation.baselines, "evaluate_baselines", None)
+    assert pipelines.distill._baselines(Path(flags["run_dir"]), flags) == metrics
+    with pytest.raises(TypeError):
+        pipelines.distill._baselines(Path(flags["run_dir"]), {**flags, "split": "validation"})
 
 
 def test_the_evidence_is_copied_without_the_weights(first, flags):
