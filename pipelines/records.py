@@ -49,21 +49,25 @@ _DICTIONARIES, _ENCODING = list(PER_USER_METRICS[:-1]), {"ap": "BYTE_STREAM_SPLI
 # Manifests older than a flag are read as if it had its default; runs older than --optimizer used adam, which is not.
 _BEFORE_IT_EXISTED = {"optimizer": "adam"}
 _ADVICE = "delete that directory and its run to train it again, or name another --results"
-_TYPES = {"user": "int32", **dict.fromkeys(PER_USER_METRICS, "float64")}
 
 
-def read_per_user(directory: Path) -> pd.DataFrame:
-    """Reads `user` int32 and `PER_USER_METRICS` float64 of a run or of its evidence, a row a user.
+def read_per_user(directory: Path, metrics: Collection[str] = PER_USER_METRICS) -> pd.DataFrame:
+    """Reads `user` int32 and some metrics float64 of a run or of its evidence, a row a user.
+
+    Args:
+        directory: of the run or of its evidence.
+        metrics: as `per_user.parquet` names them.
 
     Raises:
         InputError: the file is missing or damaged, or lacks one of the metrics.
     """
     path = directory / run_directory.PER_USER
+    types = {"user": "int32", **dict.fromkeys(metrics, "float64")}
     try:
         table = pd.read_parquet(path)
-        missing = [name for name in _TYPES if name not in table]
+        missing = [name for name in types if name not in table]
         if not missing:
-            table = table[list(_TYPES)].astype(_TYPES)
+            table = table[list(types)].astype(types)
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
         first = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(f"{path} cannot be read ({first}); evaluate the model again") from None

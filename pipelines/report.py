@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import math
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,19 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from pipelines.records import COLUMNS, HEADS, ROLES, keep_evidence, read_history, read_manifest, read_metrics
+from pipelines.records import (
+    COLUMNS,
+    HEADS,
+    ROLES,
+    keep_evidence,
+    read_history,
+    read_manifest,
+    read_metrics,
+    read_per_user,
+)
 from rd_tf import run_directory, storage
 from rd_tf.errors import InputError
+from rd_tf.evaluation.significance import PairedComparison, compare_paired
 
 _PANELS = (
     ("train/ranking_loss", "ranking loss"),
@@ -25,6 +37,10 @@ _PANELS = (
 )
 # Ranker that learns nothing -> title; in the order of the table.
 BASELINE_TITLES = {"popularity": "most popular", "successors": "last item's successors"}
+# The same in a sentence.
+_BASELINE_WORDS = {"popularity": "popularity", "successors": "what follows the last item"}
+# A p-value below it is no noise.
+_LEVEL = 0.05
 # Characters of a line in a terminal.
 _WIDTH = 80
 COLORS = {"teacher": "#4878a8", "student": "#b0b0b0", "distilled": "#d1603d"}
@@ -154,6 +170,8 @@ class Report:
         counts: see `rd_tf.evaluation.held_out.HeldOut.counts`.
         seeds: of the students.
         roles: in the order of `ROLES`.
+        comparison: the average precisions of the student distilled against those of the student alone, a pair a user,
+            whose values are averaged over the seeds.
         baselines: name in `BASELINE_TITLES` -> metrics, of the rankers that learn nothing.
         export: where the export is.
     """
@@ -162,6 +180,7 @@ class Report:
     counts: dict[str, int]
     seeds: list[int]
     roles: dict[str, RoleReport]
+    comparison: PairedComparison
     baselines: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     export: str = ""
 
@@ -188,7 +207,7 @@ def make_report(
         The fields of `Report`, as JSON values.
     """
     report = dataclasses.replace(collect(runs), baselines=baselines, export=export_path)
-    values = dataclasses.asdict(report)
+    values = as_json(report)
     storage.write_json(root / "report.json", values)
     show(report, all_metrics)
     print(f"TensorBoard   tensorboard --logdir={root}")
@@ -199,9 +218,20 @@ def make_report(
     return values
 
 
+def as_json(report: Report) -> dict[str, Any]:
+    """The fields as JSON values: of `comparison`, None where there is no value."""
+    comparison = dataclasses.asdict(report.comparison)
+    known = {name: None if math.isnan(value) else value for name, value in comparison.items()}
+    return {**dataclasses.asdict(report), "comparison": known}
+
+
 def collect(runs: dict[int, dict[str, Path]]) -> Report:
-    """Reads metrics and sizes of all runs."""
-    found = {role: {seed: read_metrics(paths[role]) for seed, paths in runs.items()} for role in ROLES}
+    """Reads metrics and sizes of all runs, and compares the students.
+
+    Raises:
+        InputError: a file is missing or damaged, or the students were evaluated on different users.
+    """
+    found = {role: {seed: read_metrics(paths[role], ["map"]) for seed, paths in runs.items()} for role in ROLES}
     # A given teacher may have been trained with other cutoffs.
     every = [one["metrics"] for metrics in found.values() for one in metrics.values()]
     names = [name for name in every[0] if all(name in one for one in every)]
@@ -217,7 +247,20 @@ def collect(runs: dict[int, dict[str, Path]]) -> Report:
             seconds=float(np.mean([manifest["seconds"] for manifest in manifests])),
         )
     some = next(iter(found["distilled"].values()))
-    return Report(some["split"], some["counts"], list(runs), roles)
+    return Report(some["split"], some["counts"], list(runs), roles, _compare_students(runs))
+
+
+def _compare_students(runs: dict[int, dict[str, Path]]) -> PairedComparison:
+    tables = {
+        role: [read_per_user(paths[role], ["ap"]) for paths in runs.values()] for role in ("student", "distilled")
+    }
+    users = tables["student"][0]["user"]
+    for role, found in tables.items():
+        for table, paths in zip(found, runs.values(), strict=True):
+            if not np.array_equal(table["user"], users):
+                raise InputError(f"{paths[role]} was evaluated on other users than the other students; train it again")
+    means = {role: np.mean([table["ap"] for table in found], axis=0) for role, found in tables.items()}
+    return compare_paired(means["distilled"], means["student"])
 
 
 def show(report: Report, all_metrics: bool = False) -> None:
@@ -251,7 +294,52 @@ def show(report: Report, all_metrics: bool = False) -> None:
     print("P = precision, N = nDCG as the paper's authors compute it.")
     if others and not all_metrics:
         print(f"--all_metrics shows {len(others)} others.")
-    print(", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in report.counts.items()))
+    counts = ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in report.counts.items())
+    for sentences in (counts, "", *findings(report), ""):
+        print(textwrap.fill(sentences, _WIDTH))
+
+
+def findings(report: Report) -> list[str]:
+    """What the table says in sentences, and what to do next where it says nothing good."""
+    teacher, alone, distilled = (report.roles[role].metrics["map"] for role in ROLES)
+    test = report.comparison
+    found = [f"MAP of the student, distilled against alone: {short(distilled)} against {short(alone)}"]
+    if math.isnan(test.t_p) or math.isnan(test.percent):
+        found[0] += ", which is too little to test."
+    else:
+        found[0] += (
+            f", {percent(test.percent)} (95 % interval {percent(test.percent_low)} to {percent(test.percent_high)}); "
+            f"over {test.n:,} users, paired t-test p {_p_equals(test.t_p)}, Wilcoxon p {_p_equals(test.wilcoxon_p)}."
+        )
+    # A p of NaN, where nothing could be tested, is no evidence either.
+    if not test.t_p < _LEVEL:
+        found.append(
+            "This difference is noise (p is not below .05): the two students may be equally good. Try other seeds "
+            "(--seeds=0,1,2) or more --epochs before you prefer one."
+        )
+    elif test.difference < 0:
+        found.append("Distillation makes this student worse. Try a smaller --alpha, or distil from a better teacher.")
+    elif len(report.seeds) == 1:
+        found.append("Whether other seeds gain as much, --seeds=0,1,2 tells.")
+    if teacher < alone:
+        found.append(
+            f"The teacher ranks worse than the student alone (MAP {short(teacher)} against {short(alone)}), so its "
+            "lists have little to teach. Train it for more epochs (--teacher_epochs), regularise it (--l2, --dropout) "
+            "or make it smaller (--teacher_dim), until it is the better one."
+        )
+    for name, metrics in report.baselines.items():
+        if metrics["map"] > distilled:
+            found.append(
+                f"Ranking by {_BASELINE_WORDS[name]}, which takes no training, is better than the student distilled "
+                f"(MAP {short(metrics['map'])} against {short(distilled)}). Train for more --epochs, or with a larger "
+                "--learning_rate or --student_dim."
+            )
+    return found
+
+
+def _p_equals(p: float) -> str:
+    text = p_text(p)
+    return text if text.startswith("<") else f"= {text}"
 
 
 def _table(*columns: str, title: str | None = None) -> Table:

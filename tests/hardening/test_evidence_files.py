@@ -1,7 +1,6 @@
 """Evidence of runs whose files are damaged: no table, no plot and no copy of it, but one sentence."""
 
 import contextlib
-import dataclasses
 import io
 import json
 import shutil
@@ -19,7 +18,7 @@ from pipelines.paper.efficiency import read_efficiency
 from pipelines.paper.summary import summarise
 from pipelines.paper.tables import markdown_tables
 from pipelines.records import FILES, PER_USER_METRICS, ROLES, check_evidence, keep_evidence, read_history, read_per_user
-from pipelines.report import collect, show
+from pipelines.report import as_json, collect, show
 from rd_tf import storage
 
 PUBLISHED = Path(__file__).parents[2] / "results" / "paper" / "gowalla" / "caser"
@@ -55,14 +54,14 @@ def damage(draw, path):
 
 
 @settings(max_examples=120)
-@given(data=st.data(), role=st.sampled_from(list(ROLES)), name=st.sampled_from(["manifest.json", "metrics.json"]))
+@given(data=st.data(), role=st.sampled_from(list(ROLES)), name=st.sampled_from(READ))
 def test_a_report(cell, data, role, name):
     paths = {each: cell / "seed-0" / each for each in ROLES}
     with replaced(paths[role] / name, data.draw(damage(paths[role] / name))):
         with refusing(paths[role]), contextlib.redirect_stdout(io.StringIO()):
             report = collect({0: paths})
             show(report)
-            json.dumps(dataclasses.asdict(report), allow_nan=False)
+            json.dumps(as_json(report), allow_nan=False)
         flags = json.loads((PUBLISHED / "seed-0" / role / "manifest.json").read_text())["flags"]
         with refusing(paths[role]):
             check_evidence(paths[role], flags | {"dataset": "nowhere"})

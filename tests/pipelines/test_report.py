@@ -2,11 +2,16 @@
 
 import dataclasses
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from pipelines.records import COLUMNS, ROLES
-from pipelines.report import Report, RoleReport, show
+from pipelines.report import Report, RoleReport, as_json, collect, findings, show
+from rd_tf.errors import InputError
+from rd_tf.evaluation.significance import PairedComparison, compare_paired
 
+GAIN = PairedComparison(13149, 0.05, 25.0, 20.0, 30.0, 0.0001, 0.02)
 MAP = {"teacher": 0.4, "student": 0.2, "distilled": 0.25}
 OTHERS = [f"{name}@{n}" for name in ("recall", "ndcg", "hit_rate", "mrr") for n in (3, 5, 10, 20)]
 
@@ -17,7 +22,7 @@ def make_report(**changed):
         metrics = {**dict.fromkeys([*COLUMNS, *OTHERS], 0.1), "map": MAP[role]}
         roles[role] = RoleReport(metrics, {"0": metrics}, "caser", 100, 2_794_102, 1234.5)
     baselines = {name: dict(roles["teacher"].metrics, map=0.01) for name in ("popularity", "successors")}
-    return dataclasses.replace(Report("test", {"users": 13149}, [0, 1], roles, baselines), **changed)
+    return dataclasses.replace(Report("test", {"users": 13149}, [0, 1], roles, GAIN, baselines), **changed)
 
 
 def lines_of(capsys, *arguments, **keywords):
@@ -82,3 +87,88 @@ def test_a_report_without_those_who_learn_nothing_begins_with_the_teacher(capsys
 @pytest.mark.parametrize("seeds", [[3]])
 def test_one_seed_is_named(capsys, seeds):
     assert lines_of(capsys, make_report(seeds=seeds))[0] == "test split, seed 3"
+
+
+def with_maps(report, **maps):
+    roles = {
+        role: dataclasses.replace(found, metrics={**found.metrics, "map": maps.get(role, found.metrics["map"])})
+        for role, found in report.roles.items()
+    }
+    return dataclasses.replace(report, roles=roles)
+
+
+def test_a_gain_is_told_with_its_interval_and_p_values():
+    assert findings(make_report()) == [
+        "MAP of the student, distilled against alone: .2500 against .2000, +25.0 % (95 % interval +20.0 % to +30.0 %); "
+        "over 13,149 users, paired t-test p < .001, Wilcoxon p = .020."
+    ]
+
+
+def test_of_one_seed_it_is_said_that_others_may_differ():
+    assert findings(make_report(seeds=[0]))[1] == "Whether other seeds gain as much, --seeds=0,1,2 tells."
+
+
+@pytest.mark.parametrize(("p", "is_noise"), [(0.049, False), (0.05, True), (0.9, True), (float("nan"), True)])
+def test_a_difference_that_may_be_chance_is_called_noise(p, is_noise):
+    text = " ".join(findings(make_report(comparison=dataclasses.replace(GAIN, t_p=p))))
+    assert ("This difference is noise" in text) == is_noise
+    assert ("--seeds=0,1,2" in text) == is_noise
+    assert ("too little to test" in text) == (p != p)
+
+
+def test_a_significant_loss_is_no_noise():
+    text = " ".join(findings(make_report(comparison=dataclasses.replace(GAIN, difference=-0.1, percent=-5.0))))
+    assert "Distillation makes this student worse. Try a smaller --alpha" in text
+    assert "noise" not in text
+
+
+def test_a_teacher_that_ranks_worse_than_the_student_is_told_with_what_to_do():
+    text = " ".join(findings(with_maps(make_report(), teacher=0.19)))
+    assert "The teacher ranks worse than the student alone (MAP .1900 against .2000)" in text
+    assert "--teacher_epochs" in text
+    assert "The teacher ranks worse" not in " ".join(findings(make_report()))
+
+
+def test_a_student_that_counting_beats_is_told():
+    baselines = {"popularity": {"map": 0.01}, "successors": {"map": 0.3}}
+    text = " ".join(findings(make_report(baselines=baselines)))
+    assert (
+        "Ranking by what follows the last item, which takes no training, is better than the student distilled" in text
+    )
+    assert "popularity" not in text
+
+
+def test_sentences_stand_below_the_table_in_its_width(capsys):
+    lines = lines_of(capsys, with_maps(make_report(), teacher=0.1))
+    begins = [place for place, line in enumerate(lines) if line.startswith(("MAP of the student", "The teacher ranks"))]
+    assert len(begins) == 2
+    assert min(begins) > max(place for place, line in enumerate(lines) if line.startswith("student distilled"))
+
+
+@pytest.fixture
+def runs(make_run, tmp_path):
+    return {seed: {role: make_run(tmp_path / str(seed) / role, role, seed) for role in ROLES} for seed in (0, 1)}
+
+
+def test_students_are_compared_user_by_user_over_the_means_of_the_seeds(runs):
+    report = collect(runs)
+    values = {
+        role: np.mean([pd.read_parquet(paths[role] / "per_user.parquet")["ap"] for paths in runs.values()], axis=0)
+        for role in ROLES
+    }
+    assert report.comparison == compare_paired(values["distilled"], values["student"])
+    assert report.comparison.n == 40
+    assert report.comparison.t_p < 0.001
+
+
+def test_students_of_different_users_are_refused(runs):
+    path = runs[1]["distilled"] / "per_user.parquet"
+    pd.read_parquet(path).iloc[:-1].to_parquet(path, index=False)
+    with pytest.raises(InputError, match=r"1/distilled was evaluated on other users than the other students"):
+        collect(runs)
+
+
+def test_what_could_not_be_computed_is_null_in_the_report():
+    values = as_json(make_report(comparison=dataclasses.replace(GAIN, t_p=float("nan"))))
+    assert values["comparison"]["t_p"] is None
+    assert values["comparison"]["n"] == 13149
