@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -145,9 +146,17 @@ def resumed(first, flags, tmp_path_factory):
             shutil.copytree(Path(flags["run_dir"]) / "seed-0" / done, root / "seed-0" / done)
         changed = {"run_dir": str(root), "export_dir": str(root / "exports"), "results": "", "seeds": ["0"]}
         code = ONE_MORE.format(stop=STAGES[place + 1], flags={**flags, **changed})
-        running.append(subprocess.Popen([sys.executable, "-c", code], cwd=ROOT))
-    assert [process.wait() for process in running] == [0, 0, 0]
-    return found
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment, stderr=subprocess.PIPE)
+        running.append(process)
+    said = [process.communicate()[1].decode() for process in running]
+    assert [process.returncode for process in running] == [0, 0, 0], said
+    return {**found, "stderr": said}
+
+
+def test_nothing_is_said_on_stderr(resumed):
+    """TensorFlow would warn there of graphs that are traced again and again."""
+    assert resumed["stderr"] == ["", "", ""]
 
 
 @pytest.mark.parametrize("stage", ["student", "distilled"])
