@@ -55,7 +55,7 @@ def distill(**flags: Any) -> dict[str, Any]:
             "run python -m rd_tf.train on every worker for the teacher and for the students"
         )
     if flags["teacher"]:
-        # A teacher cache has no metrics for the table.
+        # rd_tf.train would take a teacher cache too, but the table needs the teacher's metrics.
         run_directory.load_run_manifest(flags["teacher"], "teacher")
     root = Path(flags["run_dir"])
     with storage.directory_lock(root):

@@ -44,7 +44,7 @@ FILES = (
     run_directory.MANIFEST,
 )
 _COMPRESSION_LEVEL = 19
-# Hardly two users have the same average precision, so a dictionary does not help; laid out byte by byte it compresses.
+# Average precisions hardly repeat, so a dictionary does not help them; laid out byte by byte they compress.
 _DICTIONARIES, _ENCODING = list(PER_USER_METRICS[:-1]), {"ap": "BYTE_STREAM_SPLIT"}
 # Manifests older than a flag are read as if it had its default; runs older than --optimizer used adam, which is not.
 _BEFORE_IT_EXISTED = {"optimizer": "adam"}

@@ -28,7 +28,7 @@ from pipelines.beam.files import (
 from rd_tf.data.filters import drop_duplicates
 
 USER, ITEM = "user", "item"
-# Rounds of the k-core in one pipeline: a cluster takes minutes to start one, and a round that drops nothing only reads.
+# Rounds of the k-core in one pipeline. A cluster takes minutes to start a pipeline; a needless round only reads.
 _ROUNDS = 4
 # USER or ITEM, and the number of a bucket or of a range of rows.
 _Key = tuple[str, int]
@@ -194,7 +194,7 @@ class _NumberIds(beam.DoFn):
         pieces, packed = zip(*found, strict=True)
         tables = [unpack([each]) for each in packed]
         ids = pa.concat_tables(tables)["id"].combine_chunks().dictionary_encode()
-        # Sorted, they are numbered alike when a worker does it again.
+        # Sorted, so that a bucket that is worked on twice gets the same numbers.
         order = pc.array_sort_indices(ids.dictionary).to_numpy()
         write_table(self._buckets.ids(kind, bucket), pa.table({"id": ids.dictionary.take(pa.array(order))}))
         numbers = np.empty(len(order), np.int64)
@@ -370,7 +370,7 @@ class _Count(beam.DoFn):
         self._filter: CoreFilter | None = None
 
     def process(self, bucket: int, waited_for: Any = None) -> Iterator[Any]:
-        # Not in setup(), which may run before the round before has written its items.
+        # Not in setup(), which may run before the earlier round has written its items.
         self._filter = self._filter or CoreFilter(self._core)
         table = read_table(self._core.buckets.rows(bucket), ("user", "item"))
         users, items = table["user"].to_numpy(), table["item"].to_numpy()
@@ -474,7 +474,7 @@ def _by_range(
 ) -> Iterator[tuple[_Key, bytes]]:
     ids = read_ids(buckets.ids(kind, bucket)).take(pa.array(numbers))
     codes = buckets.codes(bucket, numbers)
-    # Not first * count // rows: that overflows where both are large.
+    # Instead of first * count // rows, which overflows where both are large.
     width = -(-rows // buckets.count)
     for range_, packed in split(first // width, first=first, code=codes, id=ids):
         yield (kind, range_), packed

@@ -282,7 +282,7 @@ def _add_steps(pipeline: "beam.Pipeline", job: _TeachJob) -> None:
 
 
 if __name__ == "__main__":
-    # Workers must find the classes below under this module's name, not under __main__.
+    # Workers in other processes find this module's classes under its name, but not under __main__.
     from pipelines.beam.teach import beam_teach
 
     command_line.run(beam_teach)

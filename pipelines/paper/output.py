@@ -130,7 +130,7 @@ def plot_sweeps(sweeps: Path, directory: Path) -> list[Path]:
     pictures = []
     for flag, title in _TITLES.items():
         others = [run for path in sorted(sweeps.glob(f"{flag}=*")) for run in _runs(path)]
-        # A default alone is no sweep.
+        # With the cell's own value alone there is nothing to plot.
         if not others:
             continue
         _check_together(defaults, others, _trained_with(flag))
@@ -227,7 +227,7 @@ def write_output(results: Path, cells: list[Cell]) -> list[Path]:
         pictures.append(plot_learning(sweeps, results / PLOTS / learning))
         pictures += plot_sweeps(sweeps, results / PLOTS)
     written += [path for path in pictures if path]
-    # The page shows all pictures that it finds.
+    # docs/reproduction.md shows every picture of the folder, so old ones must go.
     for path in set((results / PLOTS).glob("*.png")) - set(written):
         path.unlink()
     for path in written:

@@ -90,7 +90,7 @@ def _check_together(where: dict[str, dict[int, Path]], manifests: dict[str, dict
             check_alike(path, manifests[role][seed], paths[first], manifests[role][first], but={"seed"})
     for seed, path in where["distilled"].items():
         distilled = manifests["distilled"][seed]
-        # --distilled_epochs and --distilled_dropout give it its own.
+        # --distilled_epochs and --distilled_dropout may give the distilled student other values.
         own = {"teacher", "epochs", "dropout"}
         check_alike(path, distilled, where["student"][seed], manifests["student"][seed], but=own)
         check_teacher(path, distilled, where["teacher"][seed], manifests["teacher"][seed])
