@@ -170,6 +170,7 @@ FLAGS: dict[str, Define] = dict(
         _whole("distilled_epochs", 0, 0, "Passes over all windows for the distilled student, which the teacher's lists keep from overfitting for longer than the student alone. 0: as many as --epochs."),
         _texts("seeds", ["0"], "Seeds to run, one after another (pipelines.paper: --jobs at a time); the tables show their mean."),
         _text("results", "", "Directory that gets a copy of every run's flags, metrics, history, log and manifest, and the report. Empty: no copy (pipelines.paper: results/paper)."),
+        _switch("all_metrics", False, "Print every metric of the models. Off: the paper's seven (report.json has all of them)."),
         _texts("cells", ["gowalla/fossil", "gowalla/caser", "foursquare/fossil", "foursquare/caser"], "Cells of the paper's tables, <dataset>/<model>: the settings are the flagfile <configs_dir>/<dataset>/<model>.cfg, the data <datasets_dir>/<dataset>."),
         _text("configs_dir", "configs", "Directory of the cells' flagfiles."),
         _text("datasets_dir", "datasets", "Directory of the cells' dataset directories."),

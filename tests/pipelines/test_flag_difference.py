@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.flag_difference import flag_difference
+from pipelines.records import flag_difference
 from rd_tf.command_line import default_flags
 from rd_tf.train import train
 
