@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import importlib
 import inspect
 import os
 import re
@@ -119,6 +120,31 @@ def run(command: Command, arguments: Sequence[str] | None = None) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = _NOBODY_READS
     sys.exit(code)
+
+
+COMMANDS = {
+    "prepare": "rd_tf.prepare",
+    "train": "rd_tf.train",
+    "teach": "rd_tf.teach",
+    "evaluate": "rd_tf.evaluate",
+    "recommend": "rd_tf.recommend",
+    "export": "rd_tf.export",
+    "serve": "rd_tf.serve",
+    "distill": "pipelines.distill",
+}
+
+
+def main() -> NoReturn:
+    """The console command `rd-tf NAME --flag=value ...`: the same as `python -m rd_tf.NAME`."""
+    name, arguments = (sys.argv[1] if len(sys.argv) > 1 else ""), sys.argv[2:]
+    if name in _HELP:
+        print("Usage: rd-tf COMMAND --flag=value ...\n\nCommands, each with its own --help: " + ", ".join(COMMANDS))
+        sys.exit(0)
+    if name not in COMMANDS:
+        _say(f"{name or 'no word'!r} is no command; give one of {', '.join(COMMANDS)}, such as rd-tf train --help")
+        sys.exit(2)
+    module = importlib.import_module(COMMANDS[name])
+    run(getattr(module, name), arguments)
 
 
 def _run(command: Command, arguments: Sequence[str]) -> int:

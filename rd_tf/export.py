@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 import types
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ def export(
     gate_against: str,
     server_config: bool,
     serving_image: str,
+    import_module: Sequence[str] = (),
     **export_options: Any,
 ) -> str:
     """Writes a finished run's model as <export_dir>/<export_name>/<next version>, which tensorflow_model_server serves.
@@ -55,6 +57,7 @@ def export(
     """
     from rd_tf.data.dataset import check_same_dataset, load_dataset, load_manifest
 
+    command_line.import_plugins(import_module)
     manifest = run_directory.load_run_manifest(run_dir)
     check_same_dataset(dataset, manifest["dataset"]["fingerprint"], "run_dir", run_dir)
     if not export_dir:

@@ -170,3 +170,20 @@ def test_a_broken_pipe_to_somebody_else_keeps_its_traceback():
 
     with pytest.raises(BrokenPipeError):
         command_line.run(command, [])
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["evaluate", "--help"], 0, "Usage: python -m rd_tf.evaluate"),
+        (["--help"], 0, "prepare, train, teach, evaluate, recommend, export, serve, distill"),
+        (["tarin"], 2, "error: 'tarin' is no command; give one of prepare, train"),
+        (["train", "--dim=0"], 2, "flag --dim=0"),
+        (["train", "--dataset=/nowhere"], 1, "error: --run_dir is empty"),
+    ],
+)
+def test_the_console_command_runs_the_modules(words, code, said):
+    command = [sys.executable, "-c", "from rd_tf.command_line import main; main()", *words]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert ended.returncode == code
+    assert said in ended.stdout + ended.stderr

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from rd_tf import command_line, run_directory
+from rd_tf.evaluate import evaluate
 from rd_tf.models.registry import ModelConfig, load_model, make_model
 from rd_tf.prepare import prepare
 from rd_tf.serving.weights import with_unknown_user
@@ -270,3 +271,24 @@ def test_user_dropout_trains_a_row_for_unknown_users_which_the_export_uses(tmp_p
     row = np.array(model.user_table)[model.num_users]
     assert not np.allclose(row, np.array(untrained.user_table)[model.num_users])
     np.testing.assert_array_equal(np.array(with_unknown_user(model).user_table)[model.num_users], row)
+
+
+def test_early_stopping_ends_a_run_and_keeps_the_best_epoch(tmp_path, tiny_dataset, train_flags, capsys):
+    flags = train_flags(dataset=tiny_dataset, run_dir=str(tmp_path / "run"), split="validation", dim=4)
+    # At such a rate the MAP has its best value early.
+    made = train(**{**flags, "epochs": 40, "validate_every": 1, "early_stopping": 3, "learning_rate": 0.3})
+    rows = (tmp_path / "run/history.csv").read_text().splitlines()[1:]
+    assert len(rows) == made["epoch"] + 3 < 40
+    assert f"stopped early: no better MAP since epoch {made['epoch']}" in capsys.readouterr().out
+
+
+def test_split_all_trains_on_every_row_and_is_not_evaluated(tmp_path, tiny_dataset, train_flags):
+    flags = train_flags(dataset=tiny_dataset, run_dir=str(tmp_path / "run"), split="all", epochs=1)
+    made = train(**flags)
+    assert made["split"] == "all"
+    assert not (tmp_path / "run/metrics.json").exists()
+    assert train(**flags)["epoch"] == 1
+    with pytest.raises(InputError, match=r"was trained on all rows \(--split=all\), the test items among them"):
+        evaluate(
+            run_dir=str(tmp_path / "run"), dataset=tiny_dataset, split="test", cutoffs=["3"], block_size=9, output=""
+        )

@@ -327,7 +327,8 @@ class SequenceRanker(keras.Model, abc.ABC):
         Raises:
             ValueError: a keyword that is no attribute; keep it as one, or override this method.
         """
-        config = super().get_config()
+        own = ("num_users", "num_items", "sequence_length", "seed", "unknown_user")
+        config = {**super().get_config(), **{name: getattr(self, name) for name in own}}
         for name, parameter in inspect.signature(type(self).__init__).parameters.items():
             if name == "self" or parameter.kind is inspect.Parameter.VAR_KEYWORD:
                 continue

@@ -21,6 +21,7 @@ REPORTED = ("loss", "ranking_loss", "distillation_loss", "mean_weight", "zero_we
 NEEDS = frozenset({"teacher_scores", "student_rank", "sampled_logits"})
 
 
+@keras.saving.register_keras_serializable("rd_tf")
 class RankingDistiller(keras.Model):
     """Trains a ranker on the items that came next and, where there are any, on a teacher's top-K lists.
 
@@ -245,7 +246,8 @@ class RankingDistiller(keras.Model):
             steps = batches.steps_per_epoch
             make = batches.input_function(initial_epoch * steps, epochs * steps)
             dataset = self.distribute_strategy.distribute_datasets_from_function(make)
-            kwargs["steps_per_epoch"] = steps
+            # Shuffled already.
+            kwargs |= {"steps_per_epoch": steps, "shuffle": False}
             for callback in keras.tree.flatten(callbacks) if callbacks else []:
                 if hasattr(callback, "set_data"):
                     callback.set_data(x)
