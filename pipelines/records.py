@@ -10,10 +10,10 @@ import pandas as pd
 import pyarrow as pa
 
 from rd_tf import run_directory, storage
-from rd_tf.command_line import default_flags, flag_lines
+from rd_tf.command_line import flag_lines
 from rd_tf.data.dataset import load_manifest
 from rd_tf.storage import InputError
-from rd_tf.train import flags_without_part, train
+from rd_tf.train import flag_difference
 
 # Role, which names the run's directory -> title.
 ROLES = {"teacher": "teacher", "student": "student alone", "distilled": "student distilled"}
@@ -46,8 +46,6 @@ FILES = (
 _COMPRESSION_LEVEL = 19
 # Average precisions hardly repeat, so a dictionary does not help them; laid out byte by byte they compress.
 _DICTIONARIES, _ENCODING = list(PER_USER_METRICS[:-1]), {"ap": "BYTE_STREAM_SPLIT"}
-# Manifests older than a flag are read as if it had its default; runs older than --optimizer used adam, which is not.
-_BEFORE_IT_EXISTED = {"optimizer": "adam"}
 _ADVICE = "delete that directory and its run to train it again, or name another --results"
 
 
@@ -172,42 +170,6 @@ def is_complete(directory: Path, per_user: bool) -> bool:
     """Whether all that `keep_evidence` writes is there."""
     names = (*FILES, run_directory.PER_USER) if per_user else FILES
     return all((directory / name).is_file() for name in names)
-
-
-def flag_difference(
-    found: dict[str, Any], expected: dict[str, Any], but: Collection[str] = ()
-) -> tuple[str, Any, Any] | None:
-    """The first flag that makes one result another than the other.
-
-    Flags that cannot change the result are left out: those of other models and, where one of the two had no teacher,
-    those of distillation. Of --teacher only counts whether there was one: which one, fingerprints tell better than
-    paths.
-
-    Args:
-        found: flags of `rd_tf.train`, as a manifest holds them.
-        expected: flags of `rd_tf.train` too.
-        but: names of more flags to leave out.
-
-    Returns:
-        The flag's name, its value in `found` and in `expected`; None where all are the same.
-    """
-    before, now = _complete(found), _complete(expected)
-    if bool(before["teacher"]) != bool(now["teacher"]) and "teacher" not in but:
-        return "teacher", before["teacher"], now["teacher"]
-    left_out = {*flags_without_part(before), *flags_without_part(now), *but}
-    for name, value in now.items():
-        if name not in left_out and not _is_same(before[name], value):
-            return name, before[name], value
-    return None
-
-
-def _complete(flags: dict[str, Any]) -> dict[str, Any]:
-    return {name: flags.get(name, value) for name, value in {**default_flags(train), **_BEFORE_IT_EXISTED}.items()}
-
-
-def _is_same(one: Any, other: Any) -> bool:
-    # 1 == 1.0 is no difference, 1 == True is one.
-    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
 def _as_flags(name: str, *values: Any) -> list[str]:

@@ -1,43 +1,14 @@
 """python -m rd_tf.train: trains a ranker, alone or distilled from a teacher."""
 
 import contextlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from rd_tf import command_line, plugins, run_directory
+from rd_tf import command_line, run_directory
 from rd_tf.runtime import cluster
 from rd_tf.storage import InputError, directory_lock, remove, replace_directory
 
-# Flags that say where or how fast, not what: a finished run is the same run whatever they were.
-# The dataset and the teacher are compared by their fingerprints.
-NO_PART_OF_THE_RESULT = {
-    "run_dir",
-    "dataset",
-    "teacher",
-    "force",
-    "steps_per_call",
-    "threads_per_operation",
-    "block_size",
-    "checkpoint_minutes",
-    # Replicas take the steps that one device would take, up to rounding.
-    "strategy",
-    "replicas",
-    # Says where the ranker and the losses come from, which are compared by their names.
-    "import_module",
-}
-# What a training without a teacher does not look at.
-DISTILLATION_FLAGS = {
-    "k",
-    "mask",
-    "distillation_loss",
-    "alpha",
-    "position_temperature",
-    "discrepancy_sharpness",
-    "discrepancy_start_epoch",
-    "rank_samples",
-    "exact_rank",
-    "renormalize_weights",
-}
 TRAIN_FLAGS = (
     "dataset",
     "run_dir",
@@ -161,17 +132,46 @@ def train(**flags: Any) -> dict[str, Any]:
 train.flag_names = TRAIN_FLAGS  # type: ignore[attr-defined]
 
 
-def flags_without_part(flags: dict[str, Any]) -> set[str]:
-    """Names of the flags that have no part in what a training with these flags results in, or are compared otherwise.
+# Manifests older than a flag are read as if it had its default; runs older than --optimizer used adam, which is not.
+# What runs of versions without the flag had, where that is not its default.
+_BEFORE_IT_EXISTED = {"optimizer": "adam"}
+
+
+def flag_difference(
+    found: dict[str, Any], expected: dict[str, Any], but: Collection[str] = ()
+) -> tuple[str, Any, Any] | None:
+    """The first flag that makes one result another than the other.
+
+    Flags that cannot change the result are left out: those of other models and, where one of the two had no teacher,
+    those of distillation. Of --teacher only counts whether there was one: which one, fingerprints tell better than
+    paths.
 
     Args:
-        flags: of a training; `model` and `teacher` decide.
+        found: flags of `rd_tf.train`, as a manifest holds them.
+        expected: flags of `rd_tf.train` too.
+        but: names of more flags to leave out.
+
+    Returns:
+        The flag's name, its value in `found` and in `expected`; None where all are the same.
     """
-    unused = set() if flags["teacher"] else set(DISTILLATION_FLAGS)
-    unused |= plugins.flags_of_others(plugins.RANKERS, flags["model"])
-    unused |= plugins.flags_of_others(plugins.RANKING_LOSSES, flags["ranking_loss"])
-    unused |= plugins.flags_of_others(plugins.DISTILLATION_LOSSES, flags["distillation_loss"])
-    return NO_PART_OF_THE_RESULT | unused
+    before, now = _complete(found), _complete(expected)
+    if bool(before["teacher"]) != bool(now["teacher"]) and "teacher" not in but:
+        return "teacher", before["teacher"], now["teacher"]
+    left_out = {*run_directory.flags_without_part(before), *run_directory.flags_without_part(now), *but}
+    for name, value in now.items():
+        if name not in left_out and not _is_same(before[name], value):
+            return name, before[name], value
+    return None
+
+
+def _complete(flags: dict[str, Any]) -> dict[str, Any]:
+    defaults = {**command_line.default_flags(train), **_BEFORE_IT_EXISTED}
+    return {name: flags.get(name, value) for name, value in defaults.items()}
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    # 1 == 1.0 is no difference, 1 == True is one.
+    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
 def _teacher_fingerprint(teacher: str) -> str | None:
@@ -206,24 +206,17 @@ def _check_unfinished(directory: Path, identity: dict[str, Any], force: bool) ->
 
 def _check_same_run(directory: Path, what: str, run: dict[str, Any], identity: dict[str, Any]) -> None:
     """Checks that a run in a directory is the one that is asked for; both as `identity` in `train`."""
-    before, now = dict(run["flags"] or {}), dict(identity["flags"])
-    for name in flags_without_part(now):
-        before.pop(name, None)
-        now.pop(name, None)
-    # Runs of earlier versions know no such flags.
-    before.setdefault("user_dropout", 0.0)
-    before.setdefault("warmup_steps", 0)
-    before.setdefault("early_stopping", 0)
-    before.setdefault("ranking_loss", "pointwise")
-    before.setdefault("distillation_loss", "weighted_pointwise")
-    before |= {"dataset": run["dataset"], "teacher": run["teacher"]}
-    now |= {"dataset": identity["dataset"], "teacher": identity["teacher"]}
-    for name, value in now.items():
-        if before.get(name) != value:
-            raise InputError(
-                f"--run_dir={directory} holds {what} with --{name}={_short(before.get(name))}, not "
-                f"{_short(value)}; name another directory, or --force replaces it"
-            )
+    # Which teacher, fingerprints tell better than paths.
+    difference = flag_difference(run["flags"] or {}, identity["flags"], but={"teacher"})
+    for name in ("teacher", "dataset"):
+        if difference is None and run[name] != identity[name]:
+            difference = name, run[name], identity[name]
+    if difference is not None:
+        name, before, now = difference
+        raise InputError(
+            f"--run_dir={directory} holds {what} with --{name}={_short(before)}, not {_short(now)}; name another "
+            "directory, or --force replaces it"
+        )
 
 
 def _short(value: Any) -> str:

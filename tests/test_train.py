@@ -29,7 +29,7 @@ def history(run):
 
 def test_a_run_leaves_what_the_contract_says(tiny_teacher, tiny_dataset):
     run = Path(tiny_teacher)
-    names = {"flags.cfg", "metrics.json", "history.csv", "model.weights.h5", "tensorboard", "manifest.json", "log.txt"}
+    names = {"flags.cfg", "metrics.json", "history.csv", "model.weights.h5", "manifest.json", "log.txt"}
     assert names <= {path.name for path in run.iterdir()}
     found = manifest(run)
     assert found["dataset"]["fingerprint"] == manifest(tiny_dataset)["fingerprint"]
@@ -66,7 +66,7 @@ def test_a_distilled_run_reports_distillation_and_overlap(tiny_student, tiny_tea
 def test_tensorboard_holds_scalars_histograms_and_flags(tiny_student):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(str(Path(tiny_student) / "tensorboard"), size_guidance={"tensors": 0})
+    events = EventAccumulator(tiny_student, size_guidance={"tensors": 0})
     events.Reload()
     tags = set(events.Tags()["tensors"])
     assert {"train/loss", "train/distillation_loss", "train/mean_weight", "distillation/overlap@5", "test/map"} <= tags

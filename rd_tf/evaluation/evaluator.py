@@ -29,7 +29,8 @@ class Evaluation:
     Attributes:
         metrics: `precision@n`, `recall@n`, `ndcg@n`, `ndcg_tang@n`, `hit_rate@n`, `mrr@n` for every cutoff n, and
             `map`: means over the evaluated users.
-        per_user: one row an evaluated user: `user` int32 and a float64 column a metric; `map` is the mean of `ap`.
+        per_user: one row an evaluated user: `user` int32, the raw `user_id` and a float64 column a metric; `map` is the
+            mean of `ap`.
         counts: see `rd_tf.evaluation.held_out.HeldOut.counts`.
     """
 
@@ -140,6 +141,10 @@ class Evaluator:
 
         return self._evaluate(checked, 1)
 
+    def _users(self) -> dict[str, Any]:
+        users, names = self.held_out.users, self._interactions.user_ids
+        return {"user": users, "user_id": pd.Series([names[user] for user in users.tolist()], dtype="str")}
+
     def _evaluate(self, score: Score, threads: int) -> Evaluation:
         offsets, share = self.held_out.target_offsets, self._spread.share(len(self.held_out.users))
         ranks = np.zeros(len(self.held_out.targets))
@@ -150,7 +155,7 @@ class Evaluator:
         columns = {f"{name}@{n}": metric(ranks, offsets, n) for name, metric in AT_CUTOFF.items() for n in self.cutoffs}
         columns["ap"] = average_precision(ranks, offsets)
         means = {"map" if name == "ap" else name: float(values.mean()) for name, values in columns.items()}
-        return Evaluation(means, pd.DataFrame({"user": self.held_out.users, **columns}), dict(self.held_out.counts))
+        return Evaluation(means, pd.DataFrame({**self._users(), **columns}), dict(self.held_out.counts))
 
 
 def evaluate_on(

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams
 
-from rd_tf import command_line
+from rd_tf import command_line, run_directory
 from rd_tf.data.teacher_lists import ShardedArray
 from rd_tf.data.windows import SplitData
 from rd_tf.evaluation.evaluator import Evaluator
@@ -112,10 +112,10 @@ class ListOverlap:
 
 
 class TensorBoardWriter:
-    """Writes losses, metrics, histograms of the weights, the flags as text and as hyperparameters.
+    """Writes losses, metrics, histograms of the weights, the flags as text, and those that matter as hyperparameters.
 
     Args:
-        directory: the run's TensorBoard directory.
+        directory: the run directory, whose name the run has in TensorBoard.
         flags: all flags of the run.
     """
 
@@ -124,7 +124,12 @@ class TensorBoardWriter:
         lines = "".join(f"    {line}\n" for line in command_line.flag_lines(flags).splitlines())
         with self._writer.as_default(step=0):
             tf.summary.text("flags", lines)
-            hparams.hparams({name: value for name, value in flags.items() if not isinstance(value, list)})
+            left_out = run_directory.flags_without_part(flags)
+            settings = {name: flags[name] for name in flags if name not in left_out}
+            settings = {name: value for name, value in settings.items() if not isinstance(value, list)}
+            map_ = f"{flags['split']}/map"
+            hparams.hparams_config([hparams.HParam(name) for name in settings], [hparams.Metric(map_)])
+            hparams.hparams(settings)
 
     def scalars(self, epoch: int, values: dict[str, float]) -> None:
         """Writes values by name; the part before the first "/" groups them."""

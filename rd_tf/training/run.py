@@ -92,9 +92,10 @@ def train_run(directory: Path, flags: dict[str, Any], identity: dict[str, Any], 
     board = None
     if workers.is_chief:
         if start == Position():
-            remove(directory / run_directory.TENSORBOARD)
+            for events in directory.glob(run_directory.EVENTS):
+                remove(events)
         write_text(directory / run_directory.FLAGS, command_line.flag_lines(flags))
-        board = TensorBoardWriter(directory / run_directory.TENSORBOARD, flags)
+        board = TensorBoardWriter(directory, flags)
     overlap = None
     if lists is not None:
         candidates = data.seen.occurring(model.num_items)

@@ -2,9 +2,8 @@
 
 import pytest
 
-from pipelines.records import flag_difference
 from rd_tf.command_line import default_flags
-from rd_tf.train import train
+from rd_tf.train import flag_difference, train
 
 FLAGS = default_flags(train)
 
