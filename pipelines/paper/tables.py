@@ -11,8 +11,8 @@ from pipelines.report import gain, head, p_text, percent, row, seeds_text, short
 from rd_tf import run_directory
 from rd_tf.command_line import default_flags, flag_lines, parse
 from rd_tf.run_directory import NO_PART_OF_THE_RESULT
-from rd_tf.train import train
 from rd_tf.storage import read_json
+from rd_tf.train import train
 
 # Effectiveness, a value a column. Folder below results/ -> row by role.
 PUBLISHED = {
