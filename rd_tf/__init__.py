@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rd_tf import losses as losses
     from rd_tf import models as models
     from rd_tf.data.windows import open_dataset as load_dataset
+    from rd_tf.data.windows import synthetic_dataset as synthetic_dataset
     from rd_tf.evaluation.evaluator import evaluate_on as evaluate
     from rd_tf.models.ranker import Histories, SequenceRanker
     from rd_tf.plugins import register_loss, register_ranker
@@ -52,6 +53,7 @@ _PLACES = {
     "read_teacher_lists": "rd_tf.teacher.lists:read_teacher_lists",
     "register_loss": "rd_tf.plugins:register_loss",
     "register_ranker": "rd_tf.plugins:register_ranker",
+    "synthetic_dataset": "rd_tf.data.windows:synthetic_dataset",
     "teacher_lists": "rd_tf.teacher.cache:teacher_lists",
 }
 __all__ = [
@@ -69,6 +71,7 @@ __all__ = [
     "read_teacher_lists",
     "register_loss",
     "register_ranker",
+    "synthetic_dataset",
     "teacher_lists",
 ]
 

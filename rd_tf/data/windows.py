@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from rd_tf.data.dataset import DatasetShard, load_dataset
-from rd_tf.data.interactions import Interactions, user_offsets
+from rd_tf.data.interactions import Interactions, drop_duplicates, k_core, to_interactions, user_offsets
+from rd_tf.data.synthetic import synthetic_interactions
 from rd_tf.storage import InputError
 
 SPLITS = ("validation", "test", "all")
@@ -393,3 +394,25 @@ def open_dataset(directory: str | os.PathLike[str]) -> Dataset:
         InputError: it is missing, unfinished or damaged.
     """
     return Dataset(load_dataset(directory))
+
+
+def synthetic_dataset(
+    num_users: int = 4000, num_items: int = 4000, mean_visits: float = 60.0, seed: int = 0, core: int = 5
+) -> Dataset:
+    """The built-in world as a dataset: of a user's visits to one place the last is kept, and then the k-core.
+
+    Args:
+        num_users: users before the k-core.
+        num_items: places, at most.
+        mean_visits: mean visits of a user, repeats included.
+        seed: the same seed gives the same world.
+        core: k of the k-core: users with fewer places and places with fewer users are left out.
+
+    Raises:
+        ValueError: a size out of range.
+    """
+    world = synthetic_interactions(num_users, num_items, mean_visits, seed)
+    kept = drop_duplicates(world.users, world.items, world.timestamps, "keep_last")
+    users, items, timestamps = world.users[kept], world.items[kept] - 1, world.timestamps[kept]
+    keep = k_core(users, items, core, core).keep
+    return Dataset(to_interactions(users[keep], items[keep], timestamps[keep], world.user_ids, world.item_ids))

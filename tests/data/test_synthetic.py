@@ -3,7 +3,11 @@
 import numpy as np
 import pytest
 
+from rd_tf.command_line import choose, default_flags
+from rd_tf.data.dataset import load_dataset
 from rd_tf.data.synthetic import synthetic_interactions
+from rd_tf.data.windows import synthetic_dataset
+from rd_tf.prepare import prepare
 
 
 @pytest.fixture(scope="module")
@@ -49,3 +53,11 @@ def test_a_visit_follows_the_one_before(world):
 def test_a_world_too_small_is_refused(sizes):
     with pytest.raises(ValueError, match="needs at least 1 user, 20 items and 8 visits a user"):
         synthetic_interactions(*sizes, seed=0)
+
+
+def test_the_dataset_of_the_world_is_what_prepare_writes(tmp_path):
+    flags = {"synthetic_users": 60, "synthetic_items": 80, "synthetic_visits": 30.0, "min_user_items": 3}
+    prepared = {**flags, "min_item_users": 3, "format": "synthetic", "dataset": str(tmp_path / "world"), "seed": 4}
+    prepare(**choose(prepare, default_flags(prepare), **prepared))
+    expected = load_dataset(tmp_path / "world").fingerprint()
+    assert synthetic_dataset(60, 80, 30.0, seed=4, core=3).interactions.fingerprint() == expected
