@@ -1,37 +1,15 @@
-"""Whether lists of K items can be made."""
+"""The best K items of every window by a ranker's scores."""
 
 import functools
-from collections.abc import Callable
 
 import numpy as np
 
+from rd_tf.data.teacher_lists import Store, check_k
 from rd_tf.data.windows import UserItems, Windows
 from rd_tf.evaluation.ranks import FrozenScores, Scores, block_rows
 from rd_tf.models.ranker import SequenceRanker
 from rd_tf.runtime import Advance, blocks_at_once, compute_ahead
 from rd_tf.storage import InputError
-
-
-def check_k(k: int, mask: str, num_items: int, target_length: int, longest: int) -> None:
-    """Checks that every window has K items left.
-
-    Args:
-        k: K.
-        mask: "target", "seen" or "none".
-        num_items: how many items may be listed, those with a training row.
-        target_length: T.
-        longest: most training items of a user.
-
-    Raises:
-        InputError: fewer than K items would remain for some window.
-    """
-    masked = {"target": target_length, "seen": longest, "none": 0}[mask]
-    if k > num_items - masked:
-        raise InputError(
-            f"--k={k} is larger than the catalogue of {num_items} items with a training row less the {masked} that "
-            f"--mask={mask} keeps out; use --k={max(num_items - masked, 0)} or less"
-        )
-
 
 # Chunks of columns are 2 .. 64 wide, so that there are about eight times as many as items are wanted.
 _WIDEST_CHUNK = 64
@@ -88,9 +66,6 @@ def _bound(scores: np.ndarray, wanted: int) -> np.ndarray:
     bound = np.partition(scores, place, axis=1)[:, place]
     bound[np.isnan(scores).any(axis=1)] = np.nan
     return bound
-
-
-Store = Callable[[int, np.ndarray, np.ndarray], None]
 
 
 class TopK:
