@@ -10,6 +10,7 @@ from rd_tf.data.teacher_lists import CacheKey, check_cache, load_teacher_cache, 
 from rd_tf.data.windows import open_dataset
 from rd_tf.models.caser import Caser
 from rd_tf.models.registry import load_model
+from rd_tf.run_directory import load_run_manifest
 from rd_tf.storage import InputError, file_sha256
 from rd_tf.teach import teach
 from rd_tf.teacher.cache import teacher_lists
@@ -36,7 +37,7 @@ def test_lists_in_memory_are_those_of_the_cache(tiny_teacher, tiny_dataset, data
 def test_lists_tell_what_they_belong_to(tiny_teacher, data):
     lists = teacher_lists(load_model(tiny_teacher), data, k=3, target_length=2)
     windows = data.windows(5, 2)
-    teacher = json.loads(open(f"{tiny_teacher}/manifest.json").read())["model"]["fingerprint"]
+    teacher = load_run_manifest(tiny_teacher)["model"]["fingerprint"]
     assert lists.key == CacheKey(data.fingerprint, "test", 5, 2, windows.fingerprint(), teacher, "target")
     assert not (lists.items[:, :, None] == windows.targets[:, None, :]).any()
     other = CacheKey.of(data.fingerprint, "test", data.windows(5, 1), None, "target")
