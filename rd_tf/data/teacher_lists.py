@@ -99,7 +99,7 @@ class ShardedArray:
         if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
             raise IndexError(f"rows must be from 0 to {len(self) - 1}; received {rows.min()} to {rows.max()}")
         taken = np.empty((len(rows), *self.shape[1:]), self.dtype)
-        # An empty part begins where the next one does; from the right, the row is that one's.
+        # side="right": the first row of a part is that part's, not that of an empty part that begins there too.
         numbers = np.searchsorted(self._bounds, rows, side="right") - 1
         for number in np.unique(numbers):
             here = np.flatnonzero(numbers == number)
@@ -305,11 +305,11 @@ def _open_array(path: Path, manifest: dict[str, Any], number: int, name: str) ->
     try:
         if file_sha256(path / file) != described[f"{name}_sha256"]:
             raise InputError(f"teacher cache {path} is damaged: {file} is not what its manifest.json says; {AGAIN}")
-        # Not np.load(), which takes archives too.
+        # Not np.load(), which would also open zip archives.
         array = np.lib.format.open_memmap(path / file, mode="r")
     except InputError:
         raise
-    # A header is read as Python.
+    # NumPy reads the header as a Python literal, hence the last two errors.
     except (OSError, ValueError, SyntaxError, tokenize.TokenError) as error:
         raise InputError(f"teacher cache {path} is damaged ({error}); {AGAIN}") from None
     rows, k = described["rows"], manifest["k"]

@@ -222,6 +222,10 @@ def read_list_file(
     first = np.sort(np.unique(pairs, return_index=True)[1])
     counts["repeated rows"] = len(chosen) - len(first)
     chosen = chosen[first]
+    has_none = np.zeros(data.num_users, bool)
+    has_none[windows.users] = True
+    has_none[rows.users[chosen]] = False
+    counts["users without a list"] = int(np.count_nonzero(has_none))
     owner = owner[chosen]
     if rows.scores is not None and rows.ranks is not None:
         rows.check_falling(chosen, owner)

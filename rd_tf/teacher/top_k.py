@@ -34,7 +34,7 @@ def best_items(scores: np.ndarray, exclude: np.ndarray, k: int) -> tuple[np.ndar
         score of the row is NaN all are.
     """
     rows, columns = scores.shape
-    # The excluded items and the padding may all be among the best.
+    # All excluded items and the padding may be above the bound, and k items must remain without them.
     reach = scores >= _bound(scores, min(columns, k + exclude.shape[1] + 1))[:, None]
     reach[np.arange(rows)[:, None], exclude] = False
     reach[:, 0] = False
@@ -57,10 +57,11 @@ def _bound(scores: np.ndarray, wanted: int) -> np.ndarray:
     rows, columns = scores.shape
     width = min(_WIDEST_CHUNK, columns // (_CHUNKS_PER_ITEM * wanted))
     if width > 1:
-        # A chunk is every count-th column: maxima of neighbours would be taken one number at a time.
+        # A chunk is every count-th column, not neighbouring ones: NumPy is faster at maxima of columns that lie apart,
+        # since it compares whole runs of neighbours at a time.
         count = columns // width
         highest = scores[:, : count * width].reshape(rows, width, count).max(axis=1)
-        # The columns after the last whole chunk are chunks of one.
+        # The few columns that fill no chunk stay as they are.
         scores = np.concatenate([highest, scores[:, count * width :]], axis=1)
     place = scores.shape[1] - wanted
     bound = np.partition(scores, place, axis=1)[:, place]
@@ -137,7 +138,7 @@ class TopK:
         starts = range(0, len(self._windows), self._block_size)
         blocks = (np.arange(first, min(first + self._block_size, len(self._windows))) for first in starts)
         threads, list_block = blocks_at_once(), functools.partial(self._block, self._scores.freeze(self._is_candidate))
-        # The next blocks are scored while this one's lists are written.
+        # Threads score the next blocks while this one's lists are written.
         for first, (items, scores) in zip(starts, compute_ahead(list_block, blocks, threads, threads), strict=True):
             if not np.isfinite(scores).all():
                 raise InputError("the teacher's scores are not finite; train it again with a smaller --learning_rate")

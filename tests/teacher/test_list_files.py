@@ -129,6 +129,7 @@ def test_padding_is_popular_and_neither_listed_nor_masked(tmp_path):
         "unknown items": 0,
         "rows of items without a training row": 0,
         "repeated rows": 0,
+        "users without a list": 2,
         "items kept out by the mask": 2,
         "windows without a list": 6,
         "windows with too few items": 3,
