@@ -65,7 +65,8 @@ def teach(
     from rd_tf.data.teacher_lists import save_teacher_cache
     from rd_tf.data.windows import open_dataset
     from rd_tf.teacher.cache import keeps_cache
-    from rd_tf.teacher.lists import counts_line, read_list_file
+    from rd_tf.teacher.list_fitter import counts_line
+    from rd_tf.teacher.lists import read_list_file
 
     data = open_dataset(dataset).split(split)
     place = Path(cache)
