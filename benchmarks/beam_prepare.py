@@ -5,7 +5,7 @@ the same, are written to a temporary directory as CSV files of a million rows; n
 Two commands run over them in processes of their own, with --min_user_items=10 --min_item_users=10 --shards=8:
 
     local   rd_tf.prepare, which holds all rows at once
-    beam    pipelines.beam_prepare with the default runner and --beam_options
+    beam    pipelines.beam.prepare with the default runner and --beam_options
 
 Each line has the check-ins, the bytes of the files, the seconds, the CPU seconds and the peak memory of every process
 of the command; the line of `beam` also says whether both datasets are the same, byte for byte. The floor is `local`:
@@ -42,7 +42,7 @@ _FLAGS = {"min_user_items": 10, "min_item_users": 10, "shards": 8}
 def beam_prepare(
     *, sizes: list[str], beam_options: list[str], bucket_rows: int, seed: int, work_dir: str, output: str
 ) -> None:
-    """Prepares raw check-ins of several sizes with rd_tf.prepare and with pipelines.beam_prepare.
+    """Prepares raw check-ins of several sizes with rd_tf.prepare and with pipelines.beam.prepare.
 
     Prints JSON lines and a table.
     """
@@ -100,7 +100,7 @@ def _measure(report: Report, directory: Path, rows: int, seed: int, beam_flags: 
     local = _run("rd_tf.prepare", {"input": paths, "dataset": directory / "local", **_FLAGS})
     report.add(Measurement(f"local, {rows:,} rows", "s", [local.seconds], extra={**common, **_memory(local)}))
     flags_ = {"input": paths, "dataset": directory / "beam", **_FLAGS, **beam_flags}
-    beam = _run("pipelines.beam_prepare", flags_)
+    beam = _run("pipelines.beam.prepare", flags_)
     same = _same(directory / "local", directory / "beam")
     extra = {**common, **_memory(beam), "same_bytes": same, "times_local": significant(beam.seconds / local.seconds)}
     report.add(Measurement(f"beam, {rows:,} rows", "s", [beam.seconds], extra={**extra, **beam_flags}))

@@ -6,14 +6,14 @@ directory: how good its lists are has no part in what they cost. Then K = 10 lis
 split are made in child processes:
 
     local            python -m rd_tf.teach, for the smallest number only
-    beam             python -m pipelines.beam_teach: Beam's DirectRunner, in one process
+    beam             python -m pipelines.beam.teach: Beam's DirectRunner, in one process
     beam 2 workers   the same in two worker processes, for the smallest number only
 
 `equal` in the JSON: whether all files are those of `local`, byte for byte. `memory` lines are the largest resident
 memory of one process, in MB. `cpu_s` is the processor time of all processes, which other work on the machine changes
 less than the time that passes. The floor is that of benchmarks.top_k: the matrix products at the machine's rate.
 
-On 2 busy cores, 10,000,000 check-ins in 20 shards, pipelines.beam_teach: 293 s, 53 CPU seconds, a peak of 1,085 MB;
+On 2 busy cores, 10,000,000 check-ins in 20 shards, pipelines.beam.teach: 293 s, 53 CPU seconds, a peak of 1,085 MB;
 floor 24.6 s. The gap: most of the time other work had the cores. Of 6.5 us of CPU a window, 3.0 are the product with
 the item table, 1.5 the rest of scoring, 1.3 choosing the best, 0.4 reading, cutting and writing; the start takes 6 s.
 
@@ -76,10 +76,10 @@ def _measure(report: Report, size: int, compares: bool, dim: int, seed: int, dir
     if maker.exitcode:
         raise InputError(f"--sizes={size}: the city could not be made; name a smaller number")
     dataset = json.loads((directory / "dataset" / "manifest.json").read_text())
-    ways = {"beam": ["pipelines.beam_teach"]}
+    ways = {"beam": ["pipelines.beam.teach"]}
     if compares:
         workers = "--beam_options=direct_running_mode=multi_processing,direct_num_workers=2"
-        ways = {"local": ["rd_tf.teach"], **ways, "beam 2 workers": ["pipelines.beam_teach", workers]}
+        ways = {"local": ["rd_tf.teach"], **ways, "beam 2 workers": ["pipelines.beam.teach", workers]}
     for name, words in ways.items():
         cache = directory / name.replace(" ", "_")
         places = [f"--teacher={directory}/teacher", f"--dataset={directory}/dataset", f"--cache={cache}"]

@@ -11,8 +11,8 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2
 
 from benchmarks.serving_requests import PredictionRequest
-from rd_tf.serving.server.limits import Limits
-from rd_tf.serving.server.loaded_version import LoadedVersion
+from rd_tf.serving.server.inference import LoadedVersion
+from rd_tf.serving.server.settings import Limits
 
 Outputs = Mapping[str, np.ndarray]
 _TOLERANCE = 1e-4

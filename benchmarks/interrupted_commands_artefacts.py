@@ -151,7 +151,7 @@ def _beside_models(one: Path, other: Path) -> list[str]:
 
 
 def _model_differences(one: Path, other: Path) -> list[str]:
-    from rd_tf.serving.equal_versions import are_equal_versions
+    from rd_tf.serving.publishing import are_equal_versions
 
     found, theirs = [], _versions(other)
     for model, paths in _versions(one).items():
@@ -187,8 +187,8 @@ def _answers(version: Path, files: tuple[tuple[str, int], ...]) -> list[dict[str
     import tensorflow as tf
     from tensorflow_serving.apis import prediction_log_pb2
 
+    from rd_tf.serving.publishing import WARMUP_FILE
     from rd_tf.serving.savedmodel_check import run_signatures
-    from rd_tf.serving.warmup import WARMUP_FILE
 
     asked = []
     for record in tf.data.TFRecordDataset(str(version / WARMUP_FILE)).as_numpy_iterator():

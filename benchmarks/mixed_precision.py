@@ -24,10 +24,8 @@ import pandas as pd
 
 from benchmarks import flags
 from benchmarks.harness import Measurement, Report, check_cases, check_output, measure_machine, significant
-from pipelines.distill_flags import distill_flags
-from pipelines.roles import ROLES
-from pipelines.seeds import parse_seeds
-from pipelines.stages import stages
+from pipelines.distill import distill_flags, parse_seeds, stages
+from pipelines.records import ROLES
 from rd_tf import run_directory
 from rd_tf.command_line import choose
 from rd_tf.prepare import prepare

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.roles import ROLES
+from pipelines.records import ROLES
 from rd_tf import run_directory
 from rd_tf.storage import read_json
 

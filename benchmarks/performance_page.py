@@ -9,7 +9,7 @@ from benchmarks.harness import cells
 from benchmarks.optimizers_table import optimizers_table
 from benchmarks.scale_model_page import PAGE as SCALE_PAGE
 from benchmarks.scale_model_page import fill_scale
-from pipelines.generated_text import replace_between
+from pipelines.report import replace_between
 from rd_tf import command_line
 from rd_tf.storage import write_text
 

@@ -41,7 +41,7 @@ class Constants:
         upkeep: core-seconds of `LazyAdam.finalize_variable_values` a GB of tables.
         update: core-seconds of `LazyAdam.apply` a number of the gathered gradients.
         windows: core-seconds of splitting, cutting windows and sorting what negatives are drawn from, a check-in.
-        prepare: core-seconds of pipelines.beam_prepare a check-in.
+        prepare: core-seconds of pipelines.beam.prepare a check-in.
         prepare_mb: memory of one of its processes.
         check_in_bytes: of a check-in in the text files that it read.
         checkpoint: core-seconds of a checkpoint a GB.
@@ -159,11 +159,11 @@ def _data(records: Records) -> dict[str, Any]:
         "prepare": Constant(
             records.value("beam_prepare", case, "cpu_s") / rows * _MEGA,
             "core-µs",
-            "pipelines.beam_prepare, a check-in",
+            "pipelines.beam.prepare, a check-in",
             source,
         ),
         "prepare_mb": Constant(
-            records.value("beam_prepare", case, "rss_mb"), "MB", "a process of pipelines.beam_prepare", source
+            records.value("beam_prepare", case, "rss_mb"), "MB", "a process of pipelines.beam.prepare", source
         ),
         "check_in_bytes": Constant(
             records.value("beam_prepare", case, "input_mb") * _MEGA / rows, "bytes", "a check-in as text", source

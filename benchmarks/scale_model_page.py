@@ -9,7 +9,7 @@ from benchmarks.scale_model_stages import Plan
 from benchmarks.scale_model_step import Cluster
 from benchmarks.scale_model_tables import checks_table, constants_table, plan_tables
 from benchmarks.scale_model_world import World
-from pipelines.generated_text import replace_between
+from pipelines.report import replace_between
 
 PAGE = Path(__file__).parents[1] / "docs" / "scale.md"
 _PAPER = {"teacher_dim": 100, "student_dim": 50, "negatives": 3, "k": 10, "rank_samples": 100, "block_size": 1024}

@@ -80,5 +80,5 @@ def searched_rows(item_rows: int, probes: int) -> float:
 
 
 def index_bytes(item_rows: int, query_dim: int) -> float:
-    """Of `rd_tf.serving.cells.Cells`: centroids with their biases, offsets, items."""
+    """Of `rd_tf.serving.search.Cells`: centroids with their biases, offsets, items."""
     return FLOAT * (cells(item_rows) * (query_dim + 2) + item_rows)

@@ -11,13 +11,13 @@ from benchmarks.scale_model_step import Batch, Cluster, StepTime, batch_work, me
 from benchmarks.scale_model_world import World
 
 _MICRO, _MEGA, _GIGA = 1e-6, 1e6, 1e9
-# Of a row between the stages of pipelines.beam_prepare: user and item in int32, time and place in int64.
+# Of a row between the stages of pipelines.beam.prepare: user and item in int32, time and place in int64.
 _ROW_BYTES, _PAIR_BYTES, _BUCKET_ROWS = 24, 12, 1_000_000
 # `rd_tf.evaluation.frozen_scores`: cells of a block of scores.
 BLOCK_CELLS = 2**25
 _PAGE_BYTES = 4096
 _METRICS_AT_A_CUTOFF = 6
-# `rd_tf.serving.cells`: items a cell that k-means looks at, and its rounds.
+# `rd_tf.serving.search`: items a cell that k-means looks at, and its rounds.
 _SAMPLED_ITEMS, _ROUNDS = 50, 10
 
 

@@ -10,7 +10,7 @@ from benchmarks.scale_model_memory import make_choices
 from benchmarks.scale_model_serving import make_servers
 from benchmarks.scale_model_stages import Plan, make_stages
 from benchmarks.scale_model_units import duration, size
-from pipelines.markdown_row import head, row
+from pipelines.report import head, row
 
 _WORKERS = (1, 2, 4, 8, 16, 64, 256)
 _PROBES = 16

@@ -13,7 +13,7 @@ from rd_tf.models.caser import Caser
 from rd_tf.models.ranker import SequenceRanker
 from rd_tf.models.registry import load_model
 from rd_tf.serving.export import export_ranker
-from rd_tf.serving.export_options import ExportOptions
+from rd_tf.serving.options import ExportOptions
 
 
 @dataclasses.dataclass(frozen=True)

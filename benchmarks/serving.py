@@ -106,7 +106,7 @@ def serving(
     # That its loader is deprecated.
     tf.get_logger().setLevel("ERROR")
     from benchmarks.served_exports import export_random, export_run
-    from rd_tf.serving.export_options import ExportOptions
+    from rd_tf.serving.options import ExportOptions
 
     report = Report("serving", measure_machine(), output)
     with contextlib.ExitStack() as stack:
@@ -129,9 +129,8 @@ class _Subject:
     """An export, its server and the same graph in this process."""
 
     def __init__(self, export: "ServedExport", server: ServingProcess) -> None:
-        from rd_tf.serving.server.limits import Limits
-        from rd_tf.serving.server.loaded_version import LoadedVersion
-        from rd_tf.serving.server.warmup_replay import replay_warmup
+        from rd_tf.serving.server.inference import LoadedVersion, replay_warmup
+        from rd_tf.serving.server.settings import Limits
 
         self.export, self.server = export, server
         self.version = LoadedVersion(export.version, 1, Limits())

@@ -14,7 +14,7 @@ from pathlib import Path
 import grpc
 
 from benchmarks.http_connection import HttpConnection
-from rd_tf.serving.server.server_binary import find_binary
+from rd_tf.serving.server.settings import find_binary
 from rd_tf.storage import InputError
 
 MODEL = "model"

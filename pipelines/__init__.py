@@ -1,1 +1,1 @@
-"""Chains of commands."""
+"""Commands that join others: a whole distillation, the paper's tables, Apache Beam."""

@@ -4,21 +4,34 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from pipelines.roles import ROLES
-from pipelines.seeds import parse_seeds
-from pipelines.stages import stages
+from absl import flags
+
+from pipelines.records import ROLES
 from rd_tf import command_line, run_directory
 from rd_tf.command_line import choose, parameter_names
 from rd_tf.export import export
 from rd_tf.prepare import prepare
 from rd_tf.runtime import cluster
-from rd_tf.serving.export_name import check_export_name
-from rd_tf.serving.export_options import ExportOptions
+from rd_tf.serving.options import ExportOptions, check_export_name
 from rd_tf.storage import InputError, directory_lock, read_manifest, write_json
 from rd_tf.train import train
 
-# Flags of the stages that the pipeline sets itself.
-_OWN = {"teacher_dim", "student_dim", "teacher_epochs", "distilled_epochs", "distilled_dropout", "seeds", "results"}
+# With the student's seed the teacher would see the same batches and negatives in the same order, and the noise of its
+# last steps would be the student's too: their lists would agree by shared chance, not by learning.
+TEACHER_SEED = 1000
+# The highest value of --seed.
+_HIGHEST = 1_000_000
+# Flags that no stage has, and flags of the stages that the pipeline sets itself.
+_OWN = {
+    "teacher_dim",
+    "student_dim",
+    "teacher_epochs",
+    "distilled_epochs",
+    "distilled_dropout",
+    "seeds",
+    "results",
+    "all_metrics",
+}
 _SET_HERE = {"dim", "seed"}
 
 
@@ -41,7 +54,7 @@ def distill(**flags: Any) -> dict[str, Any]:
             "run python -m rd_tf.train on every worker for the teacher and for the students"
         )
     if flags["teacher"]:
-        # A teacher cache has no metrics for the table.
+        # rd_tf.train would take a teacher cache too, but the table needs the teacher's metrics.
         run_directory.load_run_manifest(flags["teacher"], "teacher")
     root = Path(flags["run_dir"])
     with directory_lock(root):
@@ -57,7 +70,7 @@ def distill(**flags: Any) -> dict[str, Any]:
             runs[seed] = _train_three(root / f"seed-{seed}", seed, flags)
         distilled = runs[seeds[0]]["distilled"]
         export_path = _export_once(root, distilled, flags)
-        return make_report(root, runs, export_path, flags["results"])
+        return make_report(root, runs, _baselines(root, flags), export_path, flags["results"], flags["all_metrics"])
 
 
 distill.flag_names = list(  # type: ignore[attr-defined]
@@ -67,6 +80,50 @@ distill.flag_names = list(  # type: ignore[attr-defined]
         if name not in _SET_HERE
     )
 )
+
+
+def parse_seeds(texts: list[str]) -> list[int]:
+    """Reads --seeds.
+
+    Raises:
+        InputError: there is none, one is no whole number from 0, stands twice, or is too large for the teacher's seed.
+    """
+    seeds = [int(text) for text in texts if text.strip().isdecimal()]
+    given = f"--seeds={','.join(texts)}"
+    if not texts or len(set(seeds)) < len(texts):
+        raise InputError(f"{given}: seeds are different whole numbers from 0, such as 0,1,2")
+    if max(seeds) + TEACHER_SEED > _HIGHEST:
+        raise InputError(
+            f"{given}: {max(seeds)} is too large, since the teacher's seed is {TEACHER_SEED} more and at most "
+            f"{_HIGHEST}; use seeds up to {_HIGHEST - TEACHER_SEED}"
+        )
+    return seeds
+
+
+def stages(paths: dict[str, Path], seed: int, flags: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The flags of `rd_tf.train` for every role, in the order of training.
+
+    Args:
+        paths: role -> run directory.
+        seed: of the students; the teacher has another one.
+        flags: every flag of `pipelines.distill`.
+    """
+    own: dict[str, dict[str, Any]] = {
+        "teacher": {
+            "dim": flags["teacher_dim"],
+            "seed": seed + TEACHER_SEED,
+            "teacher": "",
+            "epochs": flags["teacher_epochs"] or flags["epochs"],
+        },
+        "student": {"dim": flags["student_dim"], "teacher": ""},
+        "distilled": {
+            "dim": flags["student_dim"],
+            "teacher": str(paths["teacher"]),
+            "epochs": flags["distilled_epochs"] or flags["epochs"],
+            "dropout": flags["dropout"] if flags["distilled_dropout"] < 0 else flags["distilled_dropout"],
+        },
+    }
+    return {role: choose(train, flags, **{"run_dir": str(paths[role]), "seed": seed, **own[role]}) for role in ROLES}
 
 
 def _prepare_if_asked(flags: dict[str, Any]) -> None:
@@ -81,8 +138,7 @@ def _check_before_training(flags: dict[str, Any]) -> None:
     items = load_manifest(flags["dataset"])["items"]
     if flags["k"] > items:
         raise InputError(f"--k={flags['k']} is larger than the catalogue of {items} items; use a smaller one")
-    options = {field.name: flags[field.name] for field in dataclasses.fields(ExportOptions)}
-    ExportOptions(**options).for_catalogue(items)
+    ExportOptions(**_export_options(flags)).for_catalogue(items)
     if not flags["teacher"]:
         return
     manifest = run_directory.load_run_manifest(flags["teacher"], "teacher")
@@ -94,6 +150,10 @@ def _check_before_training(flags: dict[str, Any]) -> None:
                 f"--teacher={flags['teacher']} was trained with --{name}={trained.get(name)}, but this pipeline has "
                 f"--{name}={flags[name]}; use a teacher of the same"
             )
+
+
+def _export_options(flags: dict[str, Any]) -> dict[str, Any]:
+    return {field.name: flags[field.name] for field in dataclasses.fields(ExportOptions)}
 
 
 def _train_three(directory: Path, seed: int, flags: dict[str, Any]) -> dict[str, Path]:
@@ -116,7 +176,7 @@ def _export_once(root: Path, distilled: Path, flags: dict[str, Any]) -> str:
         # Not "weights", which is an option of the export.
         "model": run_directory.load_run_manifest(distilled)["model"]["fingerprint"],
         **{name: flags[name] for name in ("export_dir", "export_name")},
-        **{field.name: flags[field.name] for field in dataclasses.fields(ExportOptions)},
+        **_export_options(flags),
     }
     if done.is_file() and not flags["force"]:
         before = read_manifest(done, {"path": str, "made_from": dict})
@@ -128,6 +188,41 @@ def _export_once(root: Path, distilled: Path, flags: dict[str, Any]) -> str:
     path = str(Path(flags["export_dir"]) / flags["export_name"] / version)
     write_json(done, {"path": path, "made_from": wanted})
     return path
+
+
+def _baselines(root: Path, flags: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Metrics of the rankers that learn nothing, computed once for a dataset, a split and cutoffs."""
+    from rd_tf.data.dataset import load_dataset, load_manifest
+    from rd_tf.data.windows import split_interactions
+    from rd_tf.evaluation.baselines import evaluate_baselines
+
+    done = root / "baselines.json"
+    wanted = {"dataset": load_manifest(flags["dataset"])["fingerprint"], **{n: flags[n] for n in ("split", "cutoffs")}}
+    if done.is_file():
+        before = read_manifest(done, {"metrics": dict, "made_from": dict})
+        if before["made_from"] == wanted:
+            return dict(before["metrics"])
+    interactions = load_dataset(flags["dataset"])
+    split = split_interactions(interactions, flags["split"])
+    found = evaluate_baselines(interactions, split, flags["cutoffs"], flags["block_size"])
+    metrics = {name: evaluation.metrics for name, evaluation in found.items()}
+    write_json(done, {"metrics": metrics, "made_from": wanted})
+    return metrics
+
+
+def distill_flags(arguments: list[str]) -> dict[str, Any]:
+    """Every flag of `pipelines.distill` that these arguments come to.
+
+    Args:
+        arguments: a cell's; the first is its flagfile.
+
+    Raises:
+        InputError: the flagfile is missing or cannot be used.
+    """
+    try:
+        return command_line.parse(distill, arguments)
+    except flags.Error as error:
+        raise InputError(f"{arguments[0]}: {' '.join(str(error).split())}") from None
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Runs a command: its keyword parameters are its flags, and a user's mistake is one sentence."""
 
+import contextlib
 import errno
+import importlib
 import inspect
 import os
 import re
@@ -13,6 +15,7 @@ from typing import Any, NoReturn, TextIO
 
 from absl import flags
 
+from rd_tf import plugins
 from rd_tf.flag_definitions import FLAGS
 from rd_tf.storage import InputError
 
@@ -25,8 +28,12 @@ _NOBODY_READS = 128 + signal.SIGPIPE
 
 
 def parameter_names(command: Command) -> list[str]:
-    """The flags a command takes: the names of its parameters, or its `flag_names` where it takes them as a whole."""
-    return list(getattr(command, "flag_names", None) or inspect.signature(command).parameters)
+    """The flags a command takes: the names of its parameters, or its `flag_names` where it takes them as a whole.
+
+    Those of imported plug-ins are among them where the command makes models.
+    """
+    names = list(getattr(command, "flag_names", None) or inspect.signature(command).parameters)
+    return [*names, *plugins.flag_names()] if {"model", "import_module"} <= set(names) else names
 
 
 def choose(command: Command, values: Flags, **changed: Any) -> Flags:
@@ -37,6 +44,29 @@ def choose(command: Command, values: Flags, **changed: Any) -> Flags:
 def default_flags(command: Command) -> dict[str, Any]:
     """What every flag of a command is when it is not given."""
     return _define(parameter_names(command)).flag_values_dict()
+
+
+def complete(command: Command, given: Flags) -> Flags:
+    """Every flag of a command called from Python: what is given, and the defaults of the others.
+
+    Raises:
+        TypeError: a flag that the command does not have.
+    """
+    import_plugins(given.get("import_module", []))
+    values = default_flags(command)
+    unknown = set(given) - set(values)
+    if unknown:
+        raise TypeError(f"{command.__name__}() has no flag {sorted(unknown)[0]!r}")
+    return {**values, **given}
+
+
+def import_plugins(modules: Sequence[str]) -> None:
+    """Imports modules of plug-ins, which import TensorFlow, without TensorFlow's start-up lines."""
+    if modules:
+        from rd_tf.runtime import import_quietly
+
+        import_quietly()
+        plugins.import_modules(modules)
 
 
 def flag_lines(values: dict[str, Any]) -> str:
@@ -54,6 +84,7 @@ def parse(command: Command, arguments: Sequence[str]) -> dict[str, Any]:
     Raises:
         flags.Error: an unknown flag, an illegal value or a stray word, in one sentence.
     """
+    _import_named(command, arguments)
     values = _define(parameter_names(command))
     try:
         rest = values(["", *arguments])[1:]
@@ -91,13 +122,42 @@ def run(command: Command, arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(code)
 
 
+COMMANDS = {
+    "prepare": "rd_tf.prepare",
+    "train": "rd_tf.train",
+    "teach": "rd_tf.teach",
+    "evaluate": "rd_tf.evaluate",
+    "recommend": "rd_tf.recommend",
+    "export": "rd_tf.export",
+    "serve": "rd_tf.serve",
+    "distill": "pipelines.distill",
+}
+
+
+def main() -> NoReturn:
+    """The console command `rd-tf NAME --flag=value ...`: the same as `python -m rd_tf.NAME`."""
+    name, arguments = (sys.argv[1] if len(sys.argv) > 1 else ""), sys.argv[2:]
+    if name in _HELP:
+        print("Usage: rd-tf COMMAND --flag=value ...\n\nCommands, each with its own --help: " + ", ".join(COMMANDS))
+        sys.exit(0)
+    if name not in COMMANDS:
+        _say(f"{name or 'no word'!r} is no command; give one of {', '.join(COMMANDS)}, such as rd-tf train --help")
+        sys.exit(2)
+    module = importlib.import_module(COMMANDS[name])
+    run(getattr(module, name), arguments)
+
+
 def _run(command: Command, arguments: Sequence[str]) -> int:
     program = f"python -m {_module_name(command)}"
-    if any(word in _HELP for word in arguments):
-        print(help_text(command, program))
-        return 0
     try:
+        if any(word in _HELP for word in arguments):
+            _import_named(command, [word for word in arguments if word not in _HELP])
+            print(help_text(command, program))
+            return 0
         values = parse(command, arguments)
+    except InputError as error:
+        _say(str(error))
+        return 1
     except flags.Error as error:
         _say(f"{' '.join(str(error).removeprefix('ERROR:: ').split())} ({program} --help lists the flags)")
         return 2
@@ -120,6 +180,17 @@ def _run(command: Command, arguments: Sequence[str]) -> int:
         _say(sentence)
         return 1
     return 0
+
+
+def _import_named(command: Command, arguments: Sequence[str]) -> None:
+    """Imports the modules of `--import_module`, whose plug-ins have flags that the rest may hold."""
+    if "import_module" not in parameter_names(command):
+        return
+    values = _define(["import_module"])
+    # What is wrong with the rest is said when all of it is read.
+    with contextlib.suppress(flags.Error, ValueError, RecursionError):
+        values(["", *arguments], known_only=True)
+    import_plugins(values.import_module)
 
 
 def _is_read(stream: TextIO) -> bool:

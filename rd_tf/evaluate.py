@@ -1,5 +1,8 @@
 """Evaluates a trained model: python -m rd_tf.evaluate --run_dir=... --dataset=..."""
 
+import sys
+import types
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +11,14 @@ from rd_tf.storage import InputError
 
 
 def evaluate(
-    *, run_dir: str, dataset: str, split: str, cutoffs: list[str], block_size: int, output: str
+    *,
+    run_dir: str,
+    dataset: str,
+    split: str,
+    cutoffs: list[str],
+    block_size: int,
+    output: str,
+    import_module: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Ranks the whole catalogue for every user with held-out items and measures where those items stand.
 
@@ -23,6 +33,7 @@ def evaluate(
     Raises:
         InputError: a flag, the run or the dataset cannot be used, or they do not belong together.
     """
+    command_line.import_plugins(import_module)
     manifest = run_directory.load_run_manifest(run_dir)
     _check_run(manifest, run_dir, dataset, split)
     directory = Path(output) if output else Path(run_dir) / f"evaluate-{split}"
@@ -59,6 +70,15 @@ def _check_run(manifest: dict[str, Any], run_dir: str, dataset: str, split: str)
 
     check_same_dataset(dataset, manifest["dataset"]["fingerprint"], "run_dir", run_dir)
     trained_for = manifest.get("split")
+    if split == "all":
+        raise InputError(
+            "--split=all holds nothing out that could be evaluated; give --split=test or --split=validation"
+        )
+    if trained_for == "all":
+        raise InputError(
+            f"--run_dir={run_dir} was trained on all rows (--split=all), the {split} items among them; evaluate a run "
+            "that was trained with --split=test or --split=validation"
+        )
     if split == "validation" and trained_for != "validation":
         raise InputError(
             f"--run_dir={run_dir} was trained for the split {trained_for!r}, whose training rows hold the validation "
@@ -85,6 +105,17 @@ def _print_table(result: dict[str, Any]) -> None:
     console.print(table)
     console.print(", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items()), soft_wrap=True)
 
+
+class _Door(types.ModuleType):
+    """Lets `rd_tf.evaluate(ranker, data)` be what it says, though `rd_tf.evaluate` is a command's module as well."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        from rd_tf.evaluation.evaluator import evaluate_on
+
+        return evaluate_on(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _Door
 
 if __name__ == "__main__":
     command_line.run(evaluate)

@@ -1,14 +1,18 @@
 """Exports a trained ranker for a server or for devices: python -m rd_tf.export --run_dir=... --dataset=..."""
 
+import dataclasses
+import inspect
 import json
 import shlex
+import sys
+import types
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rd_tf import command_line, run_directory
-from rd_tf.serving.export_name import check_export_name
-from rd_tf.serving.export_options import ExportOptions
-from rd_tf.serving.gate import parse_min_metric_ratio
+from rd_tf.serving.options import ExportOptions, check_export_name
+from rd_tf.serving.publishing import parse_min_metric_ratio
 from rd_tf.storage import InputError
 
 if TYPE_CHECKING:
@@ -24,24 +28,13 @@ def export(
     dataset: str,
     export_dir: str,
     export_name: str,
-    export_format: str,
-    max_k: int,
-    exclude_recent: bool,
-    id_type: str,
-    weights: str,
-    index: str,
-    clusters: int,
-    probes: int,
-    item_table: bool,
-    batching: bool,
-    max_batch_size: int,
-    batch_timeout_micros: int,
-    num_batch_threads: int,
     keep_versions: int,
     min_metric_ratio: list[str],
     gate_against: str,
     server_config: bool,
     serving_image: str,
+    import_module: Sequence[str] = (),
+    **export_options: Any,
 ) -> str:
     """Writes a finished run's model as <export_dir>/<export_name>/<next version>, which tensorflow_model_server serves.
 
@@ -50,6 +43,9 @@ def export(
     allows is not published. Where the highest version has the same files already, it is kept and no other appears.
     What a server needs beside the models is written into --export_dir. With --export_format=litert a .tflite file for
     devices is written in place of the SavedModel.
+
+    Args:
+        **export_options: the attributes of `ExportOptions`; every other argument is the flag of its name.
 
     Returns:
         The directory of the version that appeared or was kept.
@@ -61,28 +57,15 @@ def export(
     """
     from rd_tf.data.dataset import check_same_dataset, load_dataset, load_manifest
 
+    command_line.import_plugins(import_module)
     manifest = run_directory.load_run_manifest(run_dir)
     check_same_dataset(dataset, manifest["dataset"]["fingerprint"], "run_dir", run_dir)
     if not export_dir:
         raise InputError("--export_dir is empty; name a directory")
     check_export_name(export_name)
     ratios = parse_min_metric_ratio(min_metric_ratio)
-    options = ExportOptions(
-        max_k=max_k,
-        exclude_recent=exclude_recent,
-        id_type=id_type,
-        weights=weights,
-        index=index,
-        clusters=clusters,
-        probes=probes,
-        item_table=item_table,
-        batching=batching,
-        max_batch_size=max_batch_size,
-        batch_timeout_micros=batch_timeout_micros,
-        num_batch_threads=num_batch_threads,
-        export_format=export_format,
-    )
-    # The catalogue that is served may be smaller still; what does not fit even the whole one is refused at once.
+    options = ExportOptions(**export_options)
+    # The served catalogue may be smaller than the dataset's. What does not fit even the dataset's is refused at once.
     options.for_catalogue(load_manifest(dataset)["items"])
 
     from rd_tf.runtime import import_quietly
@@ -90,8 +73,8 @@ def export(
     import_quietly()
     from rd_tf.models.registry import load_model
     from rd_tf.serving.export import export_ranker
-    from rd_tf.serving.held_out_quality import HeldOutQuality
     from rd_tf.serving.publishing import versions
+    from rd_tf.serving.quality import HeldOutQuality
 
     model = load_model(run_dir)
     data = load_dataset(dataset)
@@ -106,8 +89,11 @@ def export(
     left_out = data.num_items - len(quality.trained_items())
     if left_out:
         print(f"{left_out:,} of {data.num_items:,} items have no training row and are left out, as in evaluation")
-    print(f"{did} {version} ({size:,} bytes)" + ("" if export_format == "litert" else "; serve it and ask it with"))
-    if export_format == "saved_model":
+    print(
+        f"{did} {version} ({size:,} bytes)"
+        + ("" if options.export_format == "litert" else "; serve it and ask it with")
+    )
+    if options.export_format == "saved_model":
         if server_config:
             _write_server_config(directory.parent, serving_image)
         base = shlex.quote(str(directory))
@@ -117,11 +103,16 @@ def export(
     return str(version)
 
 
-def _write_server_config(export_dir: Path, image: str) -> None:
-    from rd_tf.serving.kept_file import Outcome
-    from rd_tf.serving.server_config import ServerOptions, write_server_config
+export.flag_names = [  # type: ignore[attr-defined]
+    *(name for name in inspect.signature(export).parameters if name != "export_options"),
+    *(field.name for field in dataclasses.fields(ExportOptions)),
+]
 
-    outcomes = write_server_config(export_dir, ServerOptions(image=image))
+
+def _write_server_config(export_dir: Path, image: str) -> None:
+    from rd_tf.serving.server_files import Outcome, write_server_config
+
+    outcomes = write_server_config(export_dir, image)
     edited = [name for name, outcome in outcomes.items() if outcome is Outcome.EDITED]
     if edited:
         print(f"left alone in {export_dir}, since somebody edited them: {', '.join(edited)}")
@@ -145,6 +136,17 @@ def _instance(model: "SequenceRanker", data: "Interactions", options: ExportOpti
         "k": min(10, options.max_k),
     }
 
+
+class _Door(types.ModuleType):
+    """Lets `rd_tf.export(ranker, data, directory)` be what it says, though `rd_tf.export` is a command's module too."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        from rd_tf.serving.export import export_to
+
+        return export_to(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _Door
 
 if __name__ == "__main__":
     command_line.run(export)

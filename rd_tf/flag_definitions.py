@@ -52,7 +52,7 @@ FLAGS: dict[str, Define] = dict(
         # What to work on and where.
         _text("dataset", "", "Dataset directory, as rd_tf.prepare writes it."),
         _text("run_dir", "", "Run directory: flags, metrics, history, weights, TensorBoard data, manifest. Pipelines: the parent of the run directories of all their runs."),
-        _choice("split", "test", ["validation", "test"], "Which part is held out. validation: train on the first 70 % of every user's history, rank the next 10 %. test: train on 80 %, rank the last 20 %."),
+        _choice("split", "test", ["validation", "test", "all"], "Which part is held out. all: nothing, train on everything before an export, with epochs that a validation run has found. validation: train on the first 70 % of every user's history, rank the next 10 %. test: train on 80 %, rank the last 20 %."),
         _whole("seed", 0, 0, high=1_000_000, help_="Seed of initial weights, shuffling, negatives and dropout. Same seed, same machine: same weights, bit for bit."),
         _switch("force", False, "Do it again, although the result exists."),
         # Preparing check-ins.
@@ -80,7 +80,8 @@ FLAGS: dict[str, Define] = dict(
         _whole("sequence_length", 5, 1, "L: recent items the model sees.", 1000),
         _whole("target_length", 1, 1, "T: items after them that a training window has to rank high.", 100),
         # Model.
-        _choice("model", "caser", ["caser", "fossil"], "Ranking model. caser: convolutions over the L recent items (Tang & Wang, WSDM 2018). fossil: the user's whole history and a Markov chain over the L recent items (He & McAuley, ICDM 2016)."),
+        _texts("import_module", [], "Modules of your own that register rankers (--model) and losses, such as my_package.rankers: imported first, their constructors' keywords become flags."),
+        _text("model", "caser", "Ranking model, or the name of one that --import_module registers. caser: convolutions over the L recent items (Tang & Wang, WSDM 2018). fossil: the user's whole history and a Markov chain over the L recent items (He & McAuley, ICDM 2016)."),
         _whole("dim", 100, 1, "d: embedding dimension.", 65536),
         _whole("vertical_filters", 2, 0, "n_v: Caser's vertical filters, each a weighted sum over the L recent items."),
         _whole("horizontal_filters", 16, 0, "n_h: Caser's horizontal filters of every height from 1 to L."),
@@ -93,7 +94,7 @@ FLAGS: dict[str, Define] = dict(
         # Training.
         _whole("epochs", 50, 1, "Passes over all windows."),
         _whole("batch_size", 512, 1, "Windows a step, over all replicas together."),
-        _choice("optimizer", "lazy_adam", ["lazy_adam", "adam"], "adam: every row of every table moves in every step, as the authors' does. lazy_adam: only the rows of the batch are read and written, and what Adam does to the others is made up, so that a step costs the same for any catalogue."),
+        _text("optimizer", "lazy_adam", "lazy_adam, adam, or any optimizer of Keras by its name, such as adagrad. adam: every row of every table moves in every step, as the authors' does. lazy_adam: only the rows of the batch are read and written, and what Adam does to the others is made up, so that a step costs the same for any catalogue."),
         _real("learning_rate", 1e-3, _POSITIVE, "Step size of Adam."),
         _whole("warmup_steps", 0, 0, "Steps over which the step size rises linearly, from --learning_rate by their number to --learning_rate; for a large --batch_size. 0: none."),
         _real("l2", 1e-6, 0.0, "L2 weight: l2 * w is added to the gradient of every weight in every step, as the authors do."),
@@ -105,10 +106,13 @@ FLAGS: dict[str, Define] = dict(
         _whole("replicas", 0, 0, "Devices of this machine that share a batch. 0: all GPUs, or the CPU. More than 1 on a machine without GPUs splits its CPU, for trials.", 1024),
         _real("checkpoint_minutes", 1.0, 0.0, "Minutes between two checkpoints, from which a killed run goes on. 0: none but where a run is stopped by SIGTERM or Ctrl-C."),
         _choice("dtype_policy", "float32", ["float32", "mixed_bfloat16", "mixed_float16"], "Arithmetic of the model's layers; logits and losses are float32 always."),
+        _text("ranking_loss", "pointwise", "Loss of the target and the negatives. pointwise: log loss of each (the paper), or the name of one that --import_module registers."),
+        _whole("early_stopping", 0, 0, "Validations in a row without a better MAP after which a training ends (--split=validation). 0: train all --epochs."),
         # Distillation.
         _text("teacher", "", "A teacher's run directory, or a teacher cache that rd_tf.teach wrote. Empty: no distillation."),
         _whole("k", 10, 1, "K: length of the teacher's list for a window."),
         _choice("mask", "target", ["target", "seen", "none"], "What is kept out of the teacher's lists. target: the window's own targets (the paper). seen: all training items of the user. none: nothing."),
+        _text("distillation_loss", "weighted_pointwise", "Loss of the teacher's list. weighted_pointwise: log loss of its items, weighted by w^a and w^b (the paper), or the name of one that --import_module registers."),
         _real("alpha", 1.0, 0.0, "alpha: weight of the distillation loss beside the ranking loss."),
         _real("position_temperature", 1.0, _POSITIVE, "lambda: how slowly the position importance w^a = exp(-rank / lambda) falls, in ranks."),
         _real("discrepancy_sharpness", 0.1, 0.0, "mu: sharpness of the ranking discrepancy w^b = tanh(max(0, mu * (student's rank - teacher's rank)))."),
@@ -166,6 +170,7 @@ FLAGS: dict[str, Define] = dict(
         _whole("distilled_epochs", 0, 0, "Passes over all windows for the distilled student, which the teacher's lists keep from overfitting for longer than the student alone. 0: as many as --epochs."),
         _texts("seeds", ["0"], "Seeds to run, one after another (pipelines.paper: --jobs at a time); the tables show their mean."),
         _text("results", "", "Directory that gets a copy of every run's flags, metrics, history, log and manifest, and the report. Empty: no copy (pipelines.paper: results/paper)."),
+        _switch("all_metrics", False, "Print every metric of the models. Off: the paper's seven (report.json has all of them)."),
         _texts("cells", ["gowalla/fossil", "gowalla/caser", "foursquare/fossil", "foursquare/caser"], "Cells of the paper's tables, <dataset>/<model>: the settings are the flagfile <configs_dir>/<dataset>/<model>.cfg, the data <datasets_dir>/<dataset>."),
         _text("configs_dir", "configs", "Directory of the cells' flagfiles."),
         _text("datasets_dir", "datasets", "Directory of the cells' dataset directories."),
@@ -189,14 +194,31 @@ FLAGS: dict[str, Define] = dict(
 )  # fmt: skip
 
 
-# Beside sequence_length, dim and seed, which every ranker has.
-MODEL_FLAGS = {
-    "caser": ("vertical_filters", "horizontal_filters", "conv_activation", "dense_activation", "dropout"),
-    "fossil": ("history", "history_exponent", "dropout"),
+_KINDS: dict[type, Callable[[str, Any, str], tuple[str, Define]]] = {
+    bool: _switch,
+    int: lambda name, default, help_: _whole(name, default, -(2**31), help_, 2**31 - 1),
+    float: lambda name, default, help_: _real(name, default, -1e30, help_),
+    str: _text,
 }
 
 
-def flags_of_others(model: str) -> set[str]:
-    """Names of the flags that make no difference to a ranker, since they are arguments of others."""
-    every = {name for names in MODEL_FLAGS.values() for name in names}
-    return every - set(MODEL_FLAGS.get(model, ()))
+def add_flag(name: str, kind: type, default: Any, help_: str) -> None:
+    """Adds a plug-in's flag; one that exists with values of that type is used as it is.
+
+    Args:
+        name: the flag.
+        kind: bool, int, float or str.
+        default: its value where it is not given.
+        help_: one sentence.
+
+    Raises:
+        ValueError: the flag exists with values of another type.
+    """
+    if name not in FLAGS:
+        FLAGS[name] = _KINDS[kind](name, default, help_)[1]
+        return
+    values = flags.FlagValues()
+    FLAGS[name](values)
+    existing = values[name].default
+    if type(existing) is not kind and not (kind is float and isinstance(existing, int)):
+        raise ValueError(f"--{name} is a flag with values such as {existing!r} already; rename the keyword {name}")

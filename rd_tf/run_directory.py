@@ -8,13 +8,15 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from rd_tf import plugins
 from rd_tf.storage import InputError, json_sha256, read_manifest, write_json
 
 FLAGS = "flags.cfg"
 METRICS = "metrics.json"
 HISTORY = "history.csv"
 WEIGHTS = "model.weights.h5"
-TENSORBOARD = "tensorboard"
+# TensorBoard names a run by the directory of its events.
+EVENTS = "events.out.tfevents.*"
 LOG = "log.txt"
 CHECKPOINT = "checkpoint"
 PER_USER = "per_user.parquet"
@@ -27,6 +29,36 @@ _REQUIRED = {
     "model.dtype_policy": str,
     "model.parameters": int,
     "model.fingerprint": str,
+}
+# Flags that say where or how fast, not what: a finished run is the same run whatever they were.
+# The dataset and the teacher are compared by their fingerprints.
+NO_PART_OF_THE_RESULT = {
+    "run_dir",
+    "dataset",
+    "teacher",
+    "force",
+    "steps_per_call",
+    "threads_per_operation",
+    "block_size",
+    "checkpoint_minutes",
+    # Replicas take the steps that one device would take, up to rounding.
+    "strategy",
+    "replicas",
+    # Says where the ranker and the losses come from, which are compared by their names.
+    "import_module",
+}
+# What a training without a teacher does not look at.
+DISTILLATION_FLAGS = {
+    "k",
+    "mask",
+    "distillation_loss",
+    "alpha",
+    "position_temperature",
+    "discrepancy_sharpness",
+    "discrepancy_start_epoch",
+    "rank_samples",
+    "exact_rank",
+    "renormalize_weights",
 }
 _CHECKSUM = "manifest_sha256"
 _SPLITS = ("validation", "test", "all")
@@ -84,6 +116,19 @@ def write_run_manifest(directory: str | os.PathLike[str], manifest: dict[str, An
 def _checksum(manifest: dict[str, Any]) -> str:
     rest = {name: value for name, value in manifest.items() if name != _CHECKSUM}
     return json_sha256(rest)
+
+
+def flags_without_part(flags: dict[str, Any]) -> set[str]:
+    """Names of the flags that have no part in what a training with these flags results in, or are compared otherwise.
+
+    Args:
+        flags: of a training; `model` and `teacher` decide.
+    """
+    unused = set() if flags["teacher"] else set(DISTILLATION_FLAGS)
+    unused |= plugins.flags_of_others(plugins.RANKERS, flags["model"])
+    unused |= plugins.flags_of_others(plugins.RANKING_LOSSES, flags["ranking_loss"])
+    unused |= plugins.flags_of_others(plugins.DISTILLATION_LOSSES, flags["distillation_loss"])
+    return NO_PART_OF_THE_RESULT | unused
 
 
 def environment() -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Serves exports on this machine: python -m rd_tf.serve --model_name=... --model_base_path=..."""
 
+import dataclasses
 import gc
 import logging
 import os
@@ -7,11 +8,19 @@ import shlex
 import signal
 import sys
 import threading
-from pathlib import Path
+from typing import Any
 
 from rd_tf import command_line
-from rd_tf.serving.server.listening_socket import address_of, bind
-from rd_tf.serving.server.server_binary import NAME, binary_arguments, find_binary
+from rd_tf.serving.server.settings import (
+    NAME,
+    Limits,
+    ServeOptions,
+    address_of,
+    binary_arguments,
+    bind,
+    find_binary,
+    read_batching_parameters,
+)
 from rd_tf.storage import InputError
 
 _BATCHING_WARNING = (
@@ -20,51 +29,31 @@ _BATCHING_WARNING = (
 )
 
 
-def serve(
-    *,
-    model_name: str,
-    model_base_path: str,
-    model_config_file: str,
-    host: str,
-    port: int,
-    rest_api_port: int,
-    binary: str,
-    file_system_poll_wait_seconds: int,
-    threads: int,
-    max_body_bytes: int,
-    max_batch: int,
-    request_timeout_seconds: float,
-    grpc_max_threads: int,
-    enable_batching: bool,
-    batching_parameters_file: str,
-) -> None:
+def serve(**flags: Any) -> None:
     """Serves models as tensorflow_model_server does, over REST and gRPC, until SIGTERM or Ctrl-C.
 
     Where tensorflow_model_server is on PATH, it is started instead, with the same flags.
+
+    Args:
+        **flags: those of `ServeOptions`.
 
     Raises:
         InputError: nothing to serve, a configuration that cannot be read, a port that is taken, a model that cannot be
             loaded.
     """
-    flags = dict(locals())
-    _check(flags)
-    program = find_binary(binary)
+    options = ServeOptions(**flags)
+    options.check()
+    program = find_binary(options.binary)
     if program:
-        _become(program, flags)
-    from rd_tf.serving.server.batching_parameters import read_batching_parameters
-    from rd_tf.serving.server.model_config import read_model_config, single_model
-
-    batching = read_batching_parameters(batching_parameters_file) if enable_batching else None
+        _become(program, options)
+    batching = read_batching_parameters(options.batching_parameters_file) if options.enable_batching else None
     if batching:
         print(_BATCHING_WARNING, file=sys.stderr, flush=True)
-    if model_config_file:
-        models = read_model_config(model_config_file)
-    else:
-        models = single_model(model_name, str(Path(model_base_path).absolute()))
-    rest_socket = bind(host, rest_api_port) if rest_api_port else None
-    if port:
-        # gRPC would say so only after the models are loaded.
-        bind(host, port).close()
+    models = options.models()
+    rest_socket = bind(options.host, options.rest_api_port) if options.rest_api_port else None
+    if options.port:
+        # gRPC itself would tell that the port is taken only after the models are loaded.
+        bind(options.host, options.port).close()
 
     stop = threading.Event()
     _stop_on_signals(stop)
@@ -73,50 +62,37 @@ def serve(
     import_quietly()
     import tensorflow as tf
 
-    from rd_tf.serving.server.limits import Limits
     from rd_tf.serving.server.model_server import ModelServer
 
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("rd_tf.serve").setLevel(logging.INFO)
-    # Restored parameters and deprecated loaders are no news to a user.
+    # TensorFlow's logger tells of restored parameters and deprecated loaders, which are no news to a user.
     tf.get_logger().setLevel(logging.ERROR)
     # The collector runs whenever a version is unloaded; walking all of TensorFlow takes it a fifth of a second.
     gc.freeze()
-    limits = Limits(max_body_bytes, max_batch, request_timeout_seconds)
     server = ModelServer(
         models,
-        host=host,
-        port=port,
+        host=options.host,
+        port=options.port,
         rest_socket=rest_socket,
-        poll_seconds=file_system_poll_wait_seconds,
-        threads=threads,
-        limits=limits,
+        poll_seconds=options.file_system_poll_wait_seconds,
+        threads=options.threads,
+        limits=Limits(options.max_body_bytes, options.max_batch, options.request_timeout_seconds),
         batching=batching,
     )
     try:
         _check_available(server.store.unavailable())
-        print(_ready(models[0].name, host, port, rest_api_port), flush=True)
+        print(_ready(models[0].name, options), flush=True)
         stop.wait()
     finally:
         server.close()
 
 
-def _check(flags: dict) -> None:
-    if bool(flags["model_config_file"]) == bool(flags["model_base_path"]):
-        raise InputError("give either --model_base_path (and --model_name) or --model_config_file")
-    if flags["model_base_path"] and not Path(flags["model_base_path"]).is_dir():
-        given = flags["model_base_path"]
-        raise InputError(f"--model_base_path={given} is not a directory; name the parent of the version directories")
-    if flags["model_base_path"] and not flags["model_name"]:
-        raise InputError("--model_name is empty; it is the model's name in requests")
-    if flags["batching_parameters_file"] and not flags["enable_batching"]:
-        raise InputError("--batching_parameters_file is given without --enable_batching; give both or neither")
-    if flags["port"] == flags["rest_api_port"]:
-        raise InputError(f"--port and --rest_api_port are both {flags['port']}; they must differ")
+serve.flag_names = [field.name for field in dataclasses.fields(ServeOptions)]  # type: ignore[attr-defined]
 
 
-def _become(program: str, flags: dict) -> None:
-    arguments = binary_arguments(program, flags)
+def _become(program: str, options: ServeOptions) -> None:
+    arguments = binary_arguments(program, options)
     print(
         f"starting {shlex.join(arguments)}; it listens on every interface of this machine", file=sys.stderr, flush=True
     )
@@ -128,7 +104,7 @@ def _become(program: str, flags: dict) -> None:
 
 def _stop_on_signals(stop: threading.Event) -> None:
     def handle(number: int, _: object) -> None:
-        # Whoever cannot wait for the requests under way sends it again.
+        # A second signal ends the process at once, without waiting for the requests under way.
         signal.signal(number, signal.SIG_DFL)
         stop.set()
 
@@ -143,13 +119,13 @@ def _check_available(unavailable: dict[str, list[str]]) -> None:
         print(f"model {name} has no version yet; waiting for a directory with a number for its name", file=sys.stderr)
 
 
-def _ready(name: str, host: str, port: int, rest_api_port: int) -> str:
+def _ready(name: str, options: ServeOptions) -> str:
     served = []
-    if rest_api_port:
-        url = f"http://{address_of(host, rest_api_port)}/v1/models/{name}"
+    if options.rest_api_port:
+        url = f"http://{address_of(options.host, options.rest_api_port)}/v1/models/{name}"
         served.append(f"REST at {url} (try: curl {shlex.quote(url + '/metadata')})")
-    if port:
-        served.append(f"gRPC at {address_of(host, port)}")
+    if options.port:
+        served.append(f"gRPC at {address_of(options.host, options.port)}")
     return f"ready: {', '.join(served)}"
 
 

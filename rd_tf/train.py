@@ -1,33 +1,45 @@
 """python -m rd_tf.train: trains a ranker, alone or distilled from a teacher."""
 
 import contextlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from rd_tf import command_line, run_directory
-from rd_tf.flag_definitions import flags_of_others
 from rd_tf.runtime import cluster
 from rd_tf.storage import InputError, directory_lock, remove, replace_directory
 
-# Flags that say where or how fast, not what: a finished run is the same run whatever they were.
-# The dataset and the teacher are compared by their fingerprints.
-NO_PART_OF_THE_RESULT = {
-    "run_dir",
+TRAIN_FLAGS = (
     "dataset",
+    "run_dir",
+    "split",
     "teacher",
-    "force",
-    "steps_per_call",
-    "threads_per_operation",
-    "block_size",
-    "checkpoint_minutes",
-    # Replicas take the steps that one device would take, up to rounding.
-    "strategy",
-    "replicas",
-}
-# What a training without a teacher does not look at.
-DISTILLATION_FLAGS = {
+    "import_module",
+    "model",
+    "dim",
+    "sequence_length",
+    "target_length",
+    "vertical_filters",
+    "horizontal_filters",
+    "conv_activation",
+    "dense_activation",
+    "dropout",
+    "user_dropout",
+    "history",
+    "history_exponent",
+    "epochs",
+    "batch_size",
+    "optimizer",
+    "learning_rate",
+    "warmup_steps",
+    "l2",
+    "negatives",
+    "validate_every",
+    "early_stopping",
+    "ranking_loss",
     "k",
     "mask",
+    "distillation_loss",
     "alpha",
     "position_temperature",
     "discrepancy_sharpness",
@@ -35,55 +47,20 @@ DISTILLATION_FLAGS = {
     "rank_samples",
     "exact_rank",
     "renormalize_weights",
-}
+    "cutoffs",
+    "seed",
+    "strategy",
+    "replicas",
+    "dtype_policy",
+    "steps_per_call",
+    "threads_per_operation",
+    "block_size",
+    "checkpoint_minutes",
+    "force",
+)
 
 
-def train(
-    *,
-    dataset: str,
-    run_dir: str,
-    split: str,
-    teacher: str,
-    model: str,
-    dim: int,
-    sequence_length: int,
-    target_length: int,
-    vertical_filters: int,
-    horizontal_filters: int,
-    conv_activation: str,
-    dense_activation: str,
-    dropout: float,
-    user_dropout: float,
-    history: str,
-    history_exponent: float,
-    epochs: int,
-    batch_size: int,
-    optimizer: str,
-    learning_rate: float,
-    warmup_steps: int,
-    l2: float,
-    negatives: int,
-    validate_every: int,
-    k: int,
-    mask: str,
-    alpha: float,
-    position_temperature: float,
-    discrepancy_sharpness: float,
-    discrepancy_start_epoch: int,
-    rank_samples: int,
-    exact_rank: bool,
-    renormalize_weights: bool,
-    cutoffs: list[str],
-    seed: int,
-    strategy: str,
-    replicas: int,
-    dtype_policy: str,
-    steps_per_call: int,
-    threads_per_operation: int,
-    block_size: int,
-    checkpoint_minutes: float,
-    force: bool,
-) -> dict[str, Any]:
+def train(**flags: Any) -> dict[str, Any]:
     """Trains a ranker on a dataset directory and evaluates it on the held-out part.
 
     Without --teacher it learns from the ranking loss alone; with --teacher also from the teacher's top-K lists. With
@@ -94,8 +71,15 @@ def train(
 
     On several machines, give each the same command, a TF_CONFIG of its own in the environment and a --run_dir on a disk
     that all of them share.
+
+    Args:
+        **flags: values of `TRAIN_FLAGS` and of plug-ins' flags; those not given have the command's defaults.
+
+    Raises:
+        InputError: a flag, the dataset, the teacher or the run directory cannot be used.
     """
-    flags = dict(locals())
+    flags = command_line.complete(train, flags)
+    dataset, run_dir, teacher, force = (flags[name] for name in ("dataset", "run_dir", "teacher", "force"))
     if not dataset:
         raise InputError("--dataset is empty; name a dataset directory")
     if not run_dir:
@@ -137,22 +121,57 @@ def train(
         from rd_tf.training.run import train_run
         from rd_tf.training.workers import make_workers, prepare_devices
 
-        share_cores(threads_per_operation)
-        prepare_devices(strategy, replicas)
-        manifest = train_run(place, flags, identity, make_workers(strategy, replicas))
+        share_cores(flags["threads_per_operation"])
+        prepare_devices(flags["strategy"], flags["replicas"])
+        manifest = train_run(place, flags, identity, make_workers(flags["strategy"], flags["replicas"]))
         if finished and index == 0:
             replace_directory(place, directory)
         return manifest
 
 
-def flags_without_part(flags: dict[str, Any]) -> set[str]:
-    """Names of the flags that have no part in what a training with these flags results in, or are compared otherwise.
+train.flag_names = TRAIN_FLAGS  # type: ignore[attr-defined]
+
+
+# Manifests older than a flag are read as if it had its default; runs older than --optimizer used adam, which is not.
+# What runs of versions without the flag had, where that is not its default.
+_BEFORE_IT_EXISTED = {"optimizer": "adam"}
+
+
+def flag_difference(
+    found: dict[str, Any], expected: dict[str, Any], but: Collection[str] = ()
+) -> tuple[str, Any, Any] | None:
+    """The first flag that makes one result another than the other.
+
+    Flags that cannot change the result are left out: those of other models and, where one of the two had no teacher,
+    those of distillation. Of --teacher only counts whether there was one: which one, fingerprints tell better than
+    paths.
 
     Args:
-        flags: of a training; `model` and `teacher` decide.
+        found: flags of `rd_tf.train`, as a manifest holds them.
+        expected: flags of `rd_tf.train` too.
+        but: names of more flags to leave out.
+
+    Returns:
+        The flag's name, its value in `found` and in `expected`; None where all are the same.
     """
-    unused = set() if flags["teacher"] else DISTILLATION_FLAGS
-    return NO_PART_OF_THE_RESULT | flags_of_others(flags["model"]) | unused
+    before, now = _complete(found), _complete(expected)
+    if bool(before["teacher"]) != bool(now["teacher"]) and "teacher" not in but:
+        return "teacher", before["teacher"], now["teacher"]
+    left_out = {*run_directory.flags_without_part(before), *run_directory.flags_without_part(now), *but}
+    for name, value in now.items():
+        if name not in left_out and not _is_same(before[name], value):
+            return name, before[name], value
+    return None
+
+
+def _complete(flags: dict[str, Any]) -> dict[str, Any]:
+    defaults = {**command_line.default_flags(train), **_BEFORE_IT_EXISTED}
+    return {name: flags.get(name, value) for name, value in defaults.items()}
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    # 1 == 1.0 is no difference, 1 == True is one.
+    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
 def _teacher_fingerprint(teacher: str) -> str | None:
@@ -187,21 +206,17 @@ def _check_unfinished(directory: Path, identity: dict[str, Any], force: bool) ->
 
 def _check_same_run(directory: Path, what: str, run: dict[str, Any], identity: dict[str, Any]) -> None:
     """Checks that a run in a directory is the one that is asked for; both as `identity` in `train`."""
-    before, now = dict(run["flags"] or {}), dict(identity["flags"])
-    for name in flags_without_part(now):
-        before.pop(name, None)
-        now.pop(name, None)
-    # Runs of earlier versions know no such flags.
-    before.setdefault("user_dropout", 0.0)
-    before.setdefault("warmup_steps", 0)
-    before |= {"dataset": run["dataset"], "teacher": run["teacher"]}
-    now |= {"dataset": identity["dataset"], "teacher": identity["teacher"]}
-    for name, value in now.items():
-        if before.get(name) != value:
-            raise InputError(
-                f"--run_dir={directory} holds {what} with --{name}={_short(before.get(name))}, not "
-                f"{_short(value)}; name another directory, or --force replaces it"
-            )
+    # Which teacher, fingerprints tell better than paths.
+    difference = flag_difference(run["flags"] or {}, identity["flags"], but={"teacher"})
+    for name in ("teacher", "dataset"):
+        if difference is None and run[name] != identity[name]:
+            difference = name, run[name], identity[name]
+    if difference is not None:
+        name, before, now = difference
+        raise InputError(
+            f"--run_dir={directory} holds {what} with --{name}={_short(before)}, not {_short(now)}; name another "
+            "directory, or --force replaces it"
+        )
 
 
 def _short(value: Any) -> str:

@@ -37,7 +37,7 @@ def test_help_lists_every_flag_with_its_default_and_imports_no_tensorflow(module
         ("--dmi=3", "Unknown flag 'dmi'"),
         ("--dim=0", "flag --dim=0: 0 is not an integer in the range [1, 65536]"),
         ("--dim=wide", "flag --dim=wide"),
-        ("--split=dev", "flag --split=dev: value should be one of <validation|test>"),
+        ("--split=dev", "flag --split=dev: value should be one of <validation|test|all>"),
         ("--dropout=1.5", "flag --dropout=1.5: 1.5 is not a number in the range [0.0, 0.999]"),
         ("--position_temperature=inf", "flag --position_temperature=inf: inf is not a finite number"),
         ("--dropout=nan", "flag --dropout=nan: nan is not a finite number"),
@@ -170,3 +170,20 @@ def test_a_broken_pipe_to_somebody_else_keeps_its_traceback():
 
     with pytest.raises(BrokenPipeError):
         command_line.run(command, [])
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["evaluate", "--help"], 0, "Usage: python -m rd_tf.evaluate"),
+        (["--help"], 0, "prepare, train, teach, evaluate, recommend, export, serve, distill"),
+        (["tarin"], 2, "error: 'tarin' is no command; give one of prepare, train"),
+        (["train", "--dim=0"], 2, "flag --dim=0"),
+        (["train", "--dataset=/nowhere"], 1, "error: --run_dir is empty"),
+    ],
+)
+def test_the_console_command_runs_the_modules(words, code, said):
+    command = [sys.executable, "-c", "from rd_tf.command_line import main; main()", *words]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert ended.returncode == code
+    assert said in ended.stdout + ended.stderr

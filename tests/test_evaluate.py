@@ -12,9 +12,9 @@ import pytest
 from rd_tf import run_directory
 from rd_tf.data.dataset import save_dataset
 from rd_tf.data.interactions import Interactions
-from rd_tf.data.windows import split_interactions
+from rd_tf.data.windows import SplitData, split_interactions
 from rd_tf.evaluate import evaluate
-from rd_tf.evaluation.evaluator import evaluate_ranker
+from rd_tf.evaluation.evaluator import evaluate_on
 from rd_tf.models.caser import Caser
 from rd_tf.models.registry import save_model
 from rd_tf.storage import InputError, write_json
@@ -51,7 +51,7 @@ def test_metrics_and_per_user_values_are_written_to_the_run(paths, capsys):
     interactions, run = tiny_interactions(), Path(paths["run_dir"])
     model = write_run(run, interactions)
     result = evaluate(**paths, **FLAGS)
-    expected = evaluate_ranker(model, interactions, split_interactions(interactions, "test"), [3, 10])
+    expected = evaluate_on(model, SplitData(interactions, split_interactions(interactions, "test")), [3, 10])
     assert json.loads((run / "evaluate-test" / "metrics.json").read_text()) == result
     assert result["metrics"] == pytest.approx(expected.metrics)
     assert result["counts"] == expected.counts

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from rd_tf import command_line, run_directory
-from rd_tf.models.registry import load_model, make_model
+from rd_tf.evaluate import evaluate
+from rd_tf.models.registry import ModelConfig, load_model, make_model
 from rd_tf.prepare import prepare
-from rd_tf.serving.unknown_user import with_unknown_user
+from rd_tf.serving.weights import with_unknown_user
 from rd_tf.storage import InputError
 from rd_tf.teach import teach
 from rd_tf.train import train
@@ -28,7 +29,7 @@ def history(run):
 
 def test_a_run_leaves_what_the_contract_says(tiny_teacher, tiny_dataset):
     run = Path(tiny_teacher)
-    names = {"flags.cfg", "metrics.json", "history.csv", "model.weights.h5", "tensorboard", "manifest.json", "log.txt"}
+    names = {"flags.cfg", "metrics.json", "history.csv", "model.weights.h5", "manifest.json", "log.txt"}
     assert names <= {path.name for path in run.iterdir()}
     found = manifest(run)
     assert found["dataset"]["fingerprint"] == manifest(tiny_dataset)["fingerprint"]
@@ -65,7 +66,7 @@ def test_a_distilled_run_reports_distillation_and_overlap(tiny_student, tiny_tea
 def test_tensorboard_holds_scalars_histograms_and_flags(tiny_student):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(str(Path(tiny_student) / "tensorboard"), size_guidance={"tensors": 0})
+    events = EventAccumulator(tiny_student, size_guidance={"tensors": 0})
     events.Reload()
     tags = set(events.Tags()["tensors"])
     assert {"train/loss", "train/distillation_loss", "train/mean_weight", "distillation/overlap@5", "test/map"} <= tags
@@ -171,7 +172,7 @@ def test_a_damaged_manifest_is_named(change, message, tiny_teacher, tmp_path):
 def test_a_model_of_another_version_is_refused(tiny_teacher, tmp_path):
     found = manifest(tiny_teacher)
     run_directory.write_run_manifest(tmp_path, {**found, "model": {**found["model"], "class": "sasrec"}})
-    with pytest.raises(InputError, match="holds a model 'sasrec'; this version has caser"):
+    with pytest.raises(InputError, match="holds a model 'sasrec'; known are caser, fossil, others with"):
         load_model(tmp_path)
 
 
@@ -239,7 +240,7 @@ def other_dataset(tmp_path_factory):
         ({"teacher": "TEACHER", "sequence_length": 4}, "was made for L 5, but L 4 is needed"),
         ({"teacher": "TEACHER", "k": 1000}, "--k=1000 is larger than the catalogue of .* items"),
         ({"teacher": "TEACHER", "dataset": "OTHER"}, "was trained on the dataset [0-9a-f]{16}, but .* is [0-9a-f]{16}"),
-        ({"vertical_filters": 0, "horizontal_filters": 0}, "leave Caser without filters"),
+        ({"vertical_filters": 0, "horizontal_filters": 0}, "Caser needs vertical or horizontal filters"),
         ({"cutoffs": ["3", "x"]}, "--cutoffs=3,x: 'x' is not a whole number"),
     ],
 )
@@ -265,8 +266,29 @@ def test_user_dropout_trains_a_row_for_unknown_users_which_the_export_uses(tmp_p
     made = train(**train_flags(dataset=tiny_dataset, run_dir=run_dir, user_dropout=0.5, dim=4))
     model = load_model(run_dir)
     assert model.unknown_user
-    untrained = make_model(made["flags"], model.num_users, model.num_items)
+    untrained = make_model(ModelConfig.of(made["flags"]), model.num_users, model.num_items)
     assert untrained.count_params() == made["model"]["parameters"]
     row = np.array(model.user_table)[model.num_users]
     assert not np.allclose(row, np.array(untrained.user_table)[model.num_users])
     np.testing.assert_array_equal(np.array(with_unknown_user(model).user_table)[model.num_users], row)
+
+
+def test_early_stopping_ends_a_run_and_keeps_the_best_epoch(tmp_path, tiny_dataset, train_flags, capsys):
+    flags = train_flags(dataset=tiny_dataset, run_dir=str(tmp_path / "run"), split="validation", dim=4)
+    # At such a rate the MAP has its best value early.
+    made = train(**{**flags, "epochs": 40, "validate_every": 1, "early_stopping": 3, "learning_rate": 0.3})
+    rows = (tmp_path / "run/history.csv").read_text().splitlines()[1:]
+    assert len(rows) == made["epoch"] + 3 < 40
+    assert f"stopped early: no better MAP since epoch {made['epoch']}" in capsys.readouterr().out
+
+
+def test_split_all_trains_on_every_row_and_is_not_evaluated(tmp_path, tiny_dataset, train_flags):
+    flags = train_flags(dataset=tiny_dataset, run_dir=str(tmp_path / "run"), split="all", epochs=1)
+    made = train(**flags)
+    assert made["split"] == "all"
+    assert not (tmp_path / "run/metrics.json").exists()
+    assert train(**flags)["epoch"] == 1
+    with pytest.raises(InputError, match=r"was trained on all rows \(--split=all\), the test items among them"):
+        evaluate(
+            run_dir=str(tmp_path / "run"), dataset=tiny_dataset, split="test", cutoffs=["3"], block_size=9, output=""
+        )

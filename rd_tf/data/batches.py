@@ -3,13 +3,17 @@
 import dataclasses
 import weakref
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
 
 from rd_tf.data.sampling import GROUP, RankSampler, UnseenItemSampler, uniform_rows
-from rd_tf.data.teacher_lists import ShardedArray
-from rd_tf.data.windows import UserItems, Windows
+from rd_tf.data.teacher_lists import ShardedArray, TeacherCache
+from rd_tf.data.windows import SplitData, UserItems, Windows
+
+if TYPE_CHECKING:
+    from rd_tf.models.ranker import SequenceRanker
 
 # Streams of random numbers that must not repeat each other.
 _SHUFFLE, _NEGATIVES, _RANK_SAMPLES, _UNKNOWN_USERS, _NOISE = range(5)
@@ -26,7 +30,7 @@ class TrainingBatches:
     - `user` `[b] int32` (the number of users in place of some, with a user dropout), `sequence` `[b, L] int32`
     - `items` `[b, T + T * negatives] int32`: targets, then negatives; `labels` of the same shape, float32: 1, 0, and
       -1 for a target that is padding
-    - `teacher_items` `[b, K] int32`, with a teacher
+    - `teacher_items` `[b, K] int32`, with a teacher; `teacher_scores` `[b, K] float32`, where they are asked for
     - `sampled_items` `[groups, samples] int32` and `is_unseen` `[b, samples] bool` as `RankSampler.sample` gives them,
       with a rank sampler
     - `history_items` and `history_rows` `[n] int32` as `UserItems.window_histories` gives them, with histories
@@ -45,6 +49,7 @@ class TrainingBatches:
         user_dropout: share of rows whose user is replaced by the unknown one; negatives and samples are still his own.
         num_users: the unknown user's number, with a user dropout.
         noise_width: numbers a row that the model's dropout asks for; see `SequenceRanker.noise_width`.
+        teacher_scores: `[windows, K] float16`, the teacher's scores of its lists, or None.
     """
 
     windows: Windows
@@ -58,6 +63,7 @@ class TrainingBatches:
     user_dropout: float = 0.0
     num_users: int = 0
     noise_width: int = 0
+    teacher_scores: np.ndarray | ShardedArray | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -75,10 +81,13 @@ class TrainingBatches:
             first_replica = context.input_pipeline_id * here
             batch = self._batch_function(replicas)
             elements = tf.data.Dataset.range(first_step * here, last_step * here)
-            dataset = elements.map(
-                lambda element: batch(element // here, first_replica + element % here), num_parallel_calls=1
-            )
-            return dataset.prefetch(4 * here)
+
+            # There is nothing to convert, and AutoGraph would leave files behind where a process is killed.
+            @tf.autograph.experimental.do_not_convert
+            def part(element: tf.Tensor) -> dict[str, tf.Tensor]:
+                return batch(element // here, first_replica + element % here)
+
+            return elements.map(part, num_parallel_calls=1).prefetch(4 * here)
 
         return make
 
@@ -109,6 +118,8 @@ class TrainingBatches:
             if self.user_dropout:
                 drawn = uniform_rows(self._seed(_UNKNOWN_USERS, step), first, tf.size(user), 1)[:, 0]
                 joined["user"] = tf.where(drawn < self.user_dropout, self.num_users, user)
+            if "teacher_scores" in joined:
+                joined["teacher_scores"] = tf.cast(joined["teacher_scores"], tf.float32)
             if self.noise_width:
                 joined["noise"] = uniform_rows(self._seed(_NOISE, step), first, tf.size(user), self.noise_width)
             return joined
@@ -124,6 +135,8 @@ class TrainingBatches:
         }
         if self.teacher_items is not None:
             arrays["teacher_items"] = self.teacher_items
+        if self.teacher_scores is not None:
+            arrays["teacher_scores"] = self.teacher_scores
         return arrays
 
     def _rows(self, indices: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -144,7 +157,8 @@ class TrainingBatches:
         shapes = {name: array.shape[1:] for name, array in self._arrays().items()}
         if self.histories is not None:
             shapes |= {"history_items": (), "history_rows": ()}
-        taken = tf.numpy_function(take, [indices], [tf.int32] * len(shapes), stateful=False)
+        dtypes = [tf.float16 if name == "teacher_scores" else tf.int32 for name in shapes]
+        taken = tf.numpy_function(take, [indices], dtypes, stateful=False)
         for tensor, shape in zip(taken, shapes.values(), strict=True):
             tensor.set_shape((None, *shape))
         return dict(zip(shapes, taken, strict=True))
@@ -161,3 +175,58 @@ def _shuffle(places: tf.Tensor, seed: tf.Tensor, rows: int) -> tf.Tensor:
     # It takes no empty index, which a replica has where a batch is smaller than the replicas are many.
     index = tf.concat([places, [0]], 0)
     return tf.raw_ops.RandomIndexShuffle(index=index, seed=seed, max_index=max_index, rounds=_SHUFFLE_ROUNDS)[:-1]
+
+
+def training_batches(
+    data: SplitData,
+    model: "SequenceRanker",
+    lists: TeacherCache | None = None,
+    *,
+    batch_size: int,
+    negatives: int,
+    target_length: int,
+    seed: int,
+    user_dropout: float = 0.0,
+    rank_samples: int = 0,
+    teacher_scores: bool = False,
+) -> TrainingBatches:
+    """The batches that a ranker trains on.
+
+    Args:
+        data: whose training rows.
+        model: says what its batches must hold.
+        lists: the teacher's, or None.
+        batch_size: rows of a global batch.
+        negatives: negatives a target.
+        target_length: T.
+        seed: of shuffling and draws.
+        user_dropout: share of rows whose user is replaced by the unknown one.
+        rank_samples: items drawn for a group of rows; 0 for none.
+        teacher_scores: whether batches hold the teacher's scores.
+
+    Raises:
+        ValueError: the lists belong to other windows, or the model has no row for an unknown user.
+    """
+    windows = data.windows(model.sequence_length, target_length)
+    if lists is not None and lists.manifest["windows"] != windows.fingerprint():
+        raise ValueError(
+            f"the teacher's lists belong to other windows than the {len(windows):,} of the split {data.name!r} with "
+            f"L={model.sequence_length}, T={target_length}; make them for these"
+        )
+    if user_dropout and not model.unknown_user:
+        raise ValueError("user_dropout needs a ranker with unknown_user=True, whose users' tables have a row for it")
+    sizes = data.num_users, data.num_items
+    return TrainingBatches(
+        windows,
+        UnseenItemSampler(data.users, data.items, *sizes, data.interactions.user_ids),
+        batch_size,
+        negatives,
+        seed,
+        None if lists is None else lists.items,
+        RankSampler(data.users, data.items, *sizes, rank_samples) if rank_samples else None,
+        None if model.looks_back == "none" else (data.seen, model.looks_back),
+        user_dropout,
+        data.num_users,
+        model.noise_width if model.dropout_rate else 0,
+        lists.scores if lists is not None and teacher_scores else None,
+    )

@@ -105,6 +105,10 @@ class Windows:
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of all windows."""
+        return self._fingerprint
+
+    @functools.cached_property
+    def _fingerprint(self) -> str:
         digest = hashlib.sha256(f"{self.sequences.shape[1]},{self.targets.shape[1]}".encode())
         for array in (self.users, self.positions, self.sequences, self.targets):
             digest.update(np.ascontiguousarray(array, "<i4").data)

@@ -12,7 +12,7 @@ import pandas as pd
 
 from rd_tf import run_directory
 from rd_tf.data.interactions import Interactions
-from rd_tf.data.windows import Split, UserItems
+from rd_tf.data.windows import Split, SplitData, UserItems
 from rd_tf.evaluation.held_out import make_held_out
 from rd_tf.evaluation.metrics import AT_CUTOFF, average_precision, parse_cutoffs
 from rd_tf.evaluation.ranks import NOT_FINITE, FrozenScores, Score, rank_targets
@@ -29,7 +29,8 @@ class Evaluation:
     Attributes:
         metrics: `precision@n`, `recall@n`, `ndcg@n`, `ndcg_tang@n`, `hit_rate@n`, `mrr@n` for every cutoff n, and
             `map`: means over the evaluated users.
-        per_user: one row an evaluated user: `user` int32 and a float64 column a metric; `map` is the mean of `ap`.
+        per_user: one row an evaluated user: `user` int32, the raw `user_id` and a float64 column a metric; `map` is the
+            mean of `ap`.
         counts: see `rd_tf.evaluation.held_out.HeldOut.counts`.
     """
 
@@ -140,6 +141,10 @@ class Evaluator:
 
         return self._evaluate(checked, 1)
 
+    def _users(self) -> dict[str, Any]:
+        users, names = self.held_out.users, self._interactions.user_ids
+        return {"user": users, "user_id": pd.Series([names[user] for user in users.tolist()], dtype="str")}
+
     def _evaluate(self, score: Score, threads: int) -> Evaluation:
         offsets, share = self.held_out.target_offsets, self._spread.share(len(self.held_out.users))
         ranks = np.zeros(len(self.held_out.targets))
@@ -150,15 +155,25 @@ class Evaluator:
         columns = {f"{name}@{n}": metric(ranks, offsets, n) for name, metric in AT_CUTOFF.items() for n in self.cutoffs}
         columns["ap"] = average_precision(ranks, offsets)
         means = {"map" if name == "ap" else name: float(values.mean()) for name, values in columns.items()}
-        return Evaluation(means, pd.DataFrame({"user": self.held_out.users, **columns}), dict(self.held_out.counts))
+        return Evaluation(means, pd.DataFrame({**self._users(), **columns}), dict(self.held_out.counts))
 
 
-def evaluate_ranker(
-    model: SequenceRanker,
-    interactions: Interactions,
-    split: Split,
-    cutoffs: Sequence[str | int] = (3, 5, 10, 20),
-    block_size: int = 1024,
+def evaluate_on(
+    ranker: SequenceRanker, data: SplitData, cutoffs: Sequence[str | int] = (3, 5, 10, 20), block_size: int = 1024
 ) -> Evaluation:
-    """Evaluates a ranker once; arguments and errors as in `Evaluator`."""
-    return Evaluator(interactions, split, model.sequence_length, cutoffs, block_size).evaluate(model)
+    """Ranks the whole catalogue for every user and holds the lists against the held-out items: `rd_tf.evaluate`.
+
+    Args:
+        ranker: trained; anything with a `SequenceRanker`'s methods.
+        data: `rd_tf.load_dataset(...).split(...)`.
+        cutoffs: n, list lengths of the metrics.
+        block_size: users scored in one matrix product.
+
+    Returns:
+        `metrics` by name ("map", "precision@5", ...), means over users, and `per_user`, a table.
+
+    Raises:
+        InputError: a cutoff that is no list length of this catalogue, or the split holds nothing out.
+        ValueError: the ranker is made for other users, items or sequences.
+    """
+    return Evaluator(data.interactions, data.split, ranker.sequence_length, cutoffs, block_size).evaluate(ranker)

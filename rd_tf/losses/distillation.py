@@ -1,36 +1,103 @@
-"""The distillation loss."""
+"""Distillation losses: what a student learns from a teacher's list."""
 
 from typing import Any
 
 import keras
 from keras import ops
 
+from rd_tf.losses.weights import discrepancy_weight, hybrid_weight, position_weight
+from rd_tf.plugins import register_loss
+
 Tensor = Any
 
 
-@keras.saving.register_keras_serializable("rd_tf")
-class WeightedPointwiseDistillation(keras.losses.Loss):
-    """Log loss of the teacher's items taken as weighted positives.
+class DistillationLoss(keras.losses.Loss):
+    """Base of the losses of a teacher's list. A subclass writes `call` and names what it needs to be told.
 
-    `loss = - sum_r weight_r log sigmoid(logit_r)`, r over the teacher's list, best first.
-
-    Computed from logits as softplus, so it is exact for any finite logit. Weights are constants: no gradient flows
-    into them. Source: Tang & Wang, KDD 2018, equation 7.
-
-    Args:
-        reduction: as in `keras.losses.Loss`; "sum_over_batch_size" averages over the batch.
+    Attributes:
+        needs: names of what `call` finds in its first argument, out of
+            "teacher_scores" `[batch, K] float32`: the teacher's own scores of its list;
+            "student_rank" `[batch, K] float32`: how many items the student scores higher than the teacher's item. It is
+            missing in the epochs before `student_rank_from_epoch` of `RankingDistiller.compile`;
+            "sampled_logits" `[batch, samples] float32`: the student's logits of items drawn uniformly, -inf for items
+            that the user has seen. Gradients flow through them.
     """
 
-    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+    needs: frozenset[str] = frozenset()
+
+    def call(self, told: dict[str, Tensor], student_logits: Tensor) -> Tensor:
         """Computes the loss of every list.
 
         Args:
-            y_true: `[batch, K]` weights of the teacher's items, at least 0.
-            y_pred: `[batch, K]` the student's logits for the same items.
+            told: what `needs` names.
+            student_logits: `[batch, K] float32`, the student's logits of the teacher's items, best first.
 
         Returns:
-            `[batch] float32`.
+            `[batch] float32`. `RankingDistiller` averages them over the batch, whatever the loss's `reduction`.
         """
-        logits = ops.cast(y_pred, "float32")
-        weights = ops.stop_gradient(ops.cast(y_true, "float32"))
-        return ops.sum(weights * ops.softplus(-logits), axis=-1)
+        raise NotImplementedError
+
+    def weight(self, told: dict[str, Tensor], student_logits: Tensor) -> Tensor | None:
+        """How much each item of a list counts, `[batch, K] float32`, for a loss that weighs: shown while training."""
+        return None
+
+
+@register_loss("weighted_pointwise")
+class WeightedPointwiseDistillation(DistillationLoss):
+    """Log loss of the teacher's items taken as weighted positives: ranking distillation.
+
+    `loss = - sum_r weight_r log sigmoid(logit_r)`, r over the teacher's list, best first, with
+    `weight = w^a`, by the place in the teacher's list, or `w^a w^b`, by the student's rank of the item too.
+
+    Computed from logits as softplus, so it is exact for any finite logit. Weights are constants: no gradient flows
+    into them. Source: Tang & Wang, KDD 2018, equations 7 to 10.
+
+    Args:
+        temperature: lambda of w^a, above 0, in ranks.
+        sharpness: mu of w^b, at least 0, per rank.
+        renormalize: whether w^a w^b is scaled to sum to 1 over a list.
+
+    Raises:
+        ValueError: an argument out of range.
+    """
+
+    needs = frozenset({"student_rank"})
+
+    def __init__(
+        self, temperature: float = 1.0, sharpness: float = 0.1, renormalize: bool = False, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        if not temperature > 0:
+            raise ValueError(f"temperature must be above 0; received {temperature}")
+        if not sharpness >= 0:
+            raise ValueError(f"sharpness must be at least 0; received {sharpness}")
+        self.temperature = temperature
+        self.sharpness = sharpness
+        self.renormalize = renormalize
+
+    def weight(self, told: dict[str, Tensor], student_logits: Tensor) -> Tensor:
+        position = position_weight(student_logits.shape[1], self.temperature)
+        if "student_rank" not in told:
+            return ops.zeros_like(student_logits) + position
+        return hybrid_weight(position, discrepancy_weight(told["student_rank"], self.sharpness), self.renormalize)
+
+    def call(self, told: dict[str, Tensor], student_logits: Tensor) -> Tensor:
+        return weighted_pointwise(self.weight(told, student_logits), student_logits)
+
+    def get_config(self) -> dict[str, Any]:
+        own = {"temperature": self.temperature, "sharpness": self.sharpness, "renormalize": self.renormalize}
+        return {**super().get_config(), **own}
+
+
+def weighted_pointwise(weight: Tensor, logits: Tensor) -> Tensor:
+    """Log loss of weighted positives.
+
+    Args:
+        weight: `[batch, K]`, at least 0; no gradient flows into it.
+        logits: `[batch, K]`.
+
+    Returns:
+        `[batch] float32`.
+    """
+    weight = ops.stop_gradient(ops.cast(weight, "float32"))
+    return ops.sum(weight * ops.softplus(-ops.cast(logits, "float32")), axis=-1)

@@ -1,23 +1,33 @@
-"""The point-wise ranking loss."""
+"""Ranking losses: what a ranker learns from the items that came next."""
 
 from typing import Any
 
 import keras
 from keras import ops
 
+from rd_tf.plugins import register_loss
+
 Tensor = Any
 
 
-@keras.saving.register_keras_serializable("rd_tf")
-class PointwiseLogLoss(keras.losses.Loss):
+class RankingLoss(keras.losses.Loss):
+    """Base of ranking losses. Any `keras.losses.Loss` whose `call` returns `[batch]` works too.
+
+    Attributes:
+        needs: empty, or {"sampled_logits"}: then `call` is given `{"labels": ..., "sampled_logits": ...}` in place of
+            the labels, the latter `[batch, samples] float32`, logits of items drawn uniformly, -inf for seen ones.
+    """
+
+    needs: frozenset[str] = frozenset()
+
+
+@register_loss("pointwise")
+class PointwiseLogLoss(RankingLoss):
     """Log loss of positives and sampled negatives, summed over a list.
 
     `loss = - sum_positive log sigmoid(logit) - sum_negative log(1 - sigmoid(logit))`
 
     Computed from logits as softplus, so it is exact for any finite logit. Source: Tang & Wang, KDD 2018, equation 2.
-
-    Args:
-        reduction: as in `keras.losses.Loss`; "sum_over_batch_size" averages over the batch.
     """
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Activations by the names of the command line."""
 
 import itertools
+from types import MappingProxyType
 from typing import Any
 
 import keras
@@ -8,6 +9,7 @@ from keras import ops
 
 from rd_tf.models.ranker import Histories, SequenceRanker, Tensor
 from rd_tf.models.table_ops import take_rows
+from rd_tf.plugins import register_ranker
 
 # 0.01 is what the authors' code used; Keras' own default is 0.2.
 LEAKY_SLOPE = 0.01
@@ -45,7 +47,7 @@ class OneSlopePReLU(keras.layers.Layer):
         return keras.ops.maximum(inputs, 0) + self.slope * keras.ops.minimum(inputs, 0)
 
 
-@keras.saving.register_keras_serializable("rd_tf")
+@register_ranker("caser")
 class Caser(SequenceRanker):
     """Reads the L recent items as an image `[L, d]` with vertical and horizontal filters.
 
@@ -69,6 +71,14 @@ class Caser(SequenceRanker):
     Raises:
         ValueError: a size out of range, no filters at all, or an unknown activation.
     """
+
+    config_attributes = MappingProxyType(
+        {
+            "conv_activation": "conv_activation_name",
+            "dense_activation": "dense_activation_name",
+            "dropout": "dropout_rate",
+        }
+    )
 
     def __init__(
         self,
@@ -192,14 +202,3 @@ class Caser(SequenceRanker):
             for place, (activation, part) in enumerate(zip(self.conv_activations, parts, strict=True))
         ]
         return ops.concatenate(pooled, axis=-1)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "dim": self.dim,
-            "vertical_filters": self.vertical_filters,
-            "horizontal_filters": self.horizontal_filters,
-            "conv_activation": self.conv_activation_name,
-            "dense_activation": self.dense_activation_name,
-            "dropout": self.dropout_rate,
-        }

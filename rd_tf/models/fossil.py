@@ -1,5 +1,6 @@
 """Fossil: item similarity fused with Markov chains (He & McAuley, ICDM 2016)."""
 
+from types import MappingProxyType
 from typing import Any
 
 import keras
@@ -8,12 +9,13 @@ from keras import ops
 
 from rd_tf.models.ranker import Histories, SequenceRanker, Tensor
 from rd_tf.models.table_ops import take_rows
+from rd_tf.plugins import register_ranker
 
 # What the histories of training windows may be; see `rd_tf.data.user_items`.
 LOOKS_BACK = ("before", "all")
 
 
-@keras.saving.register_keras_serializable("rd_tf")
+@register_ranker("fossil")
 class Fossil(SequenceRanker):
     """Adds up what a user likes in the long run and the last few steps.
 
@@ -42,6 +44,7 @@ class Fossil(SequenceRanker):
     """
 
     looks_back = "before"
+    config_attributes = MappingProxyType({"history": "looks_back", "dropout": "dropout_rate"})
     unknown_user_is = "the weights of all users alone"
 
     def __init__(
@@ -109,12 +112,3 @@ class Fossil(SequenceRanker):
     def unknown_user_row(self, table: np.ndarray) -> np.ndarray:
         # The weights of all users alone.
         return np.zeros_like(table[:1])
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "dim": self.dim,
-            "history": self.looks_back,
-            "history_exponent": self.history_exponent,
-            "dropout": self.dropout_rate,
-        }

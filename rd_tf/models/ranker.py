@@ -1,8 +1,10 @@
 """Items that queries look back on, any number a query, without padding."""
 
 import abc
+import inspect
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple, Self
 
 import keras
 import numpy as np
@@ -72,6 +74,7 @@ class SequenceRanker(keras.Model, abc.ABC):
         unknown_user_is: what stands for a user who was not seen where no row was trained for him.
         dropout_rate: share of some numbers of a query that are dropped in training, 0 for none.
         noise_width: how many such numbers a query has.
+        config_attributes: keywords of the constructor and the attributes that hold them, where the names differ.
         looks_back: "none", or which items a training window looks back on beside its sequence: "before" or "all" (see
             `rd_tf.data.user_items`); then `encode` is given `Histories`. Not `history`, which Keras' `fit` overwrites.
 
@@ -80,6 +83,7 @@ class SequenceRanker(keras.Model, abc.ABC):
     """
 
     looks_back = "none"
+    config_attributes: Mapping[str, str] = MappingProxyType({})
     dropout_rate = 0.0
     noise_width = 0
     unknown_user_is = "the mean of all users"
@@ -306,9 +310,33 @@ class SequenceRanker(keras.Model, abc.ABC):
         query = self.encode(inputs["user"], inputs["sequence"], training=training, history=Histories.of(inputs))
         return self.score(query, inputs["items"]) if "items" in inputs else self.score_all(query)
 
+    @classmethod
+    def for_dataset(cls, data: Any, **arguments: Any) -> Self:
+        """Makes a ranker of a dataset's users and items.
+
+        Args:
+            data: `rd_tf.load_dataset(...)`, split or not.
+            **arguments: further keywords of the constructor.
+        """
+        interactions = data.interactions
+        return cls(interactions.num_users, interactions.num_items, **arguments)
+
     def get_config(self) -> dict[str, Any]:
+        """The constructor's keywords, each read from the attribute of its name.
+
+        Raises:
+            ValueError: a keyword that is no attribute; keep it as one, or override this method.
+        """
         own = ("num_users", "num_items", "sequence_length", "seed", "unknown_user")
-        return {**super().get_config(), **{name: getattr(self, name) for name in own}}
+        config = {**super().get_config(), **{name: getattr(self, name) for name in own}}
+        for name, parameter in inspect.signature(type(self).__init__).parameters.items():
+            if name == "self" or parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                continue
+            attribute = self.config_attributes.get(name, name)
+            if not hasattr(self, attribute):
+                raise ValueError(f"{type(self).__name__} cannot be saved: its keyword {name} is no attribute of it")
+            config[name] = getattr(self, attribute)
+        return config
 
 
 def exclude_items(scores: Tensor, exclude: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Rankers by name: made from flags, saved to and loaded from a run directory."""
 
+import dataclasses
 import hashlib
 import os
 from pathlib import Path
@@ -8,37 +9,56 @@ from typing import Any
 import keras
 import numpy as np
 
-from rd_tf import run_directory
-from rd_tf.flag_definitions import MODEL_FLAGS
-from rd_tf.models.caser import Caser
-from rd_tf.models.fossil import Fossil
+from rd_tf import plugins, run_directory
 from rd_tf.models.ranker import SequenceRanker
 from rd_tf.storage import InputError, atomic_file
 
-MODELS: dict[str, type[SequenceRanker]] = {"caser": Caser, "fossil": Fossil}
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """A ranker to be made.
+
+    Attributes:
+        name: of the registry, such as "caser".
+        arguments: keywords of its constructor beside the number of users and items.
+    """
+
+    name: str
+    arguments: dict[str, Any]
+
+    @classmethod
+    def of(cls, flags: dict[str, Any]) -> "ModelConfig":
+        """The ranker that flags of `rd_tf.train` describe.
+
+        Raises:
+            InputError: an unknown ranker.
+        """
+        plugin = plugins.find(plugins.RANKERS, "model", flags["model"])
+        arguments = {name: flags[name] for name in ("sequence_length", "dim", "seed")}
+        arguments |= plugin.arguments(flags)
+        arguments |= {"unknown_user": flags["user_dropout"] > 0, "dtype": flags["dtype_policy"]}
+        return cls(flags["model"], arguments)
 
 
-def make_model(flags: dict[str, Any], num_users: int, num_items: int) -> SequenceRanker:
+def make_model(config: ModelConfig, num_users: int, num_items: int) -> SequenceRanker:
     """Makes an untrained ranker.
 
     Args:
-        flags: those of `rd_tf.train`.
+        config: which.
         num_users: users are numbered 0 .. num_users - 1.
         num_items: items are numbered 1 .. num_items.
 
     Raises:
-        InputError: the flags leave the model without a part it needs.
+        InputError: its constructor refuses the arguments.
     """
-    if flags["model"] == "caser" and flags["vertical_filters"] + flags["horizontal_filters"] == 0:
-        raise InputError(
-            "--vertical_filters=0 and --horizontal_filters=0 leave Caser without filters; raise one of them"
-        )
-    names = ("sequence_length", "dim", "seed", *MODEL_FLAGS[flags["model"]])
-    arguments = {name: flags[name] for name in names}
-    unknown_user = flags["user_dropout"] > 0
-    return MODELS[flags["model"]](
-        num_users, num_items, **arguments, unknown_user=unknown_user, dtype=flags["dtype_policy"]
-    )
+    cls = plugins.find(plugins.RANKERS, "model", config.name).load()
+    try:
+        model = cls(num_users, num_items, **config.arguments)
+    except ValueError as error:
+        raise InputError(f"--model={config.name}: {error}; change the flags of these names") from None
+    if not isinstance(model, SequenceRanker) or not hasattr(model, "item_table"):
+        raise InputError(f"--model={config.name}: its constructor must call build_item_table()")
+    return model
 
 
 def weights_fingerprint(model: SequenceRanker) -> str:
@@ -54,10 +74,14 @@ def save_model(model: SequenceRanker, run_dir: str | os.PathLike[str]) -> dict[s
     """Writes `model.weights.h5` and returns what the run's manifest must hold under "model"."""
     with atomic_file(Path(run_dir) / run_directory.WEIGHTS) as temporary:
         model.save_weights(temporary)
-    name = next(name for name, cls in MODELS.items() if type(model) is cls)
+    names = [name for name, plugin in plugins.RANKERS.items() if plugin.load() is type(model)]
+    if not names:
+        raise ValueError(
+            f"{type(model).__name__} is not registered; decorate it with @rd_tf.register_ranker to save and load it"
+        )
     config = {key: value for key, value in model.get_config().items() if key not in ("name", "trainable", "dtype")}
     return {
-        "class": name,
+        "class": names[0],
         "config": config,
         "dtype_policy": model.dtype_policy.name,
         "parameters": model.count_params(),
@@ -77,12 +101,13 @@ def load_model(run_dir: str | os.PathLike[str], flag: str = "run_dir") -> Sequen
     """
     described = run_directory.load_run_manifest(run_dir, flag)["model"]
     path = Path(run_dir) / run_directory.WEIGHTS
-    if described["class"] not in MODELS:
+    if described["class"] not in plugins.RANKERS:
         raise InputError(
-            f"--{flag}={run_dir} holds a model {described['class']!r}; this version has {', '.join(MODELS)}"
+            f"--{flag}={run_dir} holds a model {described['class']!r}; known are {', '.join(plugins.RANKERS)}, others "
+            "with --import_module"
         )
     try:
-        model = MODELS[described["class"]](**described["config"], dtype=described["dtype_policy"])
+        model = plugins.RANKERS[described["class"]].load()(**described["config"], dtype=described["dtype_policy"])
     except (TypeError, ValueError) as error:
         raise InputError(f"--{flag}={run_dir}: its manifest.json describes no usable model ({error})") from None
     try:

@@ -1,25 +1,70 @@
 """Publishes a ranker as the next version of a served model."""
 
 import contextlib
+import hashlib
+import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework import attr_value_pb2, function_pb2
+from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, saved_model_pb2
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+from rd_tf.data.windows import SplitData
 from rd_tf.models.ranker import SequenceRanker
-from rd_tf.serving.equal_versions import are_equal_versions
-from rd_tf.serving.export_name import check_export_name
-from rd_tf.serving.export_options import ExportOptions
-from rd_tf.serving.gate import LAST, check_gate, find_reference
-from rd_tf.serving.held_out_quality import HeldOutQuality, ServedQuality
+from rd_tf.serving.agreement import check_agreement, known_request
 from rd_tf.serving.litert import MODEL_FILE, write_litert
-from rd_tf.serving.measured import measured_version
-from rd_tf.serving.publishing import NothingNew, publishing, versions
-from rd_tf.serving.raw_ids import check_ids
-from rd_tf.serving.saved_model import write_saved_model
-from rd_tf.serving.stored_ranker import with_items
-from rd_tf.storage import InputError
+from rd_tf.serving.options import ExportOptions, check_export_name
+from rd_tf.serving.publishing import (
+    EXTRA,
+    LAST,
+    WARMUP_FILE,
+    NothingNew,
+    are_equal_versions,
+    check_gate,
+    find_reference,
+    measured_version,
+    publishing,
+    versions,
+)
+from rd_tf.serving.quality import (
+    HeldOutQuality,
+    Queries,
+    ServedRanker,
+    bytes_by_kind,
+    recall,
+    seconds_per_request,
+    write_report,
+)
+from rd_tf.serving.search import ClusteredSearch, ExactSearch, Search, make_cells
+from rd_tf.serving.signatures import Lookups, ServingModule, check_ids, write_ids
+from rd_tf.serving.weights import (
+    StoredRanker,
+    item_vectors,
+    rounded_copy,
+    with_unknown_user,
+    write_item_table,
+)
+from rd_tf.storage import InputError, file_sha256
 
 _FILE_OF_FORMAT = {"saved_model": "saved_model.pb", "litert": MODEL_FILE}
+USERS_FILE, ITEMS_FILE = "users.txt.gz", "items.txt.gz"
+_MEASURED_QUERIES = 200
+_K_TIMED, _RECENT_TIMED = 10, 100
+# Attributes of a graph's nodes: shapes, which a loader infers again, and the configuration of the exporting process.
+_INFERRED, _CONFIG = "_output_shapes", "config_proto"
+_OF_THE_MACHINE = ("device_count", "intra_op_parallelism_threads", "inter_op_parallelism_threads")
+# TensorFlow ends the names of functions with a number that it counts up in the process. So do the names of a function's
+# captured inputs, and loaders sort by them.
+_COUNTED = re.compile(r"(.*_)(\d+)")
+_GIVEN_NAME = "_user_specified_name"
 
 
 def export_ranker(
@@ -68,27 +113,38 @@ def export_ranker(
     options = options or ExportOptions()
     check_ids("users", user_ids, model.num_users, options.id_type)
     check_ids("items", item_ids, model.num_items, options.id_type)
-    served, served_quality = model, None
-    if quality:
-        items = quality.trained_items()
-        served, item_ids = with_items(model, items), [item_ids[item - 1] for item in items]
-        served_quality = ServedQuality(quality, model, items)
-    options = options.for_catalogue(served.num_items)
+    served = ServedRanker.of(model, user_ids, item_ids, options, quality)
     with _writing(directory), publishing(directory, keep_versions) as new:
         _check_format(directory, options.export_format)
         reference = find_reference(gate_against, directory) if min_metric_ratio else None
-        arguments = (served, user_ids, item_ids, options, served_quality)
         if options.export_format == "litert":
-            write_litert(new.directory, *arguments)
+            write_litert(new.directory, served)
         else:
-            write_saved_model(new.directory, directory.name, *arguments)
+            write_saved_model(new.directory, directory.name, served)
         kept = next((last for last in versions(directory)[-1:] if are_equal_versions(new.directory, last)), None)
-        # A version that is there has passed the gate against the one before it.
+        # The highest version is not held against itself; it has passed the gate against the one before it.
         if reference and min_metric_ratio and not (kept and gate_against in ("", LAST)):
             check_gate(measured_version(new.directory, "the export"), reference, min_metric_ratio)
         if kept:
             raise NothingNew
     return kept or new.path
+
+
+def export_to(ranker: SequenceRanker, data: SplitData, directory: str | os.PathLike[str], **options: Any) -> Path:
+    """Exports a trained ranker for `tensorflow_model_server`: `rd_tf.export`.
+
+    Args:
+        ranker: trained on `data`.
+        data: `rd_tf.load_dataset(...).split(...)`, whose held-out items the export is measured on.
+        directory: the served model's directory; its last part is the model's name.
+        **options: attributes of `rd_tf.serving.options.ExportOptions`.
+
+    Returns:
+        The version directory that appeared or was kept; errors as for `export_ranker`.
+    """
+    quality = HeldOutQuality(data.interactions, data.name, ranker.sequence_length)
+    ids = data.interactions.user_ids, data.interactions.item_ids
+    return export_ranker(ranker, *ids, directory, ExportOptions(**options), quality)
 
 
 def _check_format(directory: Path, chosen: str) -> None:
@@ -108,3 +164,213 @@ def _writing(directory: Path) -> Iterator[None]:
         raise InputError(
             f"{directory} cannot be written ({error.strerror}); name another --export_dir or --export_name"
         ) from error
+
+
+def write_saved_model(directory: Path, name: str, served: ServedRanker) -> None:
+    """Writes a SavedModel, its warm-up requests and its report, and checks it.
+
+    Args:
+        directory: an empty directory.
+        name: the model's name for the server.
+        served: what is exported.
+
+    Raises:
+        InputError: a weight does not fit the weights' type.
+        Disagreement: the export does not answer as the model does.
+    """
+    options = served.options
+    wider = with_unknown_user(served.model)
+    exported = rounded_copy(wider, options.weights)
+    queries = served.queries(_MEASURED_QUERIES)
+    search, index = _search(exported, queries, options)
+    # Inside the new version: after a kill the next export removes it with the rest of the version.
+    with tempfile.TemporaryDirectory(dir=directory) as assets:
+        users_file, items_file = Path(assets) / USERS_FILE, Path(assets) / ITEMS_FILE
+        write_ids(users_file, served.user_ids)
+        write_ids(items_file, served.item_ids)
+        lookups = Lookups(users_file, items_file, wider.num_users, options.id_type)
+        queue = _queue_name(exported, [users_file, items_file], options) if options.batching else ""
+        module = ServingModule(StoredRanker(wider, options.weights), lookups, search, options, queue)
+        tf.saved_model.save(module, str(directory), signatures=module.functions())
+    slim_graph(directory)
+    request = known_request(served)
+    write_warmup(directory, name, [(name, request.of_signature(name)) for name in module.functions()])
+    agreement = check_agreement(directory, exported, served)
+    measured = {
+        "index": index,
+        "bytes": bytes_by_kind(directory),
+        "quality": served.compare(exported),
+        "agreement": agreement,
+        "seconds_per_request": seconds_per_request(_asker(module, queries, served)),
+    }
+    if options.item_table:
+        write_item_table(directory / EXTRA, exported, served.item_ids)
+        measured["bytes"] = bytes_by_kind(directory)
+    write_report(directory, served, measured)
+
+
+def _queue_name(exported: SequenceRanker, files: Sequence[Path], options: ExportOptions) -> str:
+    # Models of one process whose queues have one name share their batches, so the name tells all that an answer depends
+    # on.
+    content = hashlib.sha256(repr(options).encode())
+    for weight in exported.weights:
+        content.update(keras.ops.convert_to_numpy(weight).tobytes())
+    for file in files:
+        content.update(file_sha256(file).encode())
+    return f"batches_{content.hexdigest()}"
+
+
+def _search(exported: SequenceRanker, queries: Queries, options: ExportOptions) -> tuple[Search, dict[str, Any]]:
+    if options.index == "exact":
+        return ExactSearch(), {"kind": "exact"}
+    cells = make_cells(item_vectors(exported), options.clusters)
+    search = ClusteredSearch(cells, options.probes)
+    found = recall(exported, search, queries, options.max_k)
+    return search, {
+        "kind": "clusters",
+        "cells": len(cells.centroids),
+        "largest_cell": cells.largest,
+        "probes": options.probes,
+        "queries": len(queries.users),
+        **found,
+    }
+
+
+def _asker(module: ServingModule, queries: Queries, served: ServedRanker) -> Callable[[int], Any]:
+    """Answers a request of some rows: users with up to 100 of their items, ten items each."""
+    id_type, users, items = served.options.id_type, served.typed_users, served.typed_items
+    none = "" if id_type == "string" else 0
+
+    def ask(rows: int) -> Any:
+        chosen = [row % len(queries.users) for row in range(rows)]
+        recents = [queries.recents[row][-_RECENT_TIMED:] for row in chosen]
+        width = max(map(len, recents))
+        names = [[none] * (width - len(recent)) + [items[item - 1] for item in recent] for recent in recents]
+        return module.recommend(
+            tf.constant([users[queries.users[row]] for row in chosen], id_type),
+            tf.constant(names, id_type, shape=[rows, width]),
+            tf.zeros([rows, 0], id_type),
+            tf.fill([rows], _K_TIMED),
+        )["items"].numpy()
+
+    return ask
+
+
+def write_warmup(
+    directory: str | os.PathLike[str],
+    model_name: str,
+    requests: Sequence[tuple[str, Mapping[str, np.ndarray]]],
+) -> None:
+    """Writes the warm-up file of a SavedModel: a TFRecord of PredictionLog, one record a request.
+
+    Args:
+        directory: the SavedModel.
+        model_name: the name it will be served under.
+        requests: signature, and input name -> array; strings are objects.
+    """
+    path = Path(directory) / WARMUP_FILE
+    path.parent.mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for signature, request in requests:
+            predict = predict_pb2.PredictRequest()
+            predict.model_spec.name = model_name
+            predict.model_spec.signature_name = signature
+            for name, array in request.items():
+                dtype = tf.string if array.dtype == object else array.dtype
+                predict.inputs[name].CopyFrom(tf.make_tensor_proto(array, dtype=dtype, shape=array.shape))
+            log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=predict))
+            writer.write(log.SerializeToString(deterministic=True))
+
+
+def slim_graph(directory: str | os.PathLike[str]) -> None:
+    """Rewrites `saved_model.pb` without what no loader reads, a fifth of its bytes.
+
+    What depends on the exporting process (its threads, its count of functions) goes too: equal exports are equal bytes.
+    """
+    path = Path(directory) / "saved_model.pb"
+    saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    for graph in saved.meta_graphs:
+        # Definitions of TensorFlow's own operations; a loader that lacks one could not run the graph either.
+        graph.meta_info_def.ClearField("stripped_op_list")
+        nodes = [*graph.graph_def.node]
+        for function in graph.graph_def.library.function:
+            nodes += function.node_def
+            for argument in function.arg_attr.values():
+                argument.attr.pop(_INFERRED, None)
+        for node in nodes:
+            node.ClearField("experimental_debug_info")
+            node.attr.pop(_INFERRED, None)
+            if _CONFIG in node.attr:
+                config = config_pb2.ConfigProto.FromString(node.attr[_CONFIG].s)
+                for name in _OF_THE_MACHINE:
+                    config.ClearField(name)
+                node.attr[_CONFIG].s = config.SerializeToString(deterministic=True)
+        number_functions(graph)
+    path.write_bytes(saved.SerializeToString(deterministic=True))
+    # The fingerprint is of the graph before this change.
+    (Path(directory) / "fingerprint.pb").unlink(missing_ok=True)
+
+
+def number_functions(graph: meta_graph_pb2.MetaGraphDef) -> None:
+    """Numbers a graph's functions from 0, in the order in which they were traced, and puts them in that order."""
+    library = graph.graph_def.library
+    matches = filter(None, (_COUNTED.fullmatch(function.signature.name) for function in library.function))
+    traced = sorted(matches, key=lambda match: int(match[2]))
+    names = {match[0]: f"{match[1]}{number}" for number, match in enumerate(traced)}
+    nodes = [*graph.graph_def.node]
+    for function in library.function:
+        function.signature.name = names.get(function.signature.name, function.signature.name)
+        _number_inputs(function)
+        nodes += function.node_def
+    for node in nodes:
+        node.op = names.get(node.op, node.op)
+        for attribute in node.attr.values():
+            _rename_in_attribute(attribute, names)
+    for gradient in itertools.chain(library.gradient, library.registered_gradients):
+        gradient.gradient_func = names.get(gradient.gradient_func, gradient.gradient_func)
+    for gradient in library.gradient:
+        gradient.function_name = names.get(gradient.function_name, gradient.function_name)
+    places = {name: place for place, name in enumerate(names.values())}
+    library.function.sort(key=lambda function: (places.get(function.signature.name, -1), function.signature.name))
+    _rename_objects(graph, names)
+
+
+def _number_inputs(function: function_pb2.FunctionDef) -> None:
+    names = {}
+    for place, argument in enumerate(function.signature.input_arg):
+        if re.search(r"\d", argument.name):
+            names[argument.name] = argument.name = f"input_{place}"
+        attributes = function.arg_attr[place].attr if place in function.arg_attr else {}
+        if _GIVEN_NAME in attributes and attributes[_GIVEN_NAME].s.isdigit():
+            del attributes[_GIVEN_NAME]
+    for node in function.node_def:
+        node.input[:] = [names.get(name, name) for name in node.input]
+    for result, name in list(function.ret.items()):
+        function.ret[result] = names.get(name, name)
+
+
+def _rename_in_attribute(attribute: attr_value_pb2.AttrValue, names: dict[str, str]) -> None:
+    for called in (attribute.func, *attribute.list.func):
+        # Only where it is a function: assigning the name would turn an attribute of another kind into one.
+        if called.name in names:
+            called.name = names[called.name]
+
+
+def _rename_objects(graph: meta_graph_pb2.MetaGraphDef, names: dict[str, str]) -> None:
+    objects, aliases = graph.object_graph_def, graph.meta_info_def.function_aliases
+    for node in objects.nodes:
+        if node.function.concrete_functions:
+            node.function.concrete_functions[:] = [names.get(name, name) for name in node.function.concrete_functions]
+        if node.bare_concrete_function.concrete_function_name in names:
+            name = names[node.bare_concrete_function.concrete_function_name]
+            node.bare_concrete_function.concrete_function_name = name
+    # All entries are taken out before any goes in: a new name may be the old one of another function.
+    copies = [
+        (name, type(saved).FromString(saved.SerializeToString())) for name, saved in objects.concrete_functions.items()
+    ]
+    objects.concrete_functions.clear()
+    for name, saved in copies:
+        objects.concrete_functions[names.get(name, name)].CopyFrom(saved)
+    renamed = {names.get(name, name): alias for name, alias in aliases.items()}
+    aliases.clear()
+    aliases.update(renamed)

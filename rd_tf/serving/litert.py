@@ -1,7 +1,6 @@
 """A ranker as a LiteRT flatbuffer (.tflite), for devices."""
 
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,28 +10,44 @@ import tensorflow as tf
 from rd_tf.data.dataset import write_lines
 from rd_tf.models.ranker import SequenceRanker
 from rd_tf.serving.agreement import TOLERANCE, Disagreement
-from rd_tf.serving.export_options import ExportOptions
-from rd_tf.serving.held_out_quality import ServedQuality
-from rd_tf.serving.item_table import write_item_table
-from rd_tf.serving.padded_history import PaddedHistory
-from rd_tf.serving.real_queries import Queries, made_up_queries
-from rd_tf.serving.recommend_signature import NO_SCORE
-from rd_tf.serving.report import bytes_by_kind, seconds_per_request, write_report
-from rd_tf.serving.stored_ranker import StoredRanker, copy_ranker, is_table, rounded_copy
-from rd_tf.serving.unknown_user import with_unknown_user
+from rd_tf.serving.options import ExportOptions
+from rd_tf.serving.quality import (
+    Queries,
+    ServedRanker,
+    bytes_by_kind,
+    seconds_per_request,
+    write_report,
+)
+from rd_tf.serving.signatures import NO_SCORE
+from rd_tf.serving.weights import StoredRanker, copy_ranker, is_table, rounded_copy, with_unknown_user, write_item_table
 
 MODEL_FILE, USERS_FILE, ITEMS_FILE = "model.tflite", "users.txt", "items.txt"
 _CHECKED = 20
 
 
-def write_litert(
-    directory: Path,
-    model: SequenceRanker,
-    user_ids: Sequence[str],
-    item_ids: Sequence[str],
-    options: ExportOptions,
-    quality: ServedQuality | None,
-) -> None:
+class PaddedHistory:
+    """What `Histories` is, for one query whose items may be padded anywhere.
+
+    Args:
+        items: `[1, n] int32`, 0 = none.
+    """
+
+    def __init__(self, items: tf.Tensor) -> None:
+        self.items = items
+
+    def sum(self, values: tf.Tensor, queries: Any) -> tf.Tensor:
+        """Sums `[1, n, d] float32` over the items: `[1, d]`."""
+        return tf.reduce_sum(values * self._is_item()[..., tf.newaxis], axis=1)
+
+    def lengths(self, queries: Any) -> tf.Tensor:
+        """Number of items: `[1, 1] float32`."""
+        return tf.reduce_sum(self._is_item(), axis=1, keepdims=True)
+
+    def _is_item(self) -> tf.Tensor:
+        return tf.cast(self.items > 0, tf.float32)
+
+
+def write_litert(directory: Path, served: ServedRanker) -> None:
     """Writes `model.tflite`, ids and a report, and checks the model in LiteRT's interpreter.
 
     Its one signature takes `user` `[1] int32` (num_users for an unknown one) and `sequence` `[1, L] int32` (oldest
@@ -43,38 +58,33 @@ def write_litert(
 
     Args:
         directory: an empty directory.
-        model: the trained ranker.
-        user_ids: raw id of every user.
-        item_ids: raw id of every item.
-        options: those of `ExportOptions.for_catalogue`.
-        quality: measures rankers; None leaves metrics out of the report.
+        served: what is exported.
 
     Raises:
         InputError: a weight does not fit the weights' type.
         Disagreement: the flatbuffer does not answer as the model does.
     """
-    # LiteRT multiplies no half-precision matrices of its own accord.
+    model, options = served.model, served.options
+    # LiteRT has no half-precision matrix product.
     wider = copy_ranker(with_unknown_user(model), "float32")
     exported = rounded_copy(wider, options.weights)
-    flatbuffer = _convert(directory, wider, exported, options)
-    (directory / MODEL_FILE).write_bytes(flatbuffer)
-    write_lines(directory / USERS_FILE, user_ids)
-    write_lines(directory / ITEMS_FILE, item_ids)
-    queries = quality.queries(_CHECKED) if quality else made_up_queries(model, _CHECKED)
+    (directory / MODEL_FILE).write_bytes(_convert(directory, wider, exported, options))
+    write_lines(directory / USERS_FILE, served.user_ids)
+    write_lines(directory / ITEMS_FILE, served.item_ids)
+    queries = served.queries(_CHECKED)
     nobody = Queries(np.array([model.num_users], np.int32), [np.zeros(0, np.int32)])
     ask = make_interpreter(directory / MODEL_FILE)
     largest = max(_compare(ask, exported, asked, options) for asked in (queries, nobody))
-    changed = None if options.weights == "float32" else exported
     first = _inputs(exported, queries.rows(slice(1)))
     if options.item_table:
-        write_item_table(directory, exported, item_ids)
+        write_item_table(directory, exported, served.item_ids)
     measured = {
         "bytes": bytes_by_kind(directory),
-        "quality": quality.compare(changed) if quality else None,
+        "quality": served.compare(exported),
         "agreement": {"requests": len(queries.users) + 1, "largest_difference": largest},
         "seconds_per_request": {"1": seconds_per_request(lambda _: ask(**first))["1"]},
     }
-    write_report(directory, model, options, measured)
+    write_report(directory, served, measured)
 
 
 def make_interpreter(path: str | Path) -> Any:
@@ -111,7 +121,7 @@ def _convert(directory: Path, wider: SequenceRanker, exported: SequenceRanker, o
         with stored.dense_weights_in_use():
             query = ranker.encode(user, sequence, history=looked_back)
             if int8:
-                # Rows that depend on an input: of constant ones the converter would make a float32 table.
+                # The rows depend on an input, else the converter would compute a constant float32 table from them.
                 every = tf.range(rows) + tf.minimum(user, 0)
                 scores = ranker.score(query, every[tf.newaxis])[0]
             else:
@@ -125,7 +135,7 @@ def _convert(directory: Path, wider: SequenceRanker, exported: SequenceRanker, o
 
     module = tf.Module()
     module.stored, module.recommend = stored, recommend
-    # In the version, whose leftovers the next export removes after a kill.
+    # Inside the new version: after a kill the next export removes it with the rest of the version.
     with tempfile.TemporaryDirectory(dir=directory) as temporary:
         tf.saved_model.save(module, temporary, signatures={"serving_default": recommend})
         converter = tf.lite.TFLiteConverter.from_saved_model(temporary, signature_keys=["serving_default"])
@@ -145,17 +155,16 @@ def _with_others(tables: SequenceRanker, others: SequenceRanker) -> SequenceRank
 
 
 def _inputs(ranker: SequenceRanker, query: Queries) -> dict[str, np.ndarray]:
-    length, recent = ranker.sequence_length, query.recents[0]
-    sequence = np.concatenate([np.zeros(length, np.int32), recent])[-length:].astype(np.int32)
-    inputs = {"user": query.users, "sequence": sequence[None]}
+    inputs = {"user": query.users, "sequence": query.sequences(ranker.sequence_length)}
     if ranker.looks_back != "none":
+        recent = query.recents[0]
         inputs["history"] = recent[None] if len(recent) else np.zeros((1, 1), np.int32)
     return inputs
 
 
 def _compare(ask: Any, exported: SequenceRanker, queries: Queries, options: ExportOptions) -> float:
     """Largest difference of a score from the ranker's own."""
-    # With float16 the converter rounds constants too, such as the exponent of a history's length.
+    # With float16 the converter also rounds constants of the graph, such as the exponent of a history's length.
     largest, tolerance = 0.0, TOLERANCE["float16" if options.weights == "float16" else exported.compute_dtype]
     looks_back = exported.looks_back != "none"
     for row in range(len(queries.users)):

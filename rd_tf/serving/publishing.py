@@ -1,21 +1,45 @@
-"""Versions of a served model, which appear and vanish whole."""
+"""Versions of a served model: they appear and vanish whole, and only where they rank well enough."""
 
 import contextlib
 import dataclasses
+import math
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from rd_tf.storage import InputError, atomic_directory, directory_lock, remove_all_leftovers, remove_whole, write_text
+from rd_tf import run_directory
+from rd_tf.evaluation.metrics import AT_CUTOFF
+from rd_tf.storage import (
+    InputError,
+    atomic_directory,
+    directory_lock,
+    file_sha256,
+    read_manifest,
+    remove_all_leftovers,
+    remove_whole,
+    require,
+    write_text,
+)
 
 # Holds the highest number ever published: a server that still has 7 loaded would not notice another 7.
 LAST_VERSION_FILE = ".last_version"
 # tensorflow_model_server reads a version as int64 and passes over larger ones.
 _HIGHEST = 2**63 - 1
+# The one part of the report that tells of the machine at that moment rather than of the export.
+_OF_THE_MOMENT = "seconds_per_request"
+EXTRA = "assets.extra"
+REPORT_FILE = Path(EXTRA) / "report.json"
+WARMUP_FILE = Path(EXTRA) / "tf_serving_warmup_requests"
+LAST = "last"
+# Relative slack of the gate: a value at its bound passes whichever way a product of decimals is rounded.
+_ROUNDING = 1e-9
+_METRIC = re.compile(rf"map|(?:{'|'.join(AT_CUTOFF)})@[1-9][0-9]*")
 
 
 class NothingNew(Exception):
-    """Raised in the block of `publishing` by one who finds that the highest version is the one in the making."""
+    """Raised in the block of `publishing` where the version in the making is equal to the highest one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +92,7 @@ def publishing(directory: str | os.PathLike[str], keep_versions: int = 0) -> Ite
                 raise InputError(
                     f"{directory} got version {_highest(directory)} while {number} was made; publish again"
                 )
-            # Before the version appears: a number that is marked and not used is harmless.
+            # The mark is written before the version appears: a number that is marked but never used is harmless.
             write_text(directory / LAST_VERSION_FILE, f"{number}\n")
         if keep_versions:
             _remove_all_but(versions(directory), keep_versions)
@@ -108,3 +132,186 @@ def _read_mark(directory: Path) -> int:
     if not 0 <= number < _HIGHEST:
         raise InputError(f"{path} is damaged; write the number of the last version that was published there into it")
     return number
+
+
+def are_equal_versions(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    """Whether two versions have the same files with the same bytes, the seconds in their reports aside.
+
+    Args:
+        one: a version's directory.
+        other: another one's.
+
+    Raises:
+        InputError: a report is damaged.
+    """
+    files, others = _version_files(Path(one)), _version_files(Path(other))
+    return files.keys() == others.keys() and all(
+        _comparable_report(files[name]) == _comparable_report(others[name])
+        if name == REPORT_FILE
+        else files[name].stat().st_size == others[name].stat().st_size
+        and file_sha256(files[name]) == file_sha256(others[name])
+        for name in files
+    )
+
+
+def _version_files(version: Path) -> dict[Path, Path]:
+    return {path.relative_to(version): path for path in version.rglob("*") if path.is_file()}
+
+
+def _comparable_report(path: Path) -> dict[str, Any]:
+    return {name: value for name, value in read_manifest(path, {}).items() if name != _OF_THE_MOMENT}
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """How well a model ranks and on what that was measured.
+
+    Attributes:
+        metrics: name -> value, as in a run's metrics.json: `map`, `ndcg@10`, ...
+        split: "validation" or "test".
+        dataset: fingerprint.
+        source: the run or the version, for messages.
+    """
+
+    metrics: Mapping[str, float]
+    split: str
+    dataset: str
+    source: str
+
+
+def measured_run(run_dir: str | os.PathLike[str], flag: str = "run_dir") -> Measured:
+    """What a finished run's metrics.json says.
+
+    Args:
+        run_dir: the run directory.
+        flag: the flag that named it, for messages.
+
+    Raises:
+        InputError: no finished run, or its metrics.json is missing or damaged.
+    """
+    manifest = run_directory.load_run_manifest(run_dir, flag)
+    path = Path(run_dir) / run_directory.METRICS
+    found = read_manifest(path, {"split": str, "metrics": dict})
+    return Measured(
+        _finite_metrics(found["metrics"], path), found["split"], manifest["dataset"]["fingerprint"], str(run_dir)
+    )
+
+
+def measured_version(version: str | os.PathLike[str], name: str = "") -> Measured:
+    """What the report of an exported version says of the model as it was exported.
+
+    Args:
+        version: the version's directory.
+        name: what messages call it; empty: its directory.
+
+    Raises:
+        InputError: there is no report, it is damaged, or it has no metrics.
+    """
+    path, name = Path(version) / REPORT_FILE, name or str(version)
+    if not path.exists():
+        raise InputError(
+            f"{path} is missing, so there is nothing to hold a model against; name a run by --gate_against"
+        )
+    report = read_manifest(path, {})
+    if report.get("quality") is None:
+        raise InputError(f"{name} was not measured, since nobody has a held-out item; leave --min_metric_ratio out")
+    require(report, {"quality.exported": dict, "quality.split": str, "quality.dataset": str}, path)
+    quality = report["quality"]
+    return Measured(_finite_metrics(quality["exported"], path), quality["split"], quality["dataset"], name)
+
+
+def _finite_metrics(metrics: Mapping[str, Any], path: Path) -> dict[str, float]:
+    for name, value in metrics.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise InputError(f"{path} is damaged ({name} is {value!r}); make it again")
+    return dict(metrics)
+
+
+def parse_min_metric_ratio(values: Sequence[str]) -> dict[str, float]:
+    """Reads --min_metric_ratio.
+
+    Args:
+        values: `metric:ratio` each.
+
+    Returns:
+        Metric -> the least share of the reference's value.
+
+    Raises:
+        InputError: no such metric, one that stands twice, or a ratio that is no finite number above 0.
+    """
+    given, ratios = ",".join(values), {}
+    for value in values:
+        metric, colon, text = (part.strip() for part in value.partition(":"))
+        if not colon:
+            raise InputError(f"--min_metric_ratio={given}: {value!r} is not metric:ratio, such as map:0.98")
+        if _METRIC.fullmatch(metric) is None:
+            names = ", ".join(f"{name}@n" for name in AT_CUTOFF)
+            raise InputError(f"--min_metric_ratio={given}: {metric!r} is no metric; choose from map, {names}")
+        if metric in ratios:
+            raise InputError(f"--min_metric_ratio={given}: {metric} stands twice")
+        try:
+            ratio = float(text)
+        except ValueError:
+            raise InputError(f"--min_metric_ratio={given}: the ratio {text!r} of {metric} is not a number") from None
+        if not (math.isfinite(ratio) and ratio > 0):
+            raise InputError(f"--min_metric_ratio={given}: the ratio {text} of {metric} is not a number above 0")
+        ratios[metric] = ratio
+    return ratios
+
+
+def find_reference(gate_against: str, directory: str | os.PathLike[str]) -> Measured | None:
+    """What a model is held against.
+
+    Args:
+        gate_against: a run directory; "" or "last" for the highest version of the served model.
+        directory: the served model's directory.
+
+    Returns:
+        None where "last" is asked for and there is no version yet.
+
+    Raises:
+        InputError: no finished run, or the last version has no usable report.
+    """
+    if gate_against not in ("", LAST):
+        return measured_run(gate_against, "gate_against")
+    found = versions(directory)
+    return measured_version(found[-1]) if found else None
+
+
+def check_gate(candidate: Measured, reference: Measured, ratios: Mapping[str, float]) -> None:
+    """Refuses a model that is worse than a share of the reference.
+
+    Args:
+        candidate: the model to publish.
+        reference: what it is held against.
+        ratios: see `parse_min_metric_ratio`.
+
+    Raises:
+        InputError: a metric is too low, was not measured, or was measured on another dataset or split.
+    """
+    if not ratios:
+        return
+    for what, mine, theirs in (
+        ("dataset", candidate.dataset[:16], reference.dataset[:16]),
+        ("split", candidate.split, reference.split),
+    ):
+        if mine != theirs:
+            raise InputError(
+                f"{candidate.source} was measured on the {what} {mine}, but {reference.source} on {theirs}, so they "
+                "cannot be compared; name another run by --gate_against"
+            )
+    given = ",".join(f"{metric}:{ratio:g}" for metric, ratio in ratios.items())
+    for metric, ratio in ratios.items():
+        for measured in (candidate, reference):
+            if metric not in measured.metrics:
+                raise InputError(
+                    f"--min_metric_ratio={given}: {measured.source} has no {metric}, only {', '.join(measured.metrics)}"
+                )
+        own, other = candidate.metrics[metric], reference.metrics[metric]
+        if own < ratio * other * (1 - _ROUNDING):
+            share = f"{own / other:.4f} times " if other else ""
+            raise InputError(
+                f"--min_metric_ratio={given}: {metric} of {candidate.source} is {own:.6g}, {share}the {other:.6g} of "
+                f"{reference.source}; at least {ratio:g} times that, {ratio * other:.6g}, is asked for, so nothing is "
+                "published"
+            )

@@ -1,19 +1,92 @@
-"""What watches a training: TensorBoard, the overlap with the teacher's lists."""
+"""What watches a training: validation in `fit`, TensorBoard, the overlap with the teacher's lists."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams
 
-from rd_tf import command_line
+from rd_tf import command_line, run_directory
 from rd_tf.data.teacher_lists import ShardedArray
+from rd_tf.data.windows import SplitData
+from rd_tf.evaluation.evaluator import Evaluator
 from rd_tf.models.ranker import SequenceRanker
 from rd_tf.teacher.top_k import TopK
 
 _WINDOWS = 2048
+
+
+class Validation(keras.callbacks.Callback):
+    """Evaluates the ranker between epochs of `RankingDistiller.fit`, with all metrics of `rd_tf.evaluate` as `val_...`.
+
+    Other callbacks that come after it in the list find the metrics in their logs, as `keras.callbacks.TensorBoard`.
+
+    Args:
+        every: epochs between two validations; the last epoch is validated, too.
+        cutoffs: n, list lengths of the metrics.
+        restore_best_weights: whether the ranker has the weights of the epoch with the best MAP in the end.
+        patience: validations in a row without a better MAP after which training stops; 0 for none.
+        block_size: users scored in one matrix product.
+
+    Attributes:
+        best_epoch: from 1; 0 before the first validation.
+        best_map: its MAP.
+
+    Raises:
+        ValueError: a number out of range, or `fit` has data that are not split for validation: the test part is for the
+            final number only.
+    """
+
+    def __init__(
+        self,
+        every: int = 1,
+        cutoffs: Sequence[str | int] = (3, 5, 10, 20),
+        restore_best_weights: bool = True,
+        patience: int = 0,
+        block_size: int = 1024,
+    ) -> None:
+        super().__init__()
+        if every < 1 or patience < 0:
+            raise ValueError(f"every must be at least 1 and patience at least 0; received {every} and {patience}")
+        self.every, self.patience, self.restore_best_weights = every, patience, restore_best_weights
+        self.best_epoch, self.best_map = 0, 0.0
+        self._settings = cutoffs, block_size
+        self._evaluator: Evaluator | None = None
+
+    def set_data(self, data: SplitData) -> None:
+        """Called by `fit` with the data that it trains on."""
+        if data.name != "validation":
+            raise ValueError(f"Validation needs data of .split('validation'); received the split {data.name!r}")
+        self._data = data
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        if not hasattr(self, "_data"):
+            raise ValueError("Validation needs fit(data) with data of rd_tf.load_dataset(...).split('validation')")
+        length = self.model.student.sequence_length
+        self._evaluator = Evaluator(self._data.interactions, self._data.split, length, *self._settings)
+        self.best_epoch, self.best_map, self._waited = 0, 0.0, 0
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        assert self._evaluator is not None
+        if (epoch + 1) % self.every and epoch + 1 != self.params["epochs"]:
+            return
+        found = self._evaluator.evaluate(self.model.student).metrics
+        if logs is not None:
+            logs.update({f"val_{name}": value for name, value in found.items()})
+        self._waited += 1
+        if not self.best_epoch or found["map"] > self.best_map:
+            self.best_epoch, self.best_map, self._waited = epoch + 1, found["map"], 0
+            self._best_weights = self.model.student.get_weights() if self.restore_best_weights else None
+        elif self.patience and self._waited >= self.patience:
+            self.model.stop_training = True
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        if self.best_epoch and self._best_weights is not None:
+            self.model.student.set_weights(self._best_weights)
 
 
 class ListOverlap:
@@ -39,10 +112,10 @@ class ListOverlap:
 
 
 class TensorBoardWriter:
-    """Writes losses, metrics, histograms of the weights, the flags as text and as hyperparameters.
+    """Writes losses, metrics, histograms of the weights, the flags as text, and those that matter as hyperparameters.
 
     Args:
-        directory: the run's TensorBoard directory.
+        directory: the run directory, whose name the run has in TensorBoard.
         flags: all flags of the run.
     """
 
@@ -51,7 +124,12 @@ class TensorBoardWriter:
         lines = "".join(f"    {line}\n" for line in command_line.flag_lines(flags).splitlines())
         with self._writer.as_default(step=0):
             tf.summary.text("flags", lines)
-            hparams.hparams({name: value for name, value in flags.items() if not isinstance(value, list)})
+            left_out = run_directory.flags_without_part(flags)
+            settings = {name: flags[name] for name in flags if name not in left_out}
+            settings = {name: value for name, value in settings.items() if not isinstance(value, list)}
+            map_ = f"{flags['split']}/map"
+            hparams.hparams_config([hparams.HParam(name) for name in settings], [hparams.Metric(map_)])
+            hparams.hparams(settings)
 
     def scalars(self, epoch: int, values: dict[str, float]) -> None:
         """Writes values by name; the part before the first "/" groups them."""

@@ -24,7 +24,7 @@ from rd_tf.storage import (
     write_json,
     write_text,
 )
-from rd_tf.training.trainer import Position
+from rd_tf.training.distiller import REPORTED
 from rd_tf.training.workers import Workers
 
 
@@ -75,6 +75,23 @@ class History:
             for each in self.rows
         )
         write_text(self._path, text.getvalue())
+
+
+@dataclasses.dataclass(frozen=True)
+class Position:
+    """A place between two calls of the training graph.
+
+    Attributes:
+        epoch: finished epochs.
+        step: steps done of the next one.
+        total: sums over these steps of each of `REPORTED`, float32 numbers.
+        seconds: wall time of these steps.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    total: tuple[float, ...] = (0.0,) * len(REPORTED)
+    seconds: float = 0.0
 
 
 FORMAT = 1

@@ -7,6 +7,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from rd_tf.storage import InputError
+
 
 @keras.saving.register_keras_serializable("rd_tf")
 class AdamL2(keras.optimizers.Optimizer):
@@ -304,17 +306,29 @@ def make_optimizer(name: str, learning_rate: float, l2: float, warmup_steps: int
     """Makes an optimizer.
 
     Args:
-        name: a key of `OPTIMIZERS`.
+        name: a key of `OPTIMIZERS`, or a Keras optimizer by its name, such as "adagrad".
         learning_rate: step size.
-        l2: weight of the L2 term, at least 0.
+        l2: weight of the L2 term, at least 0. Keras' optimizers have none and take 0 only.
         warmup_steps: steps over which the step size rises to `learning_rate`; 0 for none.
 
     Raises:
-        ValueError: an unknown name.
+        InputError: an unknown name, or an L2 term that the optimizer does not have.
     """
-    if name not in OPTIMIZERS:
-        raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}; received {name!r}")
-    return OPTIMIZERS[name](LinearWarmup(learning_rate, warmup_steps) if warmup_steps else learning_rate, l2)
+    rate = LinearWarmup(learning_rate, warmup_steps) if warmup_steps else learning_rate
+    if name in OPTIMIZERS:
+        return OPTIMIZERS[name](rate, l2)
+    try:
+        optimizer = keras.optimizers.get({"class_name": name, "config": {"learning_rate": 1.0}})
+    except (ValueError, TypeError):
+        raise InputError(
+            f"--optimizer={name} is not known; it is one of {', '.join(OPTIMIZERS)}, or an optimizer of Keras such as "
+            "adagrad or sgd"
+        ) from None
+    if l2:
+        raise InputError(
+            f"--l2={l2} is an L2 term that Keras' {name} does not have; give --l2=0 or --optimizer=lazy_adam"
+        )
+    return type(optimizer)(learning_rate=rate)
 
 
 def optimizer_scalars(optimizer: keras.optimizers.Optimizer) -> dict[str, float]:

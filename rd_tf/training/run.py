@@ -1,39 +1,27 @@
 """A whole training run: from flags to a finished run directory."""
 
-import dataclasses
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rd_tf import command_line, run_directory
-from rd_tf.data.batches import TrainingBatches
-from rd_tf.data.dataset import load_dataset
-from rd_tf.data.interactions import Interactions
-from rd_tf.data.sampling import RankSampler, UnseenItemSampler
-from rd_tf.data.teacher_lists import TeacherCache
-from rd_tf.data.windows import UserItems, Windows, make_windows, split_interactions
+from rd_tf.data.windows import SplitData, open_dataset
 from rd_tf.evaluation.evaluator import Evaluator, save_evaluation
-from rd_tf.models.registry import MODELS, make_model, save_model
+from rd_tf.models.registry import make_model, save_model
 from rd_tf.runtime import RunLog, print_line
 from rd_tf.storage import remove, write_text
 from rd_tf.teacher.cache import find_teacher
 from rd_tf.teacher.top_k import TopK
 from rd_tf.training.callbacks import ListOverlap, TensorBoardWriter
-from rd_tf.training.checkpoints import BestEpoch, Checkpointer, History, RunState, list_checkpoints
-from rd_tf.training.fit import Fit, metrics_line
-from rd_tf.training.optimizers import SparseLossScaleOptimizer, make_optimizer
-from rd_tf.training.step import Distillation, TrainStep
-from rd_tf.training.trainer import Position, Trainer
+from rd_tf.training.checkpoints import BestEpoch, Checkpointer, History, Position, RunState, list_checkpoints
+from rd_tf.training.config import RunConfig
+from rd_tf.training.distiller import RankingDistiller
+from rd_tf.training.loop import Fit, Trainer, metrics_line
+from rd_tf.training.optimizers import make_optimizer
 from rd_tf.training.workers import Workers
-
-
-@dataclasses.dataclass(frozen=True)
-class _Data:
-    interactions: Interactions
-    windows: Windows
-    seen: UserItems
-    cache: TeacherCache | None
-    batches: TrainingBatches
 
 
 def train_run(directory: Path, flags: dict[str, Any], identity: dict[str, Any], workers: Workers) -> dict[str, Any]:
@@ -57,68 +45,97 @@ def train_run(directory: Path, flags: dict[str, Any], identity: dict[str, Any], 
     if workers.is_chief and not list_checkpoints(checkpoints):
         remove(directory / run_directory.LOG)
     log = RunLog(directory / run_directory.LOG) if workers.is_chief else print_line
-    data = _load(flags, workers)
+    config = RunConfig.of(flags)
+    training, distillation = config.training, config.distillation
+    data = open_dataset(training.dataset).split(training.split)
+    sequence_length = config.model.arguments["sequence_length"]
+    windows = data.windows(sequence_length, training.target_length)
+    lists = None
+    if distillation.teacher:
+        with workers.explain_loss(lambda: "before the first epoch"):
+            # Worker 0 makes the lists where there are none yet.
+            if not workers.is_chief:
+                workers.wait()
+            lists = find_teacher(data.interactions, windows, flags)
+            if workers.is_chief:
+                workers.wait()
     strategy = workers.strategy
-    distillation = _distillation(flags) if data.cache is not None else None
     with strategy.scope():
-        model = make_model(flags, data.interactions.num_users, data.interactions.num_items)
-        optimizer = make_optimizer(flags["optimizer"], flags["learning_rate"], flags["l2"], flags["warmup_steps"])
-        if flags["dtype_policy"] == "mixed_float16":
-            optimizer = SparseLossScaleOptimizer(optimizer)
-        optimizer.build(model.trainable_variables)
-    batches = dataclasses.replace(data.batches, noise_width=model.noise_width if model.dropout_rate else 0)
+        model = make_model(config.model, data.num_users, data.num_items)
+        distiller = RankingDistiller(model, lists)
+        distiller.compile(
+            make_optimizer(training.optimizer, training.learning_rate, training.l2, training.warmup_steps),
+            config.ranking_loss,
+            config.distillation_loss,
+            alpha=distillation.alpha,
+            student_rank_from_epoch=distillation.discrepancy_start_epoch,
+            exact_rank=distillation.exact_rank,
+            rank_samples=distillation.rank_samples,
+        )
+    optimizer = distiller.optimizer
+    batches = distiller.batches(
+        data, training.batch_size, training.negatives, training.target_length, training.user_dropout, training.seed
+    )
     log(
-        f"{flags['model']}, d = {flags['dim']}: {model.count_params():,} parameters, {len(data.windows):,} windows, "
+        f"{flags['model']}, d = {flags['dim']}: {model.count_params():,} parameters, {len(windows):,} windows, "
         f"{batches.steps_per_epoch:,} steps an epoch"
-        + (f", distilled from {flags['teacher']}" if distillation else "")
+        + (f", distilled from {distillation.teacher}" if lists is not None else "")
         + (f", {strategy.num_replicas_in_sync} replicas" if strategy.num_replicas_in_sync > 1 else "")
     )
+    _warn_of_long_windows(data, sequence_length + training.target_length, log)
     history = History(directory / run_directory.HISTORY if workers.is_chief else None)
     state = RunState(model, optimizer, history, BestEpoch())
     checkpointer = Checkpointer(
-        checkpoints, flags["checkpoint_minutes"], identity, state, batches.steps_per_epoch, workers, log
+        checkpoints, training.checkpoint_minutes, identity, state, batches.steps_per_epoch, workers, log
     )
     start = checkpointer.restore()
     board = None
     if workers.is_chief:
         if start == Position():
-            remove(directory / run_directory.TENSORBOARD)
+            for events in directory.glob(run_directory.EVENTS):
+                remove(events)
         write_text(directory / run_directory.FLAGS, command_line.flag_lines(flags))
-        board = TensorBoardWriter(directory / run_directory.TENSORBOARD, flags)
+        board = TensorBoardWriter(directory, flags)
     overlap = None
-    if data.cache is not None:
+    if lists is not None:
         candidates = data.seen.occurring(model.num_items)
-        sizes = flags["k"], flags["mask"], flags["block_size"]
-        lists = TopK(model, data.windows, data.seen, *sizes, is_candidate=candidates)
-        overlap = ListOverlap(lists, data.cache.items, flags["seed"])
-    evaluator = Evaluator(
-        data.interactions,
-        split_interactions(data.interactions, flags["split"]),
-        flags["sequence_length"],
-        flags["cutoffs"],
-        flags["block_size"],
-        workers,
-    )
-    trainer = Trainer(TrainStep(model, optimizer, distillation), batches, strategy, flags["steps_per_call"])
-    fit = Fit(trainer, state, evaluator, overlap, checkpointer, workers, board, flags, log)
+        top_k = TopK(
+            model,
+            windows,
+            data.seen,
+            distillation.k,
+            distillation.mask,
+            training.block_size,
+            is_candidate=candidates,
+        )
+        overlap = ListOverlap(top_k, lists.items, training.seed)
+    evaluator = None
+    if data.name != "all":
+        evaluator = Evaluator(
+            data.interactions, data.split, sequence_length, training.cutoffs, training.block_size, workers
+        )
+    trainer = Trainer(distiller, batches, strategy, training.steps_per_call)
+    fit = Fit(trainer, state, evaluator, overlap, checkpointer, workers, board, training, distillation.k, log)
     best_epoch = fit.run(start)
-    evaluation = fit.evaluate()
-    log(f"{flags['split']} split, epoch {best_epoch}: " + metrics_line(evaluation.metrics))
+    evaluation = fit.evaluate() if evaluator is not None else None
+    if evaluation is not None:
+        log(f"{data.name} split, epoch {best_epoch}: " + metrics_line(evaluation.metrics))
     if not workers.is_chief:
         return {}
     assert board is not None
-    if flags["split"] == "test":
+    if evaluation is not None and data.name == "test":
         board.scalars(best_epoch, {f"test/{name}": value for name, value in evaluation.metrics.items()})
     board.close()
     described = save_model(model, directory)
-    save_evaluation(evaluation, flags["split"], directory, epoch=best_epoch)
+    if evaluation is not None:
+        save_evaluation(evaluation, data.name, directory, epoch=best_epoch)
     manifest = {
         "flags": flags,
-        "split": flags["split"],
+        "split": data.name,
         "seed": flags["seed"],
-        "dataset": {"path": flags["dataset"], "fingerprint": data.interactions.fingerprint()},
-        "windows": data.windows.fingerprint(),
-        "teacher": data.cache.manifest if data.cache is not None else None,
+        "dataset": {"path": flags["dataset"], "fingerprint": data.fingerprint},
+        "windows": windows.fingerprint(),
+        "teacher": lists.manifest if lists is not None else None,
         "model": described,
         "epoch": best_epoch,
         "seconds": round(time.monotonic() - begin, 3),
@@ -131,47 +148,13 @@ def train_run(directory: Path, flags: dict[str, Any], identity: dict[str, Any], 
     return manifest
 
 
-def _load(flags: dict[str, Any], workers: Workers) -> _Data:
-    interactions = load_dataset(flags["dataset"])
-    train = split_interactions(interactions, flags["split"]).train
-    windows = make_windows(interactions, train, flags["sequence_length"], flags["target_length"])
-    users, items = interactions.users[train], interactions.items[train]
-    cache = None
-    if flags["teacher"]:
-        with workers.explain_loss(lambda: "before the first epoch"):
-            # Worker 0 makes the lists where there are none yet.
-            if not workers.is_chief:
-                workers.wait()
-            cache = find_teacher(interactions, windows, flags)
-            if workers.is_chief:
-                workers.wait()
-    rank_sampler = None
-    if cache is not None and not flags["exact_rank"]:
-        sizes = (interactions.num_users, interactions.num_items)
-        rank_sampler = RankSampler(users, items, *sizes, flags["rank_samples"])
-    seen = UserItems(users, items, interactions.num_users)
-    looks_back = MODELS[flags["model"]].looks_back != "none"
-    batches = TrainingBatches(
-        windows,
-        UnseenItemSampler(users, items, interactions.num_users, interactions.num_items, interactions.user_ids),
-        flags["batch_size"],
-        flags["negatives"],
-        flags["seed"],
-        None if cache is None else cache.items,
-        rank_sampler,
-        (seen, flags["history"]) if looks_back else None,
-        flags["user_dropout"],
-        interactions.num_users,
-    )
-    return _Data(interactions, windows, seen, cache, batches)
-
-
-def _distillation(flags: dict[str, Any]) -> Distillation:
-    return Distillation(
-        flags["alpha"],
-        flags["position_temperature"],
-        flags["discrepancy_sharpness"],
-        flags["discrepancy_start_epoch"],
-        flags["exact_rank"],
-        flags["renormalize_weights"],
-    )
+def _warn_of_long_windows(data: SplitData, length: int, log: Callable[[str], None]) -> None:
+    """Says what a long L + T costs: a user with fewer items has one window, padded, however long it is."""
+    counts = np.bincount(data.users, minlength=data.num_users)
+    counts = counts[counts > 0]
+    short = int((counts < length).sum())
+    if short * 2 > len(counts):
+        log(
+            f"warning: {short:,} of {len(counts):,} users have fewer than L + T = {length} items and one padded window "
+            f"each; the median user has {int(np.median(counts))}, so a smaller --sequence_length trains on more windows"
+        )

@@ -60,7 +60,7 @@ def test_a_part_is_a_run_of_every_users_history(name, begin, end):
 
 
 def test_unknown_split():
-    with pytest.raises(ValueError, match="split must be one of validation, test; received 'train'"):
+    with pytest.raises(ValueError, match="split must be one of validation, test, all; received 'train'"):
         split_interactions(histories(5), "train")
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from rd_tf.data.interactions import Interactions
-from rd_tf.data.windows import split_interactions
-from rd_tf.evaluation.evaluator import Evaluator, evaluate_ranker
+from rd_tf.data.windows import SplitData, split_interactions
+from rd_tf.evaluation.evaluator import Evaluator, evaluate_on
 from rd_tf.evaluation.metrics import parse_cutoffs
 from rd_tf.models.caser import Caser
 from rd_tf.storage import InputError
@@ -23,7 +23,7 @@ def interactions():
 
 def test_metrics_are_means_of_the_per_user_columns(interactions):
     model = Caser(5, 25, sequence_length=3, dim=4)
-    evaluation = evaluate_ranker(model, interactions, split_interactions(interactions, "test"), [3, 10])
+    evaluation = evaluate_on(model, SplitData(interactions, split_interactions(interactions, "test")), [3, 10])
     assert evaluation.per_user["user"].tolist() == [1, 2, 3, 4]  # user 0 has too few items for a held-out one
     assert evaluation.counts["users_without_targets"] == 1
     assert list(evaluation.metrics)[:4] == ["precision@3", "precision@10", "recall@3", "recall@10"]

@@ -12,17 +12,13 @@ from damage import damaged, damaged_json, refusing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.cells import Cell
-from pipelines.check_evidence import check_evidence
-from pipelines.efficiency import FILE as EFFICIENCY
-from pipelines.efficiency import read_efficiency
-from pipelines.evidence import FILES, keep_evidence
-from pipelines.paper_markdown import markdown_tables
-from pipelines.paper_summary import summarise
-from pipelines.per_user_values import PER_USER_METRICS, read_per_user
-from pipelines.report import collect, show
-from pipelines.roles import ROLES
-from pipelines.run_history import read_history
+from pipelines.paper.chains import Cell
+from pipelines.paper.efficiency import FILE as EFFICIENCY
+from pipelines.paper.efficiency import read_efficiency
+from pipelines.paper.summary import summarise
+from pipelines.paper.tables import markdown_tables
+from pipelines.records import FILES, PER_USER_METRICS, ROLES, check_evidence, keep_evidence, read_history, read_per_user
+from pipelines.report import as_json, collect, show
 from rd_tf.storage import remove
 
 PUBLISHED = Path(__file__).parents[2] / "results" / "paper" / "gowalla" / "caser"
@@ -58,14 +54,14 @@ def damage(draw, path):
 
 
 @settings(max_examples=120)
-@given(data=st.data(), role=st.sampled_from(list(ROLES)), name=st.sampled_from(["manifest.json", "metrics.json"]))
+@given(data=st.data(), role=st.sampled_from(list(ROLES)), name=st.sampled_from(READ))
 def test_a_report(cell, data, role, name):
     paths = {each: cell / "seed-0" / each for each in ROLES}
     with replaced(paths[role] / name, data.draw(damage(paths[role] / name))):
         with refusing(paths[role]), contextlib.redirect_stdout(io.StringIO()):
             report = collect({0: paths})
             show(report)
-            json.dumps(report, allow_nan=False)
+            json.dumps(as_json(report), allow_nan=False)
         flags = json.loads((PUBLISHED / "seed-0" / role / "manifest.json").read_text())["flags"]
         with refusing(paths[role]):
             check_evidence(paths[role], flags | {"dataset": "nowhere"})

@@ -8,10 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rd_tf.evaluation.metrics import parse_cutoffs
-from rd_tf.serving.gate import check_gate, find_reference, parse_min_metric_ratio
-from rd_tf.serving.measured import REPORT_FILE, Measured
-from rd_tf.serving.publishing import LAST_VERSION_FILE, publishing
-from rd_tf.serving.server.model_config import read_model_config
+from rd_tf.serving.publishing import (
+    LAST_VERSION_FILE,
+    REPORT_FILE,
+    Measured,
+    check_gate,
+    find_reference,
+    parse_min_metric_ratio,
+    publishing,
+)
+from rd_tf.serving.server.settings import read_model_config
 from rd_tf.storage import InputError
 
 SCRAPS = (b"\0", b"\xff", b"{", b"}", b'"', b"'", b"\\xff", b"\\0", b"\\", b":", b"#", b"<", b"\n", b"name: 'b'", b"[")

@@ -19,7 +19,7 @@ from rd_tf.losses.weights import hybrid_weight
 from rd_tf.losses.ranking import PointwiseLogLoss
 from rd_tf.losses.weights import position_weight
 from rd_tf.losses.weights import estimate_student_rank, exact_student_rank
-from rd_tf.losses.distillation import WeightedPointwiseDistillation
+from rd_tf.losses.distillation import weighted_pointwise
 from rd_tf.models.caser import Caser
 from rd_tf.models.fossil import Fossil
 from rd_tf.models.ranker import Histories
@@ -37,7 +37,7 @@ shared = model.score_shared(query, np.array([[5, 6, 7]], "int32"), 2)
 rank = estimate_student_rank(logits[:, :2], logits[:, 2:], 9)
 weight = hybrid_weight(position_weight(2, 1.0), discrepancy_weight(rank, 0.1))
 ranking = PointwiseLogLoss()(np.array([[1, 0, 0, -1]] * 2, "float32"), logits)
-distillation = WeightedPointwiseDistillation()(weight, logits[:, :2])
+distillation = ops.mean(weighted_pointwise(weight, logits[:, :2]))
 everything = model.score_all(query)
 exact = exact_student_rank(ops.take_along_axis(everything, np.array([[1, 2], [5, 6]], "int32"), axis=1), everything)
 scaled = hybrid_weight(position_weight(2, 1.0), discrepancy_weight(exact, 0.1), renormalize=True)

@@ -4,9 +4,9 @@ import pytest
 
 from rd_tf.models.caser import Caser
 from rd_tf.models.fossil import Fossil
-from rd_tf.serving.equal_versions import are_equal_versions
 from rd_tf.serving.export import export_ranker
-from rd_tf.serving.export_options import ExportOptions
+from rd_tf.serving.options import ExportOptions
+from rd_tf.serving.publishing import are_equal_versions
 
 
 def make_caser():

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.evidence import keep_evidence
+from pipelines.records import keep_evidence
 from rd_tf.command_line import default_flags
 from rd_tf.storage import write_json
 from rd_tf.train import train

@@ -11,8 +11,8 @@ import pytest
 
 pytest.importorskip("apache_beam")
 
-from pipelines import beam_runner
-from pipelines.beam_prepare import beam_prepare
+from pipelines.beam.files import run_pipeline
+from pipelines.beam.prepare import beam_prepare
 from rd_tf.command_line import choose, default_flags
 from rd_tf.data.readers import check_ins, text
 from rd_tf.prepare import prepare
@@ -204,4 +204,4 @@ def test_a_pipeline_that_fails_is_no_success(monkeypatch):
         raise RuntimeError("worker lost")
 
     with pytest.raises(RuntimeError, match="worker lost"):
-        beam_runner.run_pipeline(lambda pipeline: pipeline | beam.Create([1]) | beam.Map(fail), "DirectRunner", [])
+        run_pipeline(lambda pipeline: pipeline | beam.Create([1]) | beam.Map(fail), "DirectRunner", [])

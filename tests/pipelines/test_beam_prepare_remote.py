@@ -9,7 +9,7 @@ pytest.importorskip("apache_beam")
 from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.localfilesystem import LocalFileSystem
 
-from pipelines.beam_prepare import beam_prepare
+from pipelines.beam.prepare import beam_prepare
 from rd_tf.command_line import choose, default_flags
 from rd_tf.data.dataset import load_manifest
 from rd_tf.prepare import prepare

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("apache_beam")
 
-from pipelines.beam_prepare import beam_prepare
+from pipelines.beam.prepare import beam_prepare
 from rd_tf.command_line import choose, default_flags
 from rd_tf.data.readers import tfds
 from rd_tf.prepare import prepare

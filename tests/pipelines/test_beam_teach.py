@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tiny_shards import SHARDS, cut_power_in_the_second_shard
 
-from pipelines.beam_teach import beam_teach
+from pipelines.beam.teach import beam_teach
 from rd_tf import command_line
 from rd_tf.data.dataset import load_dataset, save_dataset
 from rd_tf.storage import InputError

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -10,10 +11,11 @@ from pathlib import Path
 import pytest
 
 import pipelines.distill
+import rd_tf.evaluation.baselines
 from pipelines.distill import _prepare_if_asked, distill
 from rd_tf import command_line
-from rd_tf.serving.equal_versions import are_equal_versions
-from rd_tf.serving.export_options import ExportOptions
+from rd_tf.serving.options import ExportOptions
+from rd_tf.serving.publishing import are_equal_versions
 from rd_tf.storage import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -61,6 +63,17 @@ def test_three_models_of_every_seed_are_trained_and_reported(first, flags):
     assert json.loads((root / "report.json").read_text()) == first
 
 
+def test_those_who_learn_nothing_are_evaluated_once_on_the_same_items(first, flags, monkeypatch):
+    metrics = first["baselines"]
+    assert list(metrics) == ["popularity", "successors"]
+    assert list(metrics["popularity"]) == list(first["roles"]["teacher"]["metrics"])
+    assert all(0 < found["map"] < 1 for found in metrics.values())
+    monkeypatch.setattr(rd_tf.evaluation.baselines, "evaluate_baselines", None)
+    assert pipelines.distill._baselines(Path(flags["run_dir"]), flags) == metrics
+    with pytest.raises(TypeError):
+        pipelines.distill._baselines(Path(flags["run_dir"]), {**flags, "split": "validation"})
+
+
 def test_the_evidence_is_copied_without_the_weights(first, flags):
     results = Path(flags["results"])
     names = {path.name for path in (results / "seed-1" / "distilled").iterdir()}
@@ -99,6 +112,7 @@ def test_a_second_call_keeps_every_stage(first, flags, capsys):
 
 # Runs the pipeline to the end of one more stage.
 ONE_MORE = """
+import functools
 import os
 from pipelines import distill as pipeline
 
@@ -106,7 +120,12 @@ def end(*_, **__):
     os._exit(0)
 
 train = pipeline.train
-pipeline.train = lambda **values: end() if values["run_dir"].endswith({stop!r}) else train(**values)
+
+@functools.wraps(train)
+def train_or_end(**values):
+    return end() if values["run_dir"].endswith({stop!r}) else train(**values)
+
+pipeline.train = train_or_end
 if {stop!r} == "report":
     import pipelines.report
     pipelines.report.make_report = end
@@ -127,9 +146,17 @@ def resumed(first, flags, tmp_path_factory):
             shutil.copytree(Path(flags["run_dir"]) / "seed-0" / done, root / "seed-0" / done)
         changed = {"run_dir": str(root), "export_dir": str(root / "exports"), "results": "", "seeds": ["0"]}
         code = ONE_MORE.format(stop=STAGES[place + 1], flags={**flags, **changed})
-        running.append(subprocess.Popen([sys.executable, "-c", code], cwd=ROOT))
-    assert [process.wait() for process in running] == [0, 0, 0]
-    return found
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment, stderr=subprocess.PIPE)
+        running.append(process)
+    said = [process.communicate()[1].decode() for process in running]
+    assert [process.returncode for process in running] == [0, 0, 0], said
+    return {**found, "stderr": said}
+
+
+def test_nothing_is_said_on_stderr(resumed):
+    """TensorFlow would warn there of graphs that are traced again and again."""
+    assert resumed["stderr"] == ["", "", ""]
 
 
 @pytest.mark.parametrize("stage", ["student", "distilled"])

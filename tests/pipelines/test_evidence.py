@@ -4,8 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.evidence import FILES, is_complete, keep_evidence
-from pipelines.per_user_values import PER_USER_METRICS
+from pipelines.records import FILES, PER_USER_METRICS, is_complete, keep_evidence
 from rd_tf.storage import InputError
 
 

@@ -4,15 +4,12 @@ from pathlib import Path
 
 import pytest
 
-import pipelines.measure_missing
-import pipelines.paper_training
-from pipelines.cells import Cell
-from pipelines.distill_flags import distill_flags
-from pipelines.evidence import keep_evidence
-from pipelines.paper import paper
-from pipelines.roles import ROLES
-from pipelines.stages import stages
-from pipelines.sweeps import SWEEPS
+from pipelines.distill import distill_flags, stages
+from pipelines.paper import __main__ as command
+from pipelines.paper import efficiency as measuring
+from pipelines.paper.__main__ import paper
+from pipelines.paper.chains import SWEEPS, Cell
+from pipelines.records import ROLES, keep_evidence
 from rd_tf import command_line
 from rd_tf.data.dataset import load_manifest
 from rd_tf.storage import InputError, read_json, remove, write_json
@@ -54,7 +51,7 @@ def started(monkeypatch):
         chains.extend(missing)
         return []
 
-    monkeypatch.setattr(pipelines.paper_training, "run_chains", record)
+    monkeypatch.setattr(command, "run_chains", record)
     return chains
 
 
@@ -90,7 +87,7 @@ def measured(monkeypatch):
     """Cells that would have been measured; none is."""
     directories = []
     write = lambda directory, *_: directories.append(directory.name)  # noqa: E731
-    monkeypatch.setattr(pipelines.measure_missing.efficiency, "write_efficiency", write)
+    monkeypatch.setattr(measuring, "write_efficiency", write)
     return directories
 
 
@@ -251,9 +248,7 @@ def test_a_failed_measurement_stops_neither_tables_nor_sweeps(flags, started, ma
 
 
 def test_a_failed_training_is_named_after_the_tables_are_written(flags, monkeypatch):
-    monkeypatch.setattr(
-        pipelines.paper_training, "run_chains", lambda *_: ["tiny/caser seed 0 ended with 1 (see x.log)"]
-    )
+    monkeypatch.setattr(command, "run_chains", lambda *_: ["tiny/caser seed 0 ended with 1 (see x.log)"])
     with pytest.raises(InputError, match=r"^tiny/caser seed 0 ended with 1 \(see x\.log\); mend it and run the same"):
         paper(**flags)
     assert (Path(flags["results"]) / "tables.md").is_file()

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.cells import Cell
-from pipelines.paper_summary import summarise
-from pipelines.published import COLUMNS
+from pipelines.paper.chains import Cell
+from pipelines.paper.summary import summarise
+from pipelines.records import COLUMNS
 from rd_tf.evaluation.significance import holm
 from rd_tf.storage import InputError, read_json, remove, write_json
 

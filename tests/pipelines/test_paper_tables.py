@@ -2,14 +2,11 @@
 
 import pytest
 
-from pipelines.cells import Cell
-from pipelines.evidence import keep_evidence
-from pipelines.paper_latex import latex_tables
-from pipelines.paper_markdown import markdown_tables
-from pipelines.paper_output import write_output
-from pipelines.paper_summary import summarise
-from pipelines.reproduction_page import PAGE, RESULTS, fill
-from pipelines.results_tables import tables
+from pipelines.paper.chains import Cell
+from pipelines.paper.output import PAGE, RESULTS, fill_reproduction, write_output
+from pipelines.paper.summary import summarise
+from pipelines.paper.tables import latex_tables, markdown_tables, readme_tables
+from pipelines.records import keep_evidence
 from rd_tf.storage import read_json, write_json
 
 CELLS = [Cell("gowalla", "fossil"), Cell("gowalla", "caser"), Cell("foursquare", "caser")]
@@ -114,25 +111,25 @@ def test_pictures_of_earlier_calls_are_removed(results):
 
 def test_the_page_and_the_readme_show_the_summary(results):
     write_output(results, CELLS)
-    page = fill(MARKERS, results)
+    page = fill_reproduction(MARKERS, results.parent)
     assert markdown_tables(read_json(results / "summary.json")) in page
     assert "sweep-gowalla-caser-alpha.png)" in page
-    assert fill(page, results) == page
-    readme = tables(results.parent)
+    assert fill_reproduction(page, results.parent) == page
+    readme = readme_tables(results.parent)
     assert "**The paper's tables**: test split" in readme
     assert readme.count("*published*") == 3
 
 
 def test_a_page_without_results_says_so(tmp_path):
-    page = fill(MARKERS, tmp_path)
+    page = fill_reproduction(MARKERS, tmp_path)
     assert "No cell has been run yet." in page
     assert "No plot has been drawn yet." in page
 
 
 def test_the_reproduction_page_and_the_summary_are_current():
     page = PAGE.read_text(encoding="utf-8")
-    assert fill(page, RESULTS) == page, "run python -m pipelines.reproduction_page"
-    if (RESULTS / "summary.json").is_file():
-        shown = read_json(RESULTS / "summary.json")
-        found = summarise(RESULTS, [Cell(*name.split("/")) for name in shown["cells"]])
+    assert fill_reproduction(page, RESULTS) == page, "run python -m pipelines.paper.output"
+    if (RESULTS / "paper" / "summary.json").is_file():
+        shown = read_json(RESULTS / "paper" / "summary.json")
+        found = summarise(RESULTS / "paper", [Cell(*name.split("/")) for name in shown["cells"]])
         assert markdown_tables(found) == markdown_tables(shown), "run python -m pipelines.paper --notrain"

@@ -8,8 +8,7 @@ import time
 
 import pytest
 
-from pipelines.chain import Chain
-from pipelines.run_chains import core_shares, run_chains
+from pipelines.paper.chains import Chain, core_shares, run_chains
 from rd_tf.storage import InputError
 
 
@@ -98,8 +97,8 @@ def test_children_end_with_their_parent(tmp_path):
         "import os, pathlib, time\npathlib.Path('pid').write_text(str(os.getpid()))\ntime.sleep(60)\n"
     )
     parent = (
-        "import signal, sys; from pathlib import Path; from pipelines.chain import Chain;"
-        "from pipelines.run_chains import run_chains;"
+        "import signal, sys; from pathlib import Path;"
+        "from pipelines.paper.chains import Chain, run_chains;"
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143));"
         "run_chains([Chain('s', 'sleeper', [], Path('s.log'), {}, 'test', False)], 1)"
     )

@@ -3,7 +3,7 @@
 import pytest
 from absl import flags
 
-from pipelines.seeds import TEACHER_SEED, parse_seeds
+from pipelines.distill import TEACHER_SEED, parse_seeds
 from rd_tf import command_line
 from rd_tf.storage import InputError
 from rd_tf.train import train

@@ -2,9 +2,8 @@
 
 import pytest
 
-from pipelines.distill import distill
-from pipelines.roles import ROLES
-from pipelines.stages import stages
+from pipelines.distill import distill, stages
+from pipelines.records import ROLES
 from rd_tf import command_line
 
 PATHS = {role: f"runs/{role}" for role in ROLES}

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipelines.evidence import keep_evidence
-from pipelines.sweep_plots import plot_sweeps
+from pipelines.paper.output import plot_sweeps
+from pipelines.records import keep_evidence
 from rd_tf.storage import InputError, read_json, write_json
 
 

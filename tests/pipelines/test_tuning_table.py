@@ -1,6 +1,6 @@
 """Trials on the validation split as a table."""
 
-from pipelines.tuning_table import tuning_table
+from pipelines.paper.tables import tuning_table
 
 
 def test_trials_are_named_by_their_flags_and_listed_by_epoch(tmp_path):

@@ -10,12 +10,12 @@ import pytest
 from serving.small_world import ITEMS, NUM_ITEMS, NUM_USERS, USERS, L, small_caser
 
 from rd_tf.models.fossil import Fossil
-from rd_tf.serving.batched_find import WIDTH
 from rd_tf.serving.export import export_ranker
-from rd_tf.serving.export_options import ExportOptions
-from rd_tf.serving.server.limits import Limits
-from rd_tf.serving.server.loaded_version import LoadedVersion
-from rd_tf.serving.server.serving_error import ServingError
+from rd_tf.serving.options import ExportOptions
+from rd_tf.serving.server.inference import LoadedVersion
+from rd_tf.serving.server.settings import Limits
+from rd_tf.serving.server.wire import ServingError
+from rd_tf.serving.signatures import WIDTH
 
 # Of every kind of export; 8 kinds make 5,200.
 MIXES = 650

@@ -17,16 +17,13 @@ from serving.test_batching import KINDS, check_equal, ids, small_fossil, typed
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from rd_tf.serving.export import export_ranker
-from rd_tf.serving.export_options import ExportOptions
-from rd_tf.serving.recommend_signature import NO_SCORE
-from rd_tf.serving.server.batching_parameters import SessionBatching, read_batching_parameters
-from rd_tf.serving.server.batching_session import SessionBatcher, count_rows, merge, split
-from rd_tf.serving.server.limits import Limits
-from rd_tf.serving.server.listening_socket import bind
-from rd_tf.serving.server.loaded_version import LoadedVersion
-from rd_tf.serving.server.model_config import single_model
+from rd_tf.serving.options import ExportOptions
+from rd_tf.serving.server.batching import SessionBatcher, count_rows, merge, split
+from rd_tf.serving.server.inference import LoadedVersion
 from rd_tf.serving.server.model_server import ModelServer
-from rd_tf.serving.server.serving_error import ServingError
+from rd_tf.serving.server.settings import Limits, SessionBatching, bind, read_batching_parameters, single_model
+from rd_tf.serving.server.wire import ServingError
+from rd_tf.serving.signatures import NO_SCORE
 from rd_tf.storage import InputError
 
 # Of every kind of export; 8 kinds make 5,200.

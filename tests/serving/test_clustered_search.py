@@ -5,12 +5,9 @@ import pytest
 import tensorflow as tf
 
 from rd_tf.models.caser import Caser
-from rd_tf.serving.cells import make_cells
-from rd_tf.serving.clustered_search import ClusteredSearch, is_among
-from rd_tf.serving.exact_search import ExactSearch
-from rd_tf.serving.item_table import item_vectors
-from rd_tf.serving.real_queries import made_up_queries
-from rd_tf.serving.recall import recall
+from rd_tf.serving.quality import made_up_queries, recall
+from rd_tf.serving.search import ClusteredSearch, ExactSearch, is_among, make_cells
+from rd_tf.serving.weights import item_vectors
 
 NUM_ITEMS, CLUSTERS = 3000, 30
 

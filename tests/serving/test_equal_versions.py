@@ -11,11 +11,9 @@ import pytest
 import tensorflow as tf
 from serving.small_world import ITEMS, USERS, small_caser
 
-from rd_tf.serving import export, gate
-from rd_tf.serving.equal_versions import are_equal_versions
+from rd_tf.serving import export, publishing
 from rd_tf.serving.export import export_ranker
-from rd_tf.serving.measured import REPORT_FILE, measured_version
-from rd_tf.serving.publishing import versions
+from rd_tf.serving.publishing import REPORT_FILE, are_equal_versions, measured_version, versions
 from rd_tf.storage import InputError, write_json
 
 ROOT = Path(__file__).parents[2]
@@ -100,7 +98,7 @@ def test_a_version_that_passed_the_gate_is_kept_and_one_that_fails_another_is_no
         return export_ranker(small_caser(), USERS, ITEMS, tmp_path / "student", min_metric_ratio={"map": 1.1}, **given)
 
     monkeypatch.setattr(export, "write_saved_model", write)
-    monkeypatch.setattr(gate, "measured_run", lambda *_: measured_version(tmp_path / "student" / "1"))
+    monkeypatch.setattr(publishing, "measured_run", lambda *_: measured_version(tmp_path / "student" / "1"))
     # No version can be better than itself, and this one was there when the command that made it was killed.
     assert [publish().name, publish().name] == ["1", "1"]
     with pytest.raises(InputError, match="so nothing is published"):

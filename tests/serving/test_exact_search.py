@@ -6,8 +6,8 @@ import tensorflow as tf
 
 from rd_tf.models.caser import Caser
 from rd_tf.models.ranker import exclude_items
-from rd_tf.serving.exact_search import ExactSearch
-from rd_tf.serving.stored_ranker import StoredRanker
+from rd_tf.serving.search import ExactSearch
+from rd_tf.serving.weights import StoredRanker
 
 NUM_ITEMS, K = 61, 9
 

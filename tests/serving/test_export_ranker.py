@@ -14,21 +14,18 @@ from rd_tf.data.interactions import Interactions
 from rd_tf.data.windows import split_interactions
 from rd_tf.models.caser import Caser
 from rd_tf.models.fossil import Fossil
-from rd_tf.serving import saved_model
+from rd_tf.serving import export
 from rd_tf.serving.agreement import Disagreement, check_agreement
-from rd_tf.serving.exact_search import ExactSearch
 from rd_tf.serving.export import export_ranker
-from rd_tf.serving.export_options import ExportOptions
-from rd_tf.serving.held_out_quality import HeldOutQuality
 from rd_tf.serving.litert import make_interpreter
-from rd_tf.serving.query_encoder import last_known
-from rd_tf.serving.raw_ids import write_ids
+from rd_tf.serving.options import ExportOptions
+from rd_tf.serving.quality import HeldOutQuality, ServedRanker
 from rd_tf.serving.savedmodel_check import SavedModelError, run_saved_model, run_signatures
-from rd_tf.serving.server.limits import Limits
-from rd_tf.serving.server.model_config import single_model
-from rd_tf.serving.server.model_store import ModelStore
-from rd_tf.serving.stored_ranker import put_back, with_items
-from rd_tf.serving.unknown_user import with_unknown_user
+from rd_tf.serving.search import ExactSearch
+from rd_tf.serving.server.models import ModelStore
+from rd_tf.serving.server.settings import Limits, single_model
+from rd_tf.serving.signatures import last_known, write_ids
+from rd_tf.serving.weights import put_back, with_items, with_unknown_user
 from rd_tf.storage import InputError
 
 
@@ -121,13 +118,14 @@ def test_last_known_items_equal_a_plain_loop():
 def test_an_export_of_another_model_is_refused(model, tmp_path):
     options = ExportOptions().for_catalogue(NUM_ITEMS)
     version = export_ranker(model, USERS, ITEMS, tmp_path / "student", options)
+    served = ServedRanker.of(model, USERS, ITEMS, options)
     other = with_unknown_user(small_caser(seed=1))
     with pytest.raises(Disagreement, match="since its signature serving_default does not answer as the model does"):
-        check_agreement(version, other, USERS, ITEMS, options)
+        check_agreement(version, other, served)
     for file in (version / "variables").iterdir():
         file.unlink()
     with pytest.raises(Disagreement, match="since TensorFlow cannot run it"):
-        check_agreement(version, with_unknown_user(model), USERS, ITEMS, options)
+        check_agreement(version, with_unknown_user(model), served)
 
 
 def test_versions_count_up_and_a_failure_leaves_the_old_ones_alone(model, tmp_path, monkeypatch):
@@ -136,11 +134,11 @@ def test_versions_count_up_and_a_failure_leaves_the_old_ones_alone(model, tmp_pa
 
     directory = tmp_path / "student"
     (directory / "9").mkdir(parents=True)
-    monkeypatch.setattr(saved_model, "check_agreement", refuse)
+    monkeypatch.setattr(export, "check_agreement", refuse)
     with pytest.raises(RuntimeError, match="refused"):
         export_ranker(model, USERS, ITEMS, directory)
     assert sorted(entry.name for entry in directory.iterdir()) == [".lock", "9"]
-    monkeypatch.setattr(saved_model, "check_agreement", lambda *_: None)
+    monkeypatch.setattr(export, "check_agreement", lambda *_: None)
     assert export_ranker(model, USERS, ITEMS, directory) == directory / "10"
     assert sorted(entry.name for entry in directory.iterdir()) == [".last_version", ".lock", "10", "9"]
 
@@ -206,7 +204,7 @@ def operations(version):
 def test_no_variable_is_gathered_from(make, kind, tmp_path, monkeypatch):
     """One ResourceGather on a variable makes every later read of the whole of it a copy."""
     # In blocks, as large catalogues are searched.
-    monkeypatch.setattr(saved_model, "ExactSearch", functools.partial(ExactSearch, 5, 6))
+    monkeypatch.setattr(export, "ExactSearch", functools.partial(ExactSearch, 5, 6))
     version = export_ranker(make(), USERS, ITEMS, tmp_path / "student", KINDS[kind])
     found = operations(version)
     assert "ReadVariableOp" in found

@@ -5,9 +5,16 @@ import math
 
 import pytest
 
-from rd_tf.serving.gate import check_gate, find_reference, parse_min_metric_ratio
-from rd_tf.serving.measured import REPORT_FILE, Measured, measured_run, measured_version
-from rd_tf.serving.publishing import publishing
+from rd_tf.serving.publishing import (
+    REPORT_FILE,
+    Measured,
+    check_gate,
+    find_reference,
+    measured_run,
+    measured_version,
+    parse_min_metric_ratio,
+    publishing,
+)
 from rd_tf.storage import InputError, write_json
 
 TEACHER = Measured({"map": 0.1, "ndcg@10": 0.2}, "test", "a" * 64, "runs/teacher")

@@ -9,9 +9,9 @@ from rd_tf.models.caser import Caser
 from rd_tf.models.fossil import Fossil
 from rd_tf.models.ranker import Histories
 from rd_tf.serving.export import export_ranker
-from rd_tf.serving.export_options import ExportOptions
 from rd_tf.serving.litert import make_interpreter
-from rd_tf.serving.stored_ranker import rounded_copy
+from rd_tf.serving.options import ExportOptions
+from rd_tf.serving.weights import rounded_copy
 from rd_tf.storage import InputError
 
 USERS, ITEMS = [f"user {i}" for i in range(5)], [f"item {i}" for i in range(30)]

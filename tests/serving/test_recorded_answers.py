@@ -20,10 +20,9 @@ from tensorflow_serving.apis import (
 )
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
-from rd_tf.serving.server.listening_socket import bind
-from rd_tf.serving.server.model_config import check_models
 from rd_tf.serving.server.model_server import ModelServer
-from rd_tf.serving.server.tensor_protos import read_tensor
+from rd_tf.serving.server.settings import bind, check_models
+from rd_tf.serving.server.wire import read_tensor
 
 RECORDED = json.loads((Path(__file__).parent / "data" / "recorded_answers.json").read_text())
 SERVICES = [

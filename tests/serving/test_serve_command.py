@@ -19,7 +19,7 @@ from tiny_models import publish, write_adding_model
 
 from rd_tf import command_line
 from rd_tf.serve import serve
-from rd_tf.serving.server.server_binary import find_binary
+from rd_tf.serving.server.settings import find_binary
 from rd_tf.storage import InputError
 
 ROOT = Path(__file__).parents[2]

@@ -22,12 +22,10 @@ from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig, ModelServerConfig
 from tiny_models import publish, write_adding_model
 
-from rd_tf.serving.server.limits import Limits
-from rd_tf.serving.server.listening_socket import bind
-from rd_tf.serving.server.model_config import check_models
 from rd_tf.serving.server.model_server import ModelServer
-from rd_tf.serving.server.served_model import ServedModel
-from rd_tf.serving.server.serving_error import ServingError, invalid
+from rd_tf.serving.server.models import ServedModel
+from rd_tf.serving.server.settings import Limits, bind, check_models
+from rd_tf.serving.server.wire import ServingError, invalid
 from rd_tf.storage import InputError
 
 NAMES = {value: name for name, value in ModelVersionStatus.State.items()}

@@ -12,9 +12,9 @@ from rd_tf.data.sampling import RankSampler, UnseenItemSampler
 from rd_tf.data.windows import UserItems, make_windows
 from rd_tf.models.caser import Caser
 from rd_tf.models.fossil import Fossil
+from rd_tf.training.distiller import RankingDistiller
+from rd_tf.training.loop import Trainer
 from rd_tf.training.optimizers import make_optimizer
-from rd_tf.training.step import Distillation, TrainStep
-from rd_tf.training.trainer import Trainer
 from rd_tf.training.workers import make_workers, prepare_devices
 
 USERS, ITEMS = 9, 30
@@ -50,12 +50,11 @@ def main(strategy: str, replicas: int) -> None:
     for make, name in ((Caser, "lazy_adam"), (Fossil, "adam")):
         with workers.strategy.scope():
             model = make(USERS, ITEMS, 3, 4, dropout=0.3, unknown_user=True)
-            optimizer = make_optimizer(name, 0.01, l2=1e-3)
-            optimizer.build(model.trainable_variables)
+            distiller = RankingDistiller(model, object())
+            distiller.compile(make_optimizer(name, 0.01, l2=1e-3), student_rank_from_epoch=1)
         histories = None if model.looks_back == "none" else batches.histories
         data = dataclasses.replace(batches, histories=histories, noise_width=model.noise_width)
-        step = TrainStep(model, optimizer, Distillation(discrepancy_start_epoch=1))
-        losses += [report.means["loss"] for report in Trainer(step, data, workers.strategy, 2).epochs(3)]
+        losses += [report.means["loss"] for report in Trainer(distiller, data, workers.strategy, 2).epochs(3)]
         weights += [np.asarray(weight).ravel().tolist() for weight in model.get_weights()]
     shares = [workers.sum(np.asarray(workers.share(10))[:1] + 1.0).tolist(), len(workers.share(10))]
     print(json.dumps({"losses": losses, "weights": weights, "shares": shares}))

@@ -6,21 +6,20 @@ import pytest
 import tensorflow as tf
 from authors_weights import authors_weights, getattr_path
 
+from rd_tf.training.distiller import RankingDistiller
 from rd_tf.training.optimizers import AdamL2
-from rd_tf.training.step import TrainStep
 
 
 def test_three_training_steps_agree_with_the_authors(conformance, caser_from_state):
     case = conformance("adam_steps")
     model = caser_from_state(case, case["before"], len(case["steps"][0]["sequences"][0]))
-    optimizer = AdamL2(case["learning_rate"], case["l2"])
-    optimizer.build(model.trainable_variables)
-    step = TrainStep(model, optimizer)
+    distiller = RankingDistiller(model)
+    distiller.compile(AdamL2(case["learning_rate"], case["l2"]))
     for batch in case["steps"]:
         items = np.concatenate([batch["targets"], batch["negatives"]], 1)
         labels = np.zeros(items.shape, "float32")
         labels[:, : len(batch["targets"][0])] = 1
-        reported = step(
+        reported = distiller.step(
             {
                 "user": tf.constant(np.array(batch["users"])[:, 0], tf.int32),
                 "sequence": tf.constant(batch["sequences"], tf.int32),
@@ -28,7 +27,7 @@ def test_three_training_steps_agree_with_the_authors(conformance, caser_from_sta
                 "labels": tf.constant(labels),
                 "global_size": tf.constant(len(items)),
             },
-            with_discrepancy=False,
+            with_student_rank=False,
         )
         np.testing.assert_allclose(reported[0], batch["loss"], rtol=1e-5)
     after = authors_weights(model, {name: np.array(value, "float32") for name, value in case["after"].items()})

@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 from rd_tf.models.caser import Caser
+from rd_tf.training.distiller import RankingDistiller
 from rd_tf.training.optimizers import AdamL2, LazyAdam, make_optimizer
-from rd_tf.training.step import TrainStep
 
 ROWS = 6
 
@@ -131,7 +131,8 @@ def test_variables_that_are_no_tables_are_updated_as_by_adam():
 def test_a_step_reads_and_writes_no_table_as_a_whole():
     model = Caser(num_users=30, num_items=40, sequence_length=2, dim=3)
     optimizer = LazyAdam(0.01, 1e-6)
-    optimizer.build(model.trainable_variables)
+    distiller = RankingDistiller(model)
+    distiller.compile(optimizer)
     batch = {
         "user": tf.constant([0, 1]),
         "sequence": tf.constant([[1, 2], [3, 4]]),
@@ -139,8 +140,7 @@ def test_a_step_reads_and_writes_no_table_as_a_whole():
         "labels": tf.constant([[1.0, 0]] * 2),
         "global_size": tf.constant(2),
     }
-    step = TrainStep(model, optimizer)
-    graph = tf.function(step).get_concrete_function(batch, False).graph
+    graph = tf.function(distiller.step).get_concrete_function(batch, False).graph
     tables = [model.user_table, model.sequence_table, model.item_table, model.item_bias]
     slots = [optimizer._velocities[optimizer._get_variable_index(table)] for table in tables]
     handles = {graph.capture(variable.value.handle).name for variable in tables + slots}
@@ -163,5 +163,8 @@ def test_upkeep_outside_the_range_of_float32_is_refused(steps, beta_2):
 def test_optimizers_go_by_name():
     assert type(make_optimizer("adam", 0.1, 0.0)) is AdamL2
     assert type(make_optimizer("lazy_adam", 0.1, 0.0)) is LazyAdam
-    with pytest.raises(ValueError, match="optimizer must be one of adam, lazy_adam; received 'sgd'"):
-        make_optimizer("sgd", 0.1, 0.0)
+    assert type(make_optimizer("adagrad", 0.1, 0.0)) is keras.optimizers.Adagrad
+    with pytest.raises(ValueError, match="--optimizer=sdg is not known; it is one of adam, lazy_adam, or"):
+        make_optimizer("sdg", 0.1, 0.0)
+    with pytest.raises(ValueError, match=r"--l2=0.5 is an L2 term that Keras' sgd does not have; give --l2=0"):
+        make_optimizer("sgd", 0.1, 0.5)

@@ -16,9 +16,9 @@ from rd_tf.data.windows import Windows
 from rd_tf.models.caser import Caser
 from rd_tf.storage import InputError, read_json
 from rd_tf.train import train
+from rd_tf.training.distiller import RankingDistiller
+from rd_tf.training.loop import Trainer
 from rd_tf.training.optimizers import OPTIMIZERS, SparseLossScaleOptimizer, make_optimizer
-from rd_tf.training.step import TrainStep
-from rd_tf.training.trainer import Trainer
 
 SMALL_WORLD = [
     "--format=synthetic",
@@ -74,9 +74,10 @@ def in_float16(optimizer_name, scale, learning_rate=0.01):
     sampler = UnseenItemSampler(windows.users, windows.targets[:, 0], 6, 30)
     model = Caser(6, 30, 3, 4, dtype="mixed_float16")
     optimizer = SparseLossScaleOptimizer(make_optimizer(optimizer_name, learning_rate, 1e-6), initial_scale=scale)
-    optimizer.build(model.trainable_variables)
+    distiller = RankingDistiller(model)
+    distiller.compile(optimizer)
     batches = TrainingBatches(windows, sampler, 8, 2, 0)
-    return model, optimizer, Trainer(TrainStep(model, optimizer), batches, tf.distribute.get_strategy(), 4)
+    return model, optimizer, Trainer(distiller, batches, tf.distribute.get_strategy(), 4)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

@@ -16,7 +16,7 @@ from rd_tf import command_line
 from rd_tf.storage import InputError, directory_lock, json_sha256, write_json
 from rd_tf.train import train
 from rd_tf.training.checkpoints import Checkpointer, RunState, list_checkpoints
-from rd_tf.training.step import TrainStep
+from rd_tf.training.distiller import RankingDistiller
 
 
 class KilledError(Exception):
@@ -193,13 +193,13 @@ def test_a_loss_that_is_not_finite_names_the_step_and_keeps_the_last_good_checkp
     unfinished, tmp_path, monkeypatch, die
 ):
     before = [path.name for path in list_checkpoints(tmp_path / "run/checkpoint")]
-    call = TrainStep.__call__
+    call = RankingDistiller.step
 
-    def breaks_in_step_13(self, batch, with_discrepancy):
+    def breaks_in_step_13(self, batch, with_student_rank):
         is_13 = tf.equal(tf.cast(self.optimizer.iterations, tf.int32), 12)
-        return call(self, batch, with_discrepancy) + tf.where(is_13, float("nan"), 0.0)
+        return call(self, batch, with_student_rank) + tf.where(is_13, float("nan"), 0.0)
 
-    monkeypatch.setattr(TrainStep, "__call__", breaks_in_step_13)
+    monkeypatch.setattr(RankingDistiller, "step", breaks_in_step_13)
     die()
     with pytest.raises(InputError, match=r"the loss is not finite in epoch 2, step 4 of 9; use a smaller --learn"):
         train(**unfinished)

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from rd_tf.losses.distillation import WeightedPointwiseDistillation
 from rd_tf.models.caser import Caser
+from rd_tf.training.distiller import REPORTED, RankingDistiller
 from rd_tf.training.optimizers import AdamL2, LazyAdam, SparseLossScaleOptimizer
-from rd_tf.training.step import REPORTED, Distillation, TrainStep
 
 BATCH = {
     "user": tf.constant([0, 1, 2, 1]),
@@ -31,38 +32,45 @@ def tiny(**changed):
     return model
 
 
-def run(distillation, with_discrepancy, model=None, optimizer=None):
-    model = model or tiny()
-    step = TrainStep(model, optimizer or AdamL2(0.01), distillation)
-    return dict(zip(REPORTED, step(BATCH, with_discrepancy).numpy(), strict=True)), model
+DEFAULTS = {"alpha": 1.0, "temperature": 1.0, "sharpness": 0.1, "exact_rank": False}
 
 
-def oracle(distillation, with_discrepancy):
+def run(distillation, with_student_rank, model=None, optimizer=None):
+    """One step; `distillation` is None, or what differs from `DEFAULTS`."""
+    given = {**DEFAULTS, **(distillation or {})}
+    distiller = RankingDistiller(model or tiny(), None if distillation is None else object())
+    loss = WeightedPointwiseDistillation(given["temperature"], given["sharpness"])
+    optimizer = optimizer or AdamL2(0.01)
+    distiller.compile(optimizer, None, loss, alpha=given["alpha"], exact_rank=given["exact_rank"])
+    return dict(zip(REPORTED, distiller.step(BATCH, with_student_rank).numpy(), strict=True)), distiller.student
+
+
+def oracle(distillation, with_student_rank):
     scores = np.asarray(tiny().score_all(tiny().encode(BATCH["user"], BATCH["sequence"])), "float64")
     row = np.arange(4)[:, None]
     ranked, taught = scores[row, BATCH["items"].numpy()], scores[row, BATCH["teacher_items"].numpy()]
     softplus = lambda x: np.log1p(np.exp(x))  # noqa: E731
     ranking = np.sum(softplus(np.where(BATCH["labels"] == 1, -ranked, ranked)), 1).mean()
-    weight = np.exp([-1 / distillation.position_temperature, -2 / distillation.position_temperature])
+    weight = np.exp([-1 / distillation["temperature"], -2 / distillation["temperature"]])
     weight = np.tile(weight / weight.sum(), (4, 1))
-    if with_discrepancy:
-        if distillation.exact_rank:
+    if with_student_rank:
+        if distillation["exact_rank"]:
             rank = (scores[:, None, :] > taught[:, :, None]).sum(-1)
         else:
             sampled = np.where(BATCH["is_unseen"], scores[:, BATCH["sampled_items"].numpy()[0]], -np.inf)
             rank = np.floor(9 * np.float32((sampled[:, None, :] > taught[:, :, None]).mean(-1)))
-        weight = weight * np.tanh(np.maximum(0, distillation.discrepancy_sharpness * (rank - np.arange(2))))
+        weight = weight * np.tanh(np.maximum(0, distillation["sharpness"] * (rank - np.arange(2))))
     distilled = np.sum(weight * softplus(-taught), 1).mean()
-    loss = ranking + distillation.alpha * distilled
+    loss = ranking + distillation["alpha"] * distilled
     return dict(zip(REPORTED, [loss, ranking, distilled, weight.mean(), (weight == 0).mean()], strict=True))
 
 
-@pytest.mark.parametrize("with_discrepancy", [False, True])
+@pytest.mark.parametrize("with_student_rank", [False, True])
 @pytest.mark.parametrize("exact_rank", [False, True])
-def test_losses_and_weights_equal_a_slow_oracle(with_discrepancy, exact_rank):
-    distillation = Distillation(alpha=0.5, position_temperature=2.0, discrepancy_sharpness=0.3, exact_rank=exact_rank)
-    reported, _ = run(distillation, with_discrepancy)
-    expected = oracle(distillation, with_discrepancy)
+def test_losses_and_weights_equal_a_slow_oracle(with_student_rank, exact_rank):
+    distillation = {"alpha": 0.5, "temperature": 2.0, "sharpness": 0.3, "exact_rank": exact_rank}
+    reported, _ = run(distillation, with_student_rank)
+    expected = oracle(distillation, with_student_rank)
     for name in REPORTED:
         assert reported[name] == pytest.approx(expected[name], rel=1e-5), name
 
@@ -77,15 +85,15 @@ def test_without_distillation_the_teachers_rows_are_not_touched():
 
 def test_alpha_zero_trains_as_without_a_teacher():
     _, alone = run(None, False)
-    _, taught = run(Distillation(alpha=0.0), True)
+    _, taught = run({"alpha": 0.0}, True)
     for a, b in zip(alone.get_weights(), taught.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-7)
 
 
 def test_rank_samples_get_no_gradient():
-    with_samples, _ = run(Distillation(exact_rank=True), True)
+    with_samples, _ = run({"exact_rank": True}, True)
     assert np.isfinite(with_samples["loss"])
-    _, model = run(Distillation(), True)
+    _, model = run({}, True)
     only_sampled = np.setdiff1d(
         BATCH["sampled_items"].numpy(), np.concatenate([BATCH["items"].numpy(), BATCH["teacher_items"].numpy()], 1)
     )
@@ -102,9 +110,9 @@ def test_mixed_precision_stays_close_to_float32(policy, make):
     if policy == "mixed_float16":
         optimizer = SparseLossScaleOptimizer(optimizer)
     optimizer.build(model.trainable_variables)
-    reported, _ = run(Distillation(), True, model, optimizer)
+    reported, _ = run({}, True, model, optimizer)
     optimizer.finalize_variable_values(model.trainable_variables)
-    expected, reference = run(Distillation(), True, optimizer=make(0.01))
+    expected, reference = run({}, True, optimizer=make(0.01))
     assert reported["loss"] == pytest.approx(expected["loss"], rel=0.02)
     assert all(weight.dtype == np.float32 for weight in model.get_weights())
     np.testing.assert_allclose(model.item_bias, reference.item_bias, atol=2e-3)

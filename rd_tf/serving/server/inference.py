@@ -1,16 +1,192 @@
-"""What the two interfaces ask of a loaded version."""
+"""One version of a model, loaded as tensorflow_model_server loads it, and what is asked of it."""
+
+import gc
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
-from tensorflow_serving.apis import classification_pb2, inference_pb2, input_pb2, predict_pb2, regression_pb2
+import tensorflow as tf
+from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-from rd_tf.serving.server.limits import Limits
-from rd_tf.serving.server.loaded_version import LoadedVersion
-from rd_tf.serving.server.serving_error import ServingError, invalid
-from rd_tf.serving.server.tensor_protos import read_tensor
+from rd_tf.serving.publishing import WARMUP_FILE
+from rd_tf.serving.server.batching import SessionBatcher
+from rd_tf.serving.server.settings import Limits, SessionBatching
+from rd_tf.serving.server.wire import (
+    ServingError,
+    from_tensorflow,
+    invalid,
+    read_tensor,
+    read_text,
+)
 
-CLASSIFY = "tensorflow/serving/classify"
-REGRESS = "tensorflow/serving/regress"
+DEFAULT_SIGNATURE = "serving_default"
+_PYTHON_OPERATIONS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
+_VARIABLES = {"VarHandleOp", "VariableV2"}
+# tensorflow_model_server refuses a warm-up file with more.
+MAX_RECORDS = 1000
+
+
+class LoadedVersion:
+    """A SavedModel in a session of its own.
+
+    Attributes:
+        number: the version.
+        signatures: signature name -> SignatureDef.
+    """
+
+    def __init__(
+        self, directory: str | os.PathLike[str], number: int, limits: Limits, batching: SessionBatching | None = None
+    ) -> None:
+        """Loads a SavedModel.
+
+        Args:
+            directory: the SavedModel's.
+            number: the version.
+            limits: of every request.
+            batching: how requests are batched before the graph; None: not at all.
+
+        Raises:
+            ServingError: the SavedModel is not whole or cannot be run here.
+        """
+        self.number = number
+        self._limits = limits
+        self._lock = threading.Lock()
+        self._in_use = 0
+        self._graph = tf.Graph()
+        # This server is for laptops and CI; with GPUs it would take all of their memory.
+        config = tf.compat.v1.ConfigProto(device_count={"GPU": 0})
+        self._session = tf.compat.v1.Session(graph=self._graph, config=config)
+        self._callables: dict[str, Any] = {}
+        self._batcher = SessionBatcher(batching, self._compute) if batching else None
+        try:
+            meta_graph = self._load(Path(directory))
+        except Exception as error:
+            self.close()
+            if isinstance(error, tf.errors.OpError):
+                raise from_tensorflow(error) from error
+            raise ServingError(grpc.StatusCode.DATA_LOSS, f"{directory} cannot be loaded: {error}") from error
+        self.signatures: dict[str, meta_graph_pb2.SignatureDef] = dict(meta_graph.signature_def)
+        self._runs_python = not _PYTHON_OPERATIONS.isdisjoint(_operations(meta_graph))
+
+    def signature(self, name: str) -> meta_graph_pb2.SignatureDef:
+        """A signature by name; the default one for an empty name.
+
+        Raises:
+            ServingError: there is none of this name.
+        """
+        name = name or DEFAULT_SIGNATURE
+        if name not in self.signatures:
+            raise ServingError(grpc.StatusCode.FAILED_PRECONDITION, f"serving signature {name!r} not found")
+        return self.signatures[name]
+
+    def run(self, signature_name: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Answers a request.
+
+        Args:
+            signature_name: empty for the default.
+            inputs: input name -> array of exactly the signature's dtype; strings are `bytes` objects.
+
+        Returns:
+            Output name -> array.
+
+        Raises:
+            ServingError: names, dtypes or rows that do not fit, or the graph failed.
+        """
+        signature = self.signature(signature_name)
+        fed = self._fit(signature, inputs)
+        if self._runs_python:
+            raise invalid("no OpKernel was registered: the model calls back into the Python that made it")
+        name = signature_name or DEFAULT_SIGNATURE
+        if self._batcher:
+            values = self._batcher.run(name, fed, self._limits.request_timeout_seconds)
+        else:
+            values = self._compute(name, fed)
+        return dict(zip(signature.outputs, map(np.asarray, values), strict=True))
+
+    def _compute(self, name: str, fed: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        try:
+            return self._callable(name, self.signatures[name])(*fed)
+        except tf.errors.OpError as error:
+            raise from_tensorflow(error) from error
+
+    def acquire(self) -> None:
+        """Begins a use; `release` ends it."""
+        with self._lock:
+            self._in_use += 1
+
+    def release(self) -> None:
+        """Ends a use."""
+        with self._lock:
+            self._in_use -= 1
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request uses the version."""
+        return self._in_use == 0
+
+    def close(self) -> None:
+        """Frees the session and the graph; the version must be idle."""
+        if self._batcher:
+            self._batcher.close()
+        self._callables.clear()
+        self._session.close()
+        del self._session, self._graph
+        # A graph in Python is full of reference cycles that hold memory of C++. Python's collector does not see that
+        # memory, so it would not start by itself.
+        gc.collect()
+
+    def _load(self, directory: Path) -> meta_graph_pb2.MetaGraphDef:
+        with self._graph.as_default():
+            tags = [tf.saved_model.SERVING]
+            meta_graph = tf.compat.v1.saved_model.loader.load(self._session, tags, str(directory))
+        if not (directory / "variables" / "variables.index").exists() and not _VARIABLES.isdisjoint(
+            _operations(meta_graph)
+        ):
+            # The loader takes such a directory for a model without variables; every request would fail.
+            raise FileNotFoundError("its variables are missing")
+        return meta_graph
+
+    def _fit(self, signature: meta_graph_pb2.SignatureDef, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        if unknown := inputs.keys() - signature.inputs.keys():
+            raise invalid(f"unknown inputs: {', '.join(sorted(unknown))}")
+        fed = []
+        for name, wanted in signature.inputs.items():
+            array = inputs.get(name)
+            if array is None and name in signature.defaults:
+                array = read_tensor(signature.defaults[name], self._limits.max_body_bytes)
+            if array is None:
+                raise invalid(f"missing inputs: {', '.join(sorted(signature.inputs.keys() - inputs.keys()))}")
+            dtype = tf.as_dtype(array.dtype)
+            if dtype != wanted.dtype:
+                raise invalid(f"input {name} must be {tf.as_dtype(wanted.dtype).name}, not {dtype.name}")
+            if array.ndim and len(array) > self._limits.max_batch:
+                raise invalid(f"input {name} has {len(array)} rows; at most {self._limits.max_batch} are allowed")
+            fed.append(array)
+        return fed
+
+    def _callable(self, name: str, signature: meta_graph_pb2.SignatureDef) -> Any:
+        with self._lock:
+            if name not in self._callables:
+                options = config_pb2.CallableOptions(
+                    feed=[tensor.name for tensor in signature.inputs.values()],
+                    fetch=[tensor.name for tensor in signature.outputs.values()],
+                )
+                options.run_options.timeout_in_ms = int(1000 * self._limits.request_timeout_seconds)
+                # Session.run checks shapes against the placeholders', which tensorflow_model_server does not, and takes
+                # several times as long.
+                self._callables[name] = self._session._make_callable_from_options(options)
+            return self._callables[name]
+
+
+def _operations(meta_graph: meta_graph_pb2.MetaGraphDef) -> set[str]:
+    functions = meta_graph.graph_def.library.function
+    nodes = [*meta_graph.graph_def.node, *(node for function in functions for node in function.node_def)]
+    return {node.op for node in nodes}
 
 
 def predict(version: LoadedVersion, request: predict_pb2.PredictRequest, limits: Limits) -> dict[str, np.ndarray]:
@@ -30,78 +206,106 @@ def predict(version: LoadedVersion, request: predict_pb2.PredictRequest, limits:
     return {output: array for output, array in outputs.items() if not wanted or output in wanted}
 
 
+# No export of this package has a signature that takes serialized tf.train.Example. What follows is the least that gives
+# the answers of tensorflow_model_server that tests/serving/data/recorded_answers.json holds.
+
+
 def classify(
-    version: LoadedVersion, signature_name: str, examples: input_pb2.Input
-) -> classification_pb2.ClassificationResult:
-    """Labels and scores: a signature from serialized examples to `classes` `[b, n] string`, `scores` `[b, n] float32`.
+    version: LoadedVersion, signature_name: str, examples: Sequence[bytes]
+) -> tuple[list[list[str]], np.ndarray]:
+    """Labels and scores `[b, n] float32`, by a signature whose outputs are `classes` `[b, n] string` and `scores`.
+
+    Args:
+        version: who answers.
+        signature_name: empty for the default.
+        examples: serialized `tf.train.Example` each.
 
     Raises:
         ServingError: the signature is of another kind, or the graph failed.
     """
-    count, outputs = _run(version, signature_name, examples, {"classes", "scores"})
-    shapes = {array.shape for array in outputs.values()}
-    shape = shapes.pop()
-    if shapes or len(shape) != 2 or shape[0] != count:
-        raise invalid(f"classes and scores must both be of shape [{count}, n]")
-    labels, scores = outputs.get("classes"), outputs.get("scores")
-    result = classification_pb2.ClassificationResult()
-    for row in range(count):
-        classes = result.classifications.add().classes
-        for place in range(shape[1]):
-            # A label is a proto string, which holds UTF-8 and nothing else.
-            label = None if labels is None else labels[row, place].decode("utf-8", "replace")
-            classes.add(label=label, score=None if scores is None else float(scores[row, place]))
-    return result
+    outputs = _run_on_examples(version, signature_name, examples, {"classes", "scores"})
+    labels, scores = outputs["classes"], outputs["scores"]
+    if labels.shape != scores.shape or scores.ndim != 2 or len(scores) != len(examples):
+        raise invalid(f"classes and scores must both be of shape [{len(examples)}, n]")
+    # A label is a string in the answer's proto, which must be UTF-8.
+    return [[label.decode("utf-8", "replace") for label in row] for row in labels.tolist()], scores
 
 
-def regress(version: LoadedVersion, signature_name: str, examples: input_pb2.Input) -> regression_pb2.RegressionResult:
-    """A value an example: a signature from serialized examples to `outputs`, `[b]` or `[b, 1]` float32.
-
-    Raises:
-        ServingError: the signature is of another kind, or the graph failed.
-    """
-    count, outputs = _run(version, signature_name, examples, {"outputs"})
-    values = outputs["outputs"]
-    if values.shape not in {(count,), (count, 1)}:
-        raise invalid(f"outputs must be of shape [{count}] or [{count}, 1], not {list(values.shape)}")
-    return regression_pb2.RegressionResult(regressions=[{"value": float(value)} for value in values.ravel()])
+def regress(version: LoadedVersion, signature_name: str, examples: Sequence[bytes]) -> np.ndarray:
+    """A value an example, `[b] float32`, by a signature whose output is `outputs` `[b]` or `[b, 1]`; see `classify`."""
+    values = _run_on_examples(version, signature_name, examples, {"outputs"})["outputs"]
+    if values.shape not in {(len(examples),), (len(examples), 1)}:
+        raise invalid(f"outputs must be of shape [{len(examples)}] or [{len(examples)}, 1], not {list(values.shape)}")
+    return values.ravel()
 
 
-def multi_inference_task(
-    version: LoadedVersion, task: inference_pb2.InferenceTask, examples: input_pb2.Input
-) -> inference_pb2.InferenceResult:
-    """One of the tasks of a MultiInferenceRequest; its `model_spec` is left to the caller.
+def read_examples(document: Mapping[str, Any]) -> list[bytes]:
+    """The `examples` of a REST request, serialized.
 
     Raises:
-        ServingError: see `classify` and `regress`.
+        ServingError: there are none, they share a `context`, or a feature is no list of one kind of value.
     """
-    name = task.model_spec.signature_name
-    if task.method_name == CLASSIFY:
-        return inference_pb2.InferenceResult(classification_result=classify(version, name, examples))
-    if task.method_name == REGRESS:
-        return inference_pb2.InferenceResult(regression_result=regress(version, name, examples))
-    raise ServingError(grpc.StatusCode.UNIMPLEMENTED, f"method {task.method_name!r} is not {CLASSIFY} or {REGRESS}")
+    examples = document.get("examples")
+    if not isinstance(examples, list) or not examples or not all(isinstance(example, dict) for example in examples):
+        raise invalid("'examples' must be a list of at least one object")
+    if "context" in document:
+        raise invalid("a 'context' that examples share is not supported")
+    try:
+        features = [{name: _feature(value) for name, value in example.items()} for example in examples]
+        return [tf.train.Example(features={"feature": named}).SerializeToString() for named in features]
+    except ValueError as error:
+        raise invalid(f"an example cannot be read: {error}") from error
 
 
-def _run(
-    version: LoadedVersion, signature_name: str, examples: input_pb2.Input, allowed: set[str]
-) -> tuple[int, dict[str, np.ndarray]]:
+def _feature(value: Any) -> tf.train.Feature:
+    cells = value if isinstance(value, list) else [value]
+    if all(isinstance(cell, int) for cell in cells):
+        return tf.train.Feature(int64_list={"value": map(int, cells)})
+    if all(isinstance(cell, float) for cell in cells):
+        return tf.train.Feature(float_list={"value": cells})
+    return tf.train.Feature(bytes_list={"value": map(read_text, cells)})
+
+
+def _run_on_examples(
+    version: LoadedVersion, signature_name: str, examples: Sequence[bytes], outputs: set[str]
+) -> dict[str, np.ndarray]:
     signature = version.signature(signature_name)
-    if len(signature.inputs) != 1:
-        raise invalid(f"a signature with one input was expected, not {len(signature.inputs)}")
-    if not signature.outputs or not signature.outputs.keys() <= allowed:
-        raise invalid(f"a signature with the outputs {', '.join(sorted(allowed))} was expected")
-    serialized = _serialize(examples)
-    if not serialized:
-        raise invalid("the input is empty")
-    array = np.empty(len(serialized), object)
-    array[:] = serialized
-    return len(serialized), version.run(signature_name, {next(iter(signature.inputs)): array})
+    if len(signature.inputs) != 1 or signature.outputs.keys() != outputs:
+        raise invalid(f"a signature with one input and the outputs {', '.join(sorted(outputs))} was expected")
+    if not examples:
+        raise invalid("the input holds no list of examples")
+    serialized = np.empty(len(examples), object)
+    serialized[:] = examples
+    return version.run(signature_name, {next(iter(signature.inputs)): serialized})
 
 
-def _serialize(examples: input_pb2.Input) -> list[bytes]:
-    if examples.WhichOneof("kind") != "example_list_with_context":
-        return [example.SerializeToString() for example in examples.example_list.examples]
-    # Two serialized messages, one behind the other, parse as their merger.
-    context = examples.example_list_with_context.context.SerializeToString()
-    return [context + example.SerializeToString() for example in examples.example_list_with_context.examples]
+def replay_warmup(version: LoadedVersion, directory: Path, limits: Limits) -> int:
+    """Replays `assets.extra/tf_serving_warmup_requests`, a TFRecord of PredictionLog.
+
+    Returns:
+        How many requests there were; 0 without a file.
+
+    Raises:
+        ServingError: the version fails on one of them, there are more than 1000, or the file is damaged.
+    """
+    file = directory / WARMUP_FILE
+    if not file.exists():
+        return 0
+    count = 0
+    for log in _logs(file):
+        count += 1
+        if count > MAX_RECORDS:
+            raise invalid(f"{file} holds more than {MAX_RECORDS} requests")
+        if not log.HasField("predict_log"):
+            raise invalid(f"a warm-up request is of the unsupported kind {log.WhichOneof('log_type')}")
+        predict(version, log.predict_log.request, limits)
+    return count
+
+
+def _logs(file: Path) -> Iterator[prediction_log_pb2.PredictionLog]:
+    try:
+        for record in tf.compat.v1.io.tf_record_iterator(str(file)):
+            yield prediction_log_pb2.PredictionLog.FromString(record)
+    except Exception as error:
+        reason = error.message if isinstance(error, tf.errors.OpError) else error
+        raise ServingError(grpc.StatusCode.DATA_LOSS, f"{file} cannot be read: {reason}") from error

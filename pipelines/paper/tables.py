@@ -1,0 +1,348 @@
+"""The paper's tables in Markdown and LaTeX, ours beside the published."""
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pipelines.paper.summary import cells_by_dataset, read_summary
+from pipelines.records import COLUMNS, HEADS, REFERENCES, ROLES
+from pipelines.report import gain, head, p_text, percent, row, seeds_text, short, size, stars, with_deviation
+from rd_tf import run_directory
+from rd_tf.command_line import default_flags, flag_lines, parse
+from rd_tf.run_directory import NO_PART_OF_THE_RESULT
+from rd_tf.storage import read_json
+from rd_tf.train import train
+
+# Effectiveness, a value a column. Folder below results/ -> row by role.
+PUBLISHED = {
+    "gowalla/fossil": {
+        "teacher": (0.1299, 0.1062, 0.0791, 0.1429, 0.1270, 0.1140, 0.0866),
+        "student": (0.1217, 0.0995, 0.0739, 0.1335, 0.1185, 0.1060, 0.0792),
+        "distilled": (0.1355, 0.1096, 0.0808, 0.1490, 0.1314, 0.1172, 0.0874),
+    },
+    "gowalla/caser": {
+        "teacher": (0.1408, 0.1149, 0.0856, 0.1546, 0.1376, 0.1251, 0.0958),
+        "student": (0.1333, 0.1094, 0.0818, 0.1456, 0.1304, 0.1188, 0.0919),
+        "distilled": (0.1458, 0.1183, 0.0878, 0.1603, 0.1423, 0.1283, 0.0969),
+    },
+    "foursquare/fossil": {
+        "teacher": (0.0859, 0.0630, 0.0420, 0.1182, 0.1085, 0.1011, 0.0891),
+        "student": (0.0766, 0.0556, 0.0355, 0.1079, 0.0985, 0.0911, 0.0780),
+        "distilled": (0.0877, 0.0648, 0.0430, 0.1203, 0.1102, 0.1023, 0.0901),
+    },
+    "foursquare/caser": {
+        "teacher": (0.0860, 0.0650, 0.0438, 0.1182, 0.1105, 0.1041, 0.0941),
+        "student": (0.0830, 0.0621, 0.0413, 0.1134, 0.1051, 0.0986, 0.0874),
+        "distilled": (0.0923, 0.0671, 0.0444, 0.1261, 0.1155, 0.1076, 0.0952),
+    },
+}
+# Datasets whose check-ins are the very ones of the paper; elsewhere only gains can be held against each other.
+SAME_DATA = frozenset({"gowalla"})
+# Parameters in millions, teacher and student.
+PARAMETERS = {
+    "gowalla/fossil": (1.48, 0.64),
+    "gowalla/caser": (5.58, 2.79),
+    "foursquare/fossil": (1.01, 0.54),
+    "foursquare/caser": (4.06, 1.64),
+}
+# Seconds on the authors' CPU for one list for every user, teacher and student.
+CPU_SECONDS = {
+    "gowalla/fossil": (9.32, 4.99),
+    "gowalla/caser": (38.58, 18.63),
+    "foursquare/fossil": (6.35, 3.86),
+    "foursquare/caser": (23.89, 11.65),
+}
+
+
+LEGEND = (
+    "Mean ± sample standard deviation over the seeds. \\*\\* p < .01, \\* p < .05: paired t-test over the users, whose "
+    "values are averaged over the seeds, Holm-corrected over a model's 7 metrics and 2 comparisons; it says that these "
+    "trained models differ for users such as these, not that other seeds would."
+)
+_OTHER_DATA = (
+    "The check-ins are not the paper's, so only the gains can be held against the published ones, not the values."
+)
+# The paper's names of the roles, in its order.
+_ROWS = {"teacher": "T", "distilled": "RD", "student": "S"}
+# Flags that no row of the tuning table names: they are the same in all, or change no result.
+_NOT_SHOWN = {*NO_PART_OF_THE_RESULT, "split", "validate_every", "model", "epochs", "seed"}
+# Folder below results/ -> heading, in the order of the README.
+_FOLDERS = {
+    "gowalla/caser": "Gowalla, Caser, the paper's settings",
+    "unseen/gowalla_raw": "SNAP's raw Gowalla sample (tuned on by nobody), Caser, the paper's settings unchanged",
+    "unseen/world": "Built-in world (12,000 users, tuned on by nobody), Caser, the paper's settings unchanged",
+    "unseen/world_small": "Built-in world (1,000 users: too small for d = 100), Caser, the paper's settings unchanged",
+    "quickstart": "Built-in world, `make quickstart`",
+}
+
+
+def effectiveness_table(dataset: str, cells: dict[str, Any]) -> str:
+    """Every model's three roles, and what distillation gains, the published values beside them.
+
+    Args:
+        dataset: its name.
+        cells: model -> cell of the summary, None where there are no results.
+
+    Returns:
+        The table under its heading.
+    """
+    lines = [f"### {dataset.capitalize()}", ""]
+    if dataset not in SAME_DATA and any(f"{dataset}/{model}" in PUBLISHED for model in cells):
+        lines += [_OTHER_DATA, ""]
+    lines += head("", "d", "parameters", *HEADS)
+    for model, cell in cells.items():
+        title = model.capitalize()
+        if cell is None:
+            lines.append(row(f"{title}: no results yet", *[""] * 9))
+        else:
+            lines += _cell_rows(title, cell, PUBLISHED.get(f"{dataset}/{model}", {}), dataset in SAME_DATA)
+    return "\n".join(lines) + "\n"
+
+
+def _cell_rows(title: str, cell: dict[str, Any], published: dict[str, Any], is_same_data: bool) -> Iterable[str]:
+    teacher = cell["roles"]["teacher"]["parameters"]
+    best = {column: max(ROLES, key=lambda role: cell["roles"][role]["metrics"][column]["mean"]) for column in COLUMNS}
+    for role, name in ROLES.items():
+        found = cell["roles"][role]
+        texts = [with_deviation(found["metrics"][column]) for column in COLUMNS]
+        texts = [f"**{text}**" if best[column] == role else text for text, column in zip(texts, COLUMNS, strict=True)]
+        of = f", {seeds_text(cell['seeds'])}" if role == "teacher" else ""
+        yield row(f"{title} {name}{of}", found["dim"], size(found["parameters"], teacher), *texts)
+        if role in published and is_same_data:
+            yield row("*published*", "", "", *(f"*{short(value)}*" for value in published[role]))
+            ours = [found["metrics"][column]["mean"] for column in COLUMNS]
+            yield row("*difference*", "", "", *_gains(ours, published[role]))
+    for reference, other in REFERENCES.items():
+        tests = cell["comparisons"][reference].values()
+        marked = (f"{percent(test['percent'])} {stars(test['t_holm'])}".strip() for test in tests)
+        yield row(f"distilled against {other}", "", "", *(text.replace("*", "\\*") for text in marked))
+        if published:
+            yield row("*published gain*", "", "", *_gains(published["distilled"], published[reference]))
+
+
+def _gains(values: Iterable[float], references: Iterable[float]) -> list[str]:
+    return [f"*{gain(value, other)}*" for value, other in zip(values, references, strict=True)]
+
+
+def efficiency_table(cells: dict[str, Any]) -> str:
+    """Parameters, seconds and bytes of teacher and student, the published ones beside them.
+
+    Args:
+        cells: name -> a cell of the summary; those that nobody has measured are left out.
+
+    Returns:
+        The table under its heading, or nothing where no cell is measured.
+    """
+    measured = {name: cell["efficiency"] for name, cell in cells.items() if cell["efficiency"]}
+    if not measured:
+        return ""
+    lines = ["### Efficiency", ""]
+    lines += head("", "parameters", "published", "seconds on the CPU", "published", "SavedModel, MB")
+    for name, found in measured.items():
+        for index, role in enumerate(("teacher", "distilled")):
+            one = found["roles"][role]
+            ratios = {
+                key: 100 * one[key] / found["roles"]["teacher"][key]
+                for key in ("parameters", "seconds", "savedmodel_bytes")
+            }
+            sizes, seconds = PARAMETERS.get(name), CPU_SECONDS.get(name)
+            lines.append(
+                row(
+                    f"{name} {ROLES[role]}",
+                    f"{one['parameters']:,} ({ratios['parameters']:.1f} %)",
+                    f"{sizes[index]} M ({100 * sizes[index] / sizes[0]:.1f} %)" if sizes else "",
+                    f"{one['seconds']:.3f} ({ratios['seconds']:.1f} %)",
+                    f"{seconds[index]} ({100 * seconds[index] / seconds[0]:.1f} %)" if seconds else "",
+                    f"{one['savedmodel_bytes'] / 1e6:.2f} ({ratios['savedmodel_bytes']:.1f} %)",
+                )
+            )
+    return "\n".join(lines) + "\n" + _how_measured(measured)
+
+
+def _how_measured(measured: dict[str, Any]) -> str:
+    machines = dict.fromkeys(
+        f"{found['machine']['cores']} cores of {found['machine']['processor']}" for found in measured.values()
+    )
+    some = next(iter(measured.values()))
+    return (
+        f"\nSeconds for one list of {some['k']} items for every user, {some['block']:,} users a call, median of "
+        f"{len(some['roles']['teacher']['seconds_of_repeats'])} turns, on {'; '.join(machines)}.\n"
+    )
+
+
+def markdown_tables(summary: dict[str, Any]) -> str:
+    """Effectiveness by dataset, the tests, and efficiency.
+
+    Args:
+        summary: what `summarise` returns.
+    """
+    parts = [f"Split: {summary['split']}. {LEGEND}", ""] if summary["split"] else []
+    parts += [effectiveness_table(dataset, cells) for dataset, cells in cells_by_dataset(summary).items()]
+    measured = {name: cell for name, cell in summary["cells"].items() if cell}
+    if measured:
+        parts += [_tests_table(measured), efficiency_table(measured)]
+    return "\n".join(parts).rstrip("\n") + "\n"
+
+
+def _tests_table(cells: dict[str, Any]) -> str:
+    lines = ["### Significance of MAP", ""]
+    lines += [
+        "Two-sided p-values, those over users Holm-corrected; Wilcoxon's signed-rank test with zero differences as "
+        "Pratt treats them. All metrics: significance.csv.",
+        "",
+        *head("", "difference", "95 % interval", "users", "t over users", "Wilcoxon", "t over seeds"),
+    ]
+    for name, cell in cells.items():
+        for reference, other in REFERENCES.items():
+            test = cell["comparisons"][reference]["map"]
+            lines.append(
+                row(
+                    f"{name}: distilled against {other}",
+                    percent(test["percent"]),
+                    f"{percent(test['percent_low'])} to {percent(test['percent_high'])}",
+                    f"{cell['users']:,}",
+                    p_text(test["t_holm"]),
+                    p_text(test["wilcoxon_holm"]),
+                    f"{p_text(test['seeds_t_p'])} (n = {test['seeds_n']})",
+                )
+            )
+    return "\n".join(lines) + "\n"
+
+
+def latex_tables(summary: dict[str, Any]) -> str:
+    """One table a dataset: a row a model and role, the best of a model bold, marks for what the tests say.
+
+    Args:
+        summary: what `summarise` returns; its cells without evidence are left out.
+    """
+    return "\n".join(_latex_table(summary["split"], *each) for each in cells_by_dataset(summary).items())
+
+
+def _latex_table(split: str, dataset: str, cells: dict[str, Any]) -> str:
+    there = {model: cell for model, cell in cells.items() if cell}
+    if not there:
+        return f"% {dataset}: no results yet\n"
+    seeds = "; ".join(f"{_escape(model.capitalize())}: {seeds_text(cell['seeds'])}" for model, cell in there.items())
+    body = "    \\midrule\n".join(
+        "".join(_latex_row(model, role, cell) for role in _ROWS) for model, cell in there.items()
+    )
+    return (
+        "% Generated by python -m pipelines.paper; needs \\usepackage{booktabs}.\n"
+        "\\begin{table}\n  \\centering\n"
+        f"  \\caption{{{_escape(dataset.capitalize())}, {split} split, means over the seeds ({seeds}). "
+        "Paired t-tests over the users, Holm-corrected: $^{**}$ ($p<.01$) and $^{*}$ ($p<.05$) RD above S, "
+        "$^{\\dagger\\dagger}$ and $^{\\dagger}$ RD above T, $^{\\ddagger\\ddagger}$ and $^{\\ddagger}$ RD below T, "
+        "$^{\\circ\\circ}$ and $^{\\circ}$ RD below S.}\n"
+        f"  \\begin{{tabular}}{{l{'r' * len(HEADS)}}}\n    \\toprule\n"
+        f"    Model & {' & '.join(HEADS)} \\\\\n    \\midrule\n"
+        f"{body}    \\bottomrule\n  \\end{{tabular}}\n\\end{{table}}\n"
+    )
+
+
+def _latex_row(model: str, role: str, cell: dict[str, Any]) -> str:
+    texts = []
+    for column in COLUMNS:
+        means = {each: cell["roles"][each]["metrics"][column]["mean"] for each in _ROWS}
+        text = short(means[role])
+        if means[role] == max(means.values()):
+            text = f"\\textbf{{{text}}}"
+        if role == "distilled":
+            text += _marks(cell["comparisons"], column)
+        texts.append(text)
+    return f"    {_escape(model.capitalize())}-{_ROWS[role]} & {' & '.join(texts)} \\\\\n"
+
+
+def _marks(comparisons: dict[str, Any], column: str) -> str:
+    marks = ""
+    for reference, above, below in (("student", "*", "\\circ"), ("teacher", "\\dagger", "\\ddagger")):
+        test = comparisons[reference][column]
+        times = 2 if test["t_holm"] < 0.01 else int(test["t_holm"] < 0.05)
+        marks += times * (above if test["difference"] > 0 else below)
+    return f"$^{{{marks}}}$" if marks else ""
+
+
+def _escape(text: str) -> str:
+    return text.replace("_", "\\_").replace("&", "\\&").replace("%", "\\%").replace("#", "\\#")
+
+
+def tuning_table(tuning: Path) -> str:
+    """Markdown of every trial below results/tuning: the flags that are not the default, and validation MAP by epoch.
+
+    Args:
+        tuning: holds `<cell>/<trial>/{flags.cfg,history.csv}`.
+    """
+    lines = []
+    for cell in sorted(path for path in tuning.iterdir() if path.is_dir()) if tuning.is_dir() else ():
+        trials = {path.name: _read_trial(path) for path in sorted(cell.iterdir())}
+        epochs = sorted({epoch for _, maps in trials.values() for epoch in maps})
+        lines += [f"**{cell.name}**", ""]
+        lines += [f"| flags | {' | '.join(f'epoch {epoch}' for epoch in epochs)} |", f"|---|{'---|' * len(epochs)}"]
+        for settings, maps in trials.values():
+            cells = " | ".join(short(maps[epoch]) if epoch in maps else "" for epoch in epochs)
+            lines.append(f"| {settings} | {cells} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _read_trial(trial: Path) -> tuple[str, dict[int, float]]:
+    flags = parse(train, [f"--flagfile={trial / run_directory.FLAGS}"])
+    defaults = default_flags(train)
+    changed = {name: value for name, value in flags.items() if value != defaults[name] and name not in _NOT_SHOWN}
+    with open(trial / run_directory.HISTORY, encoding="utf-8", newline="") as file:
+        rows: list[dict[str, Any]] = list(csv.DictReader(file))
+    maps = {int(row["epoch"]): float(row["validation/map"]) for row in rows if row.get("validation/map")}
+    settings = " ".join(flag_lines(changed).splitlines())
+    return f"`{settings}`" + (", distilled" if flags["teacher"] else ""), maps
+
+
+def readme_tables(results: Path) -> str:
+    """Markdown of every folder of results that is there; the paper's cells stand in place of their single reports."""
+    summary = read_summary(results / "paper")
+    done = {name for name, cell in summary["cells"].items() if cell}
+    parts = [_papers_tables(summary)] if done else []
+    for folder, title in _FOLDERS.items():
+        path = results / folder / "report.json"
+        if path.is_file() and folder not in done:
+            parts.append(_report_table(read_json(path), title, folder))
+    return "\n".join(parts)
+
+
+def _papers_tables(summary: dict[str, Any]) -> str:
+    shown = {dataset: cells for dataset, cells in cells_by_dataset(summary).items() if any(cells.values())}
+    return "\n".join(
+        [
+            f"**The paper's tables**: {summary['split']} split ([flags, logs and metrics](results/paper); "
+            "[how to repeat them, tests, efficiency, plots](docs/reproduction.md))",
+            "",
+            LEGEND,
+            "",
+            *(effectiveness_table(dataset, cells) for dataset, cells in shown.items()),
+        ]
+    )
+
+
+def _report_table(report: dict[str, Any], title: str, folder: str) -> str:
+    seeds = report["seeds"]
+    of = f"seed {seeds[0]}" if len(seeds) == 1 else f"mean of seeds {', '.join(map(str, seeds))}"
+    lines = [f"**{title}**: {report['split']} split, {of} ([flags, logs and metrics](results/{folder}))", ""]
+    lines += head("", "d", "parameters", *HEADS)
+    published = PUBLISHED.get(folder, {})
+    teacher = report["roles"]["teacher"]["parameters"]
+    for role, name in ROLES.items():
+        found = report["roles"][role]
+        values = (short(found["metrics"][column]) for column in COLUMNS)
+        lines.append(row(name, found["dim"], size(found["parameters"], teacher), *values))
+        if role in published:
+            lines.append(row("*published*", "", "", *(f"*{short(value)}*" for value in published[role])))
+    alone, distilled = (report["roles"][role]["metrics"] for role in ("student", "distilled"))
+    gains = (gain(distilled[column], alone[column]) for column in COLUMNS)
+    lines.append(row("distilled against alone", "", "", *gains))
+    if len(seeds) > 1:
+        maps = [
+            f"{report['roles']['student']['by_seed'][str(seed)]['map']:.4f} → "
+            f"{report['roles']['distilled']['by_seed'][str(seed)]['map']:.4f}"
+            for seed in seeds
+        ]
+        lines += ["", f"MAP of the student, alone → distilled, by seed: {', '.join(maps)}."]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,305 @@
+"""What an export weighs, costs and is worth: how well it ranks, how fast it answers, and its report."""
+
+import contextlib
+import dataclasses
+import functools
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from rd_tf.data.interactions import Interactions, user_offsets
+from rd_tf.data.windows import split_interactions
+from rd_tf.evaluation.evaluator import Evaluator
+from rd_tf.models.ranker import Histories, SequenceRanker
+from rd_tf.serving.options import ExportOptions
+from rd_tf.serving.publishing import REPORT_FILE
+from rd_tf.serving.search import ExactSearch, Search
+from rd_tf.serving.weights import IDS_FILE, TABLE_FILE, put_back, with_items, with_unknown_user
+from rd_tf.storage import InputError, write_json
+
+_METRIC_CUTOFFS = (3, 5, 10, 20)
+_RECALL_CUTOFFS, _RECALL_ROWS = (1, 10, 100), 16
+_TIMED_ROWS, _TIMED_RUNS = (1, 32), 15
+_KINDS = {
+    "variables": "weights",
+    "model.tflite": "weights",
+    "assets": "ids",
+    "users.txt": "ids",
+    "items.txt": "ids",
+    "saved_model.pb": "graph",
+}
+
+
+class Queries(NamedTuple):
+    """Some queries.
+
+    Attributes:
+        users: `[queries] int32`.
+        recents: known items of every query, oldest first, `[n] int32` each.
+    """
+
+    users: np.ndarray
+    recents: Sequence[np.ndarray]
+
+    def rows(self, chosen: slice) -> "Queries":
+        """Some of them."""
+        return Queries(self.users[chosen], self.recents[chosen])
+
+    def sequences(self, length: int) -> np.ndarray:
+        """Their last items, `[queries, length] int32`, padded with 0 on the left."""
+        sequences = np.zeros((len(self.users), length), np.int32)
+        for row, recent in zip(sequences, self.recents, strict=True):
+            row[length - min(length, len(recent)) :] = recent[-length:]
+        return sequences
+
+    def encode(self, ranker: SequenceRanker) -> np.ndarray:
+        """Their vectors, `[queries, q] float32`."""
+        if not len(self.users):
+            # Keras takes no maximum of nothing outside of a graph.
+            return np.zeros((0, ranker.query_dim), np.float32)
+        history = None
+        if ranker.looks_back != "none":
+            rows = np.repeat(np.arange(len(self.users), dtype=np.int32), [len(recent) for recent in self.recents])
+            history = Histories(np.concatenate([np.zeros(0, np.int32), *self.recents]).astype(np.int32), rows)
+        sequences = self.sequences(ranker.sequence_length)
+        return np.asarray(ranker.encode(self.users, sequences, history=history), np.float32)
+
+    def exclude(self) -> np.ndarray:
+        """Their items as `[queries, longest] int32`, padded with 0."""
+        return pad(self.recents)
+
+
+def pad(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Rows of different length as an array `[rows, longest] int32`, padded with 0 on the right."""
+    padded = np.zeros((len(rows), max([len(row) for row in rows], default=0)), np.int32)
+    for target, row in zip(padded, rows, strict=True):
+        target[: len(row)] = row
+    return padded
+
+
+def made_up_queries(model: SequenceRanker, count: int, seed: int = 0) -> Queries:
+    """Users spread over the catalogue with L random items each, where there is no dataset."""
+    random = np.random.default_rng(seed)
+    users = np.unique(np.linspace(0, model.num_users - 1, count).astype(np.int32))
+    items = random.integers(1, model.num_items + 1, (len(users), model.sequence_length))
+    return Queries(users, list(items.astype(np.int32)))
+
+
+class HeldOutQuality:
+    """Measures rankers on the held-out items of the split that a run was trained for.
+
+    Args:
+        interactions: the dataset.
+        split: "validation" or "test".
+        sequence_length: L of the rankers.
+    """
+
+    def __init__(self, interactions: Interactions, split: str, sequence_length: int) -> None:
+        self.split = split
+        self._interactions, self._rows = interactions, split_interactions(interactions, split)
+        cutoffs = [n for n in _METRIC_CUTOFFS if n <= interactions.num_items]
+        self._evaluator: Evaluator | None = None
+        # A model is also served where nobody has a held-out item and nothing can be measured.
+        with contextlib.suppress(InputError):
+            self._evaluator = Evaluator(interactions, self._rows, sequence_length, cutoffs or [1])
+
+    def metrics(self, ranker: SequenceRanker) -> dict[str, float] | None:
+        """Every metric of `rd_tf.evaluation.metrics`; None where nobody has a held-out item."""
+        if self._evaluator is None:
+            return None
+        return dict(self._evaluator.evaluate(ranker).metrics)
+
+    def compare(self, ranker: SequenceRanker, exported: SequenceRanker | None) -> dict[str, Any] | None:
+        """Metrics of a ranker and of what the export made of it, if that is another one (JSON values)."""
+        before = self.metrics(ranker)
+        if before is None:
+            return None
+        after = before if exported is None else self.metrics(exported) or before
+        change = after["map"] / before["map"] - 1 if before["map"] else 0.0
+        dataset = self._interactions.fingerprint()
+        return {"split": self.split, "dataset": dataset, "float32": before, "exported": after, "map_change": change}
+
+    def queries(self, count: int) -> Queries:
+        """Users spread over the dataset, at most `count`, each with all training items, as evaluation asks for them."""
+        interactions, train = self._interactions, self._rows.train
+        users, items = interactions.users[train], interactions.items[train]
+        offsets = user_offsets(users, interactions.num_users)
+        chosen = np.unique(np.linspace(0, interactions.num_users - 1, count).astype(np.int32))
+        return Queries(chosen, [items[offsets[user] : offsets[user + 1]].astype(np.int32) for user in chosen])
+
+    def trained_items(self) -> np.ndarray:
+        """Numbers of the items that have a training row, the candidates of evaluation: `[n] int32`, ascending."""
+        return np.unique(self._interactions.items[self._rows.train]).astype(np.int32)
+
+
+@dataclasses.dataclass(frozen=True)
+class ServedRanker:
+    """What an export is made of.
+
+    Attributes:
+        model: the trained ranker of the served items alone, which are numbered anew.
+        user_ids: raw id of every user.
+        item_ids: raw id of every served item.
+        options: those of `ExportOptions.for_catalogue`.
+        whole: the trained ranker of all items.
+        items: `[n] int32`, numbers of the served items in `whole`, ascending.
+        quality: measures rankers of all items; None where there is no dataset to measure them on.
+    """
+
+    model: SequenceRanker
+    user_ids: Sequence[str]
+    item_ids: Sequence[str]
+    options: ExportOptions
+    whole: SequenceRanker
+    items: np.ndarray
+    quality: HeldOutQuality | None
+
+    @classmethod
+    def of(
+        cls,
+        model: SequenceRanker,
+        user_ids: Sequence[str],
+        item_ids: Sequence[str],
+        options: ExportOptions,
+        quality: HeldOutQuality | None = None,
+    ) -> "ServedRanker":
+        """Leaves the items without a training row out; without `quality` serves all items.
+
+        Raises:
+            InputError: the options do not fit the catalogue or each other.
+        """
+        items = quality.trained_items() if quality else np.arange(1, model.num_items + 1, dtype=np.int32)
+        part, names = with_items(model, items), [item_ids[item - 1] for item in items.tolist()]
+        return cls(part, user_ids, names, options.for_catalogue(part.num_items), model, items, quality)
+
+    @functools.cached_property
+    def typed_users(self) -> list[str | int]:
+        """Raw ids of users as requests write them."""
+        return self._typed(self.user_ids)
+
+    @functools.cached_property
+    def typed_items(self) -> list[str | int]:
+        """Raw ids of served items as requests write them."""
+        return self._typed(self.item_ids)
+
+    def _typed(self, ids: Sequence[str]) -> list[str | int]:
+        return list(ids) if self.options.id_type == "string" else [int(name) for name in ids]
+
+    def queries(self, count: int) -> Queries:
+        """Some users, at most `count`, with all their training items, or with random ones where there is no dataset."""
+        if self.quality is None:
+            return made_up_queries(self.model, count)
+        asked = self.quality.queries(count)
+        return Queries(
+            asked.users, [np.searchsorted(self.items, recent).astype(np.int32) + 1 for recent in asked.recents]
+        )
+
+    def compare(self, exported: SequenceRanker) -> dict[str, Any] | None:
+        """Metrics of the trained ranker and of what the export made of it (JSON values), where they can be measured.
+
+        Args:
+            exported: of the served items, with a row for the unknown user.
+        """
+        if self.quality is None:
+            return None
+        if self.options.weights == "float32":
+            return self.quality.compare(self.whole, None)
+        return self.quality.compare(self.whole, put_back(with_unknown_user(self.whole), exported, self.items))
+
+
+def recall(ranker: SequenceRanker, search: Search, queries: Queries, max_k: int) -> dict[str, float]:
+    """Share of the exact k best items that a search lists among its own k best, as a mean over queries.
+
+    Args:
+        ranker: scores.
+        search: what is measured.
+        queries: whose items are kept out of the lists.
+        max_k: longest list.
+
+    Returns:
+        `recall@k` for k = 1, 10 and 100 where `max_k` allows, and for `max_k`.
+    """
+    exact = ExactSearch()
+
+    @tf.function(
+        autograph=False,
+        input_signature=[tf.TensorSpec([None, ranker.query_dim]), tf.TensorSpec([None, None], tf.int32)],
+    )
+    def both(query: tf.Tensor, exclude: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return exact(ranker, query, exclude, max_k)[0], search(ranker, query, exclude, max_k)[0]
+
+    vectors, cutoffs = queries.encode(ranker), sorted({*(k for k in _RECALL_CUTOFFS if k < max_k), max_k})
+    found: dict[int, list[float]] = {k: [] for k in cutoffs}
+    for begin in range(0, len(vectors), _RECALL_ROWS):
+        rows = slice(begin, begin + _RECALL_ROWS)
+        exclude = queries.rows(rows).exclude()
+        for wanted, listed in zip(*map(np.asarray, both(vectors[rows], exclude)), strict=True):
+            for k in cutoffs:
+                best = wanted[:k][wanted[:k] > 0]
+                found[k].append(float(np.isin(best, listed[:k]).mean()) if len(best) else 1.0)
+    return {f"recall@{k}": float(np.mean(values)) for k, values in found.items()}
+
+
+def bytes_by_kind(directory: str | os.PathLike[str]) -> dict[str, int]:
+    """Bytes of an export's files: weights, graph, ids, other, their total, and beside it the item table."""
+    sizes = dict.fromkeys(("weights", "graph", "ids", "item_table", "other"), 0)
+    for file in Path(directory).rglob("*"):
+        if file.is_file():
+            kind = _KINDS.get(file.relative_to(directory).parts[0], "other")
+            kind = "item_table" if file.name in (TABLE_FILE, IDS_FILE) else kind
+            sizes[kind] += file.stat().st_size
+    # The item table is for another index; the server does not load it.
+    return {**sizes, "total": sum(sizes.values()) - sizes["item_table"]}
+
+
+def seconds_per_request(answer: Callable[[int], Any]) -> dict[str, float]:
+    """Median seconds of a request in this process, for a request of one row and one of 32.
+
+    Args:
+        answer: answers one request of that many rows.
+    """
+    medians = {}
+    for rows in _TIMED_ROWS:
+        # The first two requests trace and optimize the graph.
+        for _ in range(2):
+            answer(rows)
+        seconds = []
+        for _ in range(_TIMED_RUNS):
+            begin = time.perf_counter()
+            answer(rows)
+            seconds.append(time.perf_counter() - begin)
+        medians[str(rows)] = float(np.median(seconds))
+    return medians
+
+
+def write_report(directory: str | os.PathLike[str], served: ServedRanker, measured: dict[str, Any]) -> None:
+    """Writes the report of an export that is otherwise whole.
+
+    Args:
+        directory: the export's; the report lies in its `assets.extra`.
+        served: what was exported.
+        measured: what else is known (JSON values).
+    """
+    model, options = served.model, served.options
+    names = ("max_batch_size", "batch_timeout_micros", "num_batch_threads")
+    described = {
+        "model": type(model).__name__.lower(),
+        "parameters": model.count_params(),
+        "items": model.num_items,
+        "format": options.export_format,
+        "weights": options.weights,
+        "id_type": options.id_type,
+        "max_k": options.max_k,
+        "exclude_recent": options.exclude_recent,
+        "batching": {name: getattr(options, name) for name in names} if options.batching else None,
+        "unknown_user": "a trained row" if model.unknown_user else model.unknown_user_is,
+        **measured,
+    }
+    path = Path(directory) / REPORT_FILE
+    path.parent.mkdir(exist_ok=True)
+    write_json(path, described)

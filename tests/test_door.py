@@ -1,0 +1,265 @@
+"""What a Keras user types: the snippet of rd_tf's docstring, fit against the commands, plug-ins."""
+
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import rd_tf
+from rd_tf import run_directory
+from rd_tf.models.registry import load_model
+from rd_tf.storage import read_json
+from rd_tf.train import train
+
+
+@pytest.fixture(scope="module")
+def data(tiny_dataset):
+    return rd_tf.load_dataset(tiny_dataset).split("validation")
+
+
+def small(data, dim=4, seed=0):
+    return rd_tf.models.Caser.for_dataset(data, dim=dim, sequence_length=3, seed=seed)
+
+
+def test_import_is_lazy_and_dir_lists_the_door():
+    code = "import rd_tf, sys; print(sorted(m for m in ('tensorflow', 'keras', 'numpy') if m in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+    assert set(rd_tf.__all__) <= set(dir(rd_tf))
+    assert all(getattr(rd_tf, name) is not None for name in rd_tf.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'RankinDistiller'"):
+        rd_tf.RankinDistiller  # noqa: B018
+
+
+def test_fit_gives_the_weights_of_the_command_bit_for_bit(tiny_dataset, tiny_teacher, train_flags, tmp_path):
+    flags = {"dataset": tiny_dataset, "run_dir": str(tmp_path / "run"), "teacher": tiny_teacher}
+    changed = {"discrepancy_start_epoch": 1, "epochs": 3, "validate_every": 0, "model": "caser"}
+    made = train(**train_flags(**flags, **changed))
+    said, data = made["flags"], rd_tf.load_dataset(tiny_dataset).split("test")
+    teacher = load_model(tiny_teacher)
+    lists = rd_tf.teacher_lists(teacher, data, k=said["k"], mask=said["mask"], target_length=said["target_length"])
+    names = ("dim", "sequence_length", "seed", "vertical_filters", "horizontal_filters", "dropout", "conv_activation")
+    student = rd_tf.models.Caser.for_dataset(
+        data, dense_activation=said["dense_activation"], **{name: said[name] for name in names}
+    )
+    distiller = rd_tf.RankingDistiller(student, lists)
+    distiller.compile(
+        rd_tf.optimizers.LazyAdam(said["learning_rate"], l2=said["l2"]),
+        rd_tf.losses.PointwiseLogLoss(),
+        rd_tf.losses.WeightedPointwiseDistillation(temperature=1.0, sharpness=0.1),
+        student_rank_from_epoch=1,
+        rank_samples=said["rank_samples"],
+    )
+    settings = {name: said[name] for name in ("batch_size", "negatives", "target_length", "seed")}
+    distiller.fit(data, epochs=3, verbose=0, **settings)
+    expected = load_model(tmp_path / "run").get_weights()
+    for ours, theirs in zip(student.get_weights(), expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_ranker_alone_fits_validates_and_keeps_the_best_epoch(data, tmp_path):
+    ranker = small(data)
+    validation = rd_tf.callbacks.Validation(every=2)
+    history = rd_tf.RankingDistiller(ranker).fit(
+        data,
+        epochs=3,
+        batch_size=64,
+        verbose=0,
+        callbacks=[validation, keras.callbacks.TensorBoard(str(tmp_path / "logs"))],
+    )
+    losses = history.history["loss"]
+    assert len(losses) == 3
+    assert losses[-1] < losses[0]
+    assert validation.best_epoch in (2, 3)
+    assert rd_tf.evaluate(ranker, data).metrics["map"] == pytest.approx(validation.best_map)
+    assert list(tmp_path.glob("logs/train/*tfevents*"))
+
+
+def test_rows_that_no_batch_used_are_up_to_date_when_callbacks_look(data):
+    seen = []
+
+    class Look(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append(np.array(self.model.student.item_table))
+
+    def fitted(optimizer):
+        ranker = small(data)
+        distiller = rd_tf.RankingDistiller(ranker)
+        distiller.compile(optimizer)
+        distiller.fit(data, epochs=1, batch_size=64, verbose=0, callbacks=[Look()])
+        return ranker
+
+    after = fitted(rd_tf.optimizers.LazyAdam(1e-2, l2=1e-2))
+    np.testing.assert_array_equal(seen[-1], after.item_table)
+    # Row 0 is in no batch as an item: all that moves it is the L2 term.
+    assert not np.array_equal(seen[-1][0], np.array(small(data).item_table)[0])
+
+
+def test_patience_stops_and_the_test_part_is_refused(data, tiny_dataset):
+    class NeverBetter(rd_tf.callbacks.Validation):
+        def on_epoch_end(self, epoch, logs=None):
+            super().on_epoch_end(epoch, logs)
+            self.best_map = 2.0
+
+    history = rd_tf.RankingDistiller(small(data)).fit(
+        data, epochs=9, batch_size=64, verbose=0, callbacks=[NeverBetter(patience=2)]
+    )
+    assert len(history.epoch) == 3
+    test = rd_tf.load_dataset(tiny_dataset).split("test")
+    with pytest.raises(ValueError, match=r"Validation needs data of .split\('validation'\); received the split 'test'"):
+        rd_tf.RankingDistiller(small(test)).fit(test, callbacks=[rd_tf.callbacks.Validation()])
+
+
+def test_keras_saves_and_loads_ranker_and_distiller(data, tmp_path):
+    ranker = small(data)
+    distiller = rd_tf.RankingDistiller(ranker)
+    distiller.compile(rd_tf.optimizers.LazyAdam(0.01), alpha=0.5)
+    distiller.fit(data, epochs=1, batch_size=64, verbose=0)
+    query = {"user": tf.constant([0, 1]), "sequence": tf.constant([[1, 2, 3], [0, 0, 4]])}
+    for model in (ranker, distiller):
+        model.save(tmp_path / "model.keras")
+        again = keras.saving.load_model(tmp_path / "model.keras")
+        np.testing.assert_array_equal(again(query), model(query))
+    assert (again.alpha, again.optimizer.iterations.numpy()) == (0.5, distiller.optimizer.iterations.numpy())
+
+
+def test_replicas_fit_as_one_device(tiny_dataset):
+    """In a process of its own: TensorFlow splits a CPU before its first operation only."""
+    code = f"""
+import tensorflow as tf, numpy as np, rd_tf
+cpus = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+data = rd_tf.load_dataset({tiny_dataset!r}).split("validation")
+found = []
+for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])):
+    with strategy.scope():
+        ranker = rd_tf.models.Caser.for_dataset(data, dim=4, sequence_length=3)
+        distiller = rd_tf.RankingDistiller(ranker)
+        distiller.compile()
+    history = distiller.fit(data, epochs=2, batch_size=64, verbose=0)
+    found.append((history.history["loss"], [np.asarray(w) for w in ranker.get_weights()]))
+np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-5)
+for one, two in zip(found[0][1], found[1][1]):
+    np.testing.assert_allclose(one, two, atol=2e-5)
+print("alike")
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.stdout.endswith("alike\n"), ended.stderr[-2000:]
+
+
+def test_export_serves_what_was_trained(data, tmp_path):
+    ranker = small(data)
+    version = rd_tf.export(ranker, data, tmp_path / "models" / "door", max_k=5)
+    assert (version / "saved_model.pb").is_file()
+    assert version.parent.name == "door"
+
+
+def test_a_loss_that_asks_is_told(data):
+    told_names = []
+
+    class Asks(rd_tf.losses.DistillationLoss):
+        needs = frozenset({"teacher_scores", "student_rank", "sampled_logits"})
+
+        def call(self, told, student_logits):
+            told_names.append({name: tuple(value.shape[1:]) for name, value in told.items()})
+            finite = tf.where(tf.math.is_finite(told["sampled_logits"]), told["sampled_logits"], -1e9)
+            return -tf.reduce_mean(student_logits, 1) + tf.reduce_logsumexp(finite, 1)
+
+    lists = rd_tf.teacher_lists(small(data, seed=1), data, k=3)
+    distiller = rd_tf.RankingDistiller(small(data), lists)
+    distiller.compile(distillation_loss=Asks(), student_rank_from_epoch=1, rank_samples=7)
+    history = distiller.fit(data, epochs=2, batch_size=64, verbose=0)
+    assert told_names[0] == {"teacher_scores": (3,), "sampled_logits": (7,)}
+    assert told_names[-1] == {"teacher_scores": (3,), "student_rank": (3,), "sampled_logits": (7,)}
+    assert np.isfinite(history.history["distillation_loss"]).all()
+
+
+def test_lists_of_other_windows_and_unknown_needs_are_refused(data, tiny_dataset):
+    lists = rd_tf.teacher_lists(small(data), data, k=3)
+    test = rd_tf.load_dataset(tiny_dataset).split("test")
+    with pytest.raises(ValueError, match="lists belong to other windows"):
+        rd_tf.RankingDistiller(small(test), lists).fit(test)
+
+    class Greedy(rd_tf.losses.DistillationLoss):
+        needs = frozenset({"future"})
+
+    with pytest.raises(ValueError, match=r"distillation_loss needs \['future'\], but it can be told"):
+        rd_tf.RankingDistiller(small(data), lists).compile(distillation_loss=Greedy())
+
+
+PLUGIN = '''
+import keras
+from keras import ops
+import rd_tf
+
+@rd_tf.register_ranker("mean_of_items")
+class MeanOfItems(rd_tf.SequenceRanker):
+    """The mean of the last items, scaled."""
+
+    def __init__(self, num_users, num_items, sequence_length=5, dim=8, scale: float = 1.0, **kwargs):
+        super().__init__(num_users, num_items, sequence_length, dim, **kwargs)
+        self.dim, self.scale = dim, scale
+        self.build_item_table()
+        self.built = True
+
+    def encode(self, user, sequence, training=False, history=None, noise=None):
+        rows = ops.take(self.item_table, sequence, axis=0)
+        return self.scale * ops.mean(rows, axis=1)
+
+@rd_tf.register_loss("likes")
+class Likes(rd_tf.losses.DistillationLoss):
+    def __init__(self, how_much: float = 1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.how_much = how_much
+
+    def call(self, told, student_logits):
+        return self.how_much * ops.sum(ops.softplus(-student_logits), axis=1)
+
+@rd_tf.register_loss("bpr")
+class Bpr(keras.losses.Loss):
+    def call(self, labels, logits):
+        targets = ops.cast(labels > 0.5, "float32")
+        count = ops.maximum(ops.sum(targets, axis=1, keepdims=True), 1.0)
+        mean = ops.sum(targets * logits, axis=1, keepdims=True) / count
+        return ops.sum(ops.softplus(logits - mean) * ops.cast(labels == 0, "float32"), axis=1)
+'''
+
+
+def test_plug_ins_train_teach_evaluate_and_export(tmp_path, tiny_dataset, tiny_teacher):
+    (tmp_path / "my_rankers.py").write_text(PLUGIN)
+
+    def command(module, *words):
+        words = [f"--dataset={tiny_dataset}", "--import_module=my_rankers", *words]
+        environment = {**os.environ, "PYTHONPATH": run_directory.__file__.rpartition("/rd_tf/")[0]}
+        command = [sys.executable, "-m", module, *words]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
+
+    shown = command("rd_tf.train", "--help").stdout
+    assert "--scale  (default: 1.0)" in shown
+    assert "--how_much  (default: 1.0)" in shown
+    ended = command(
+        "rd_tf.train", "--run_dir=run", "--model=mean_of_items", "--scale=2", f"--teacher={tiny_teacher}",
+        "--distillation_loss=likes", "--how_much=.5", "--ranking_loss=bpr", "--optimizer=adagrad", "--l2=0",
+        "--epochs=1", "--dim=4", "--batch_size=64", "--k=5", "--rank_samples=8",
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    made = read_json(tmp_path / "run/manifest.json")
+    assert (made["model"]["class"], made["model"]["config"]["scale"]) == ("mean_of_items", 2.0)
+    split = f"--split={made['split']}"
+    for module, *words in (
+        ("rd_tf.evaluate", "--run_dir=run", split),
+        ("rd_tf.teach", "--teacher=run", "--k=3"),
+        ("rd_tf.export", "--run_dir=run", "--export_dir=exports", "--export_name=mine", "--max_k=5"),
+    ):
+        ended = command(module, *words)
+        assert ended.returncode == 0, (module, ended.stderr)
+    refused = command("rd_tf.train", "--run_dir=other", "--model=mine")
+    assert refused.returncode == 1
+    assert "--model=mine is not known; it is one of caser, fossil, mean_of_items, or name the module" in refused.stderr
+    assert not (tmp_path / "other").exists()
+    missing = command("rd_tf.train", "--run_dir=other", "--import_module=no_such_module")
+    assert (missing.returncode, missing.stderr.count("\n")) == (1, 1)
+    assert "--import_module=no_such_module cannot be imported (ModuleNotFoundError" in missing.stderr
