@@ -124,7 +124,7 @@ FLAGS: dict[str, Define] = dict(
         _whole("block_size", 1024, 1, "Windows or users that are scored in one matrix product."),
         # Evaluation and export.
         _texts("cutoffs", ["3", "5", "10", "20"], "n: list lengths of the metrics."),
-        _text("output", "", "Directory for metrics.json and per_user.parquet. Empty: <run_dir>/evaluate-<split>."),
+        _text("output", "", "rd_tf.evaluate: directory for metrics.json and per_user.parquet; empty: <run_dir>/evaluate-<split>. rd_tf.recommend: .parquet or .csv file for the lists."),
         _text("export_dir", "saved_models", "Directory of all exports."),
         _text("export_name", "student", "Name of the served model: the export is <export_dir>/<export_name>/<version>."),
         _whole("max_k", 100, 1, "Longest list that a request may ask for; a smaller catalogue bounds it too."),
@@ -179,6 +179,17 @@ FLAGS: dict[str, Define] = dict(
         _switch("efficiency", True, "Measure what teacher and student cost to serve, where --results lacks it. Off: leave it out, as on a busy machine."),
         _texts("sweeps", [], "Flags to vary one at a time on the validation split, for the plots: k, position_temperature, discrepancy_sharpness, alpha, student_dim."),
         _text("sweep_cell", "gowalla/caser", "Cell whose flags --sweeps varies."),
+        # Lists of other systems, and lists for other systems.
+        _text("lists", "", "Lists of any system, in place of --teacher: a .csv, .tsv or .parquet file with a row for every user (--user_column) and item (--item_column), raw ids, as rd_tf.recommend writes it. --split, --sequence_length and --target_length are those of the student."),
+        _text("rank_column", "", "Column with a number that rises along a list (--lists). Empty: the score falls along a list or, without one, the rows stand in the order of the list."),
+        _text("score_column", "", "Column with the teacher's score (--lists). Empty: the stored scores are -1, -2, ..., -K, and the cache says so."),
+        _text("position_column", "", "Column with the window's position (--lists), as rd_tf.prepare --windows writes it, where lists are made for windows. Empty: a user's list serves all windows of the user."),
+        _choice("unknown", "refuse", ["refuse", "skip"], "What becomes of users, items and positions that the dataset does not have: refuse the lists, or leave them out and count them."),
+        _choice("incomplete", "refuse", ["refuse", "pad"], "What becomes of windows with fewer than --k items: refuse the lists, or fill them up with the most popular items that --mask lets through."),
+        _text("saved_model", "", "A SavedModel, or the directory of its versions, of which the highest counts: an export of rd_tf.export, or any with inputs among user_id, recent_items, exclude_items and k and the outputs items and, perhaps, scores."),
+        _text("signature", "serving_default", "Signature of --saved_model that lists items."),
+        _text("windows", "", "Parquet file to write the training windows of --split, --sequence_length and --target_length to (user_id, position, sequence, targets; raw ids), for a system that makes lists for windows. With a --dataset that is there and without --input nothing else is done. Empty: none."),
+        _text("users", "", "File with the raw ids of the users, one a line. Empty: all users of the dataset."),
     ]
 )  # fmt: skip
 

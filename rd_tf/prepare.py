@@ -1,5 +1,6 @@
 """Prepares check-ins: python -m rd_tf.prepare --input=checkins.csv --dataset=data/mine."""
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,10 +32,16 @@ def prepare(
     synthetic_visits: float,
     seed: int,
     force: bool,
+    windows: str = "",
+    split: str = "test",
+    sequence_length: int = 5,
+    target_length: int = 1,
 ) -> dict[str, Any]:
     """Reads check-ins, drops repeated visits, takes the k-core, writes a dataset directory and prints a summary.
 
     A dataset that was made by the same flags from the same input is kept as it is; --force makes it again.
+    --windows=FILE also writes the training windows of --split, with raw ids, for systems that make lists for windows;
+    for a dataset that is there, --dataset and --windows are enough.
 
     Returns:
         The dataset's manifest.
@@ -44,11 +51,22 @@ def prepare(
     """
     flags = dict(locals())
     columns = {"user_column": user_column, "item_column": item_column, "time_column": time_column}
+    write_windows = functools.partial(_write_windows, windows, dataset, split, sequence_length, target_length)
+    if windows and not windows.endswith(".parquet"):
+        raise InputError(f"--windows={windows} has to end in .parquet; name such a file")
+    if windows and not input and format == "auto" and not force and Path(dataset).exists():
+        from rd_tf.data.dataset import load_manifest
+
+        manifest = load_manifest(dataset)
+        write_windows()
+        return manifest
     check_preparation(input, format, columns, dataset, force)
     if not force and Path(dataset).exists():
         from rd_tf.data.preparation import keep_dataset
 
-        return keep_dataset(flags)
+        manifest = keep_dataset(flags)
+        write_windows()
+        return manifest
     # Reading takes pandas and pyarrow, which would make --help slow.
     from rd_tf.data.dataset import save_dataset
     from rd_tf.data.interactions import drop_duplicates, k_core, to_interactions
@@ -99,7 +117,18 @@ def prepare(
         raise InputError(nothing_left(source))
     manifest = save_dataset(interactions, dataset, source, replace=force, shards=shards)
     print(summary(manifest, dataset))
+    write_windows()
     return manifest
+
+
+def _write_windows(path: str, dataset: str, split: str, sequence_length: int, target_length: int) -> None:
+    if not path:
+        return
+    from rd_tf.data.windows import open_dataset
+    from rd_tf.teacher.lists import write_windows
+
+    count = write_windows(path, open_dataset(dataset).split(split), sequence_length, target_length)
+    print(f"windows             {count:,} in {path}")
 
 
 def _from_tfds(

@@ -1,27 +1,100 @@
-"""python -m rd_tf.teach: lists a trained teacher's best K items for every training window."""
+"""python -m rd_tf.teach: lists a teacher's best K items for every training window."""
+
+from pathlib import Path
 
 from rd_tf import command_line
 from rd_tf.storage import InputError
 
 
-def teach(*, teacher: str, dataset: str, cache: str, k: int, mask: str, block_size: int, force: bool) -> str:
-    """Writes the teacher cache: the top-K items, with scores, of every window that the teacher was trained on.
+def teach(
+    *,
+    teacher: str,
+    dataset: str,
+    cache: str,
+    k: int,
+    mask: str,
+    block_size: int,
+    force: bool,
+    lists: str = "",
+    user_column: str = "user_id",
+    item_column: str = "item_id",
+    rank_column: str = "",
+    score_column: str = "",
+    position_column: str = "",
+    saved_model: str = "",
+    signature: str = "serving_default",
+    split: str = "test",
+    sequence_length: int = 5,
+    target_length: int = 1,
+    unknown: str = "refuse",
+    incomplete: str = "refuse",
+) -> str:
+    """Writes the teacher cache: the top-K items, with scores, of every training window.
 
-    The windows are those of the teacher's own split, L and T, so a student trained on the same split of the same
-    dataset finds a row for each of its windows. --teacher names the teacher's run directory. A cache that exists and
-    belongs to this teacher is kept. A sharded dataset is read shard by shard; its cache has the same shards.
+    The teacher is a run directory (--teacher), a file of lists that any system made (--lists) or a signature of a
+    SavedModel (--saved_model). With --teacher the windows are those of the teacher's own split, L and T, and a sharded
+    dataset is read shard by shard and its cache has the same shards; else they are those of --split, --sequence_length
+    and --target_length, which the student has to have too. A cache that exists and belongs to this teacher is kept.
+
+    Returns:
+        The cache's directory.
+
+    Raises:
+        InputError: a flag, the teacher or the dataset cannot be used, or they do not belong together.
     """
-    for name, value in (("teacher", teacher), ("dataset", dataset)):
-        if not value:
-            raise InputError(f"--{name} is empty; name a {'run' if name == 'teacher' else name} directory")
+    teachers = {"teacher": teacher, "lists": lists, "saved_model": saved_model}
+    given = [f"--{name}={value}" for name, value in teachers.items() if value]
+    if len(given) > 1:
+        raise InputError(f"{' and '.join(given)}: there is one teacher; leave the others out")
+    if not given:
+        raise InputError("--teacher is empty; name a run directory, or a file by --lists, or a --saved_model")
+    if not dataset:
+        raise InputError("--dataset is empty; name a dataset directory")
+    if not (teacher or cache):
+        raise InputError("--cache is empty; name the directory that the teacher cache is to appear in")
     from rd_tf.runtime import import_quietly
 
     import_quietly()
     from rd_tf.runtime import share_cores
-    from rd_tf.teacher.cache import make_cache
 
     share_cores(0)
-    return str(make_cache(teacher, dataset, cache, k, mask, block_size, force))
+    if teacher:
+        from rd_tf.teacher.cache import make_cache
+
+        return str(make_cache(teacher, dataset, cache, k, mask, block_size, force))
+    from rd_tf.data.teacher_lists import save_teacher_cache
+    from rd_tf.data.windows import open_dataset
+    from rd_tf.teacher.cache import keeps_cache
+    from rd_tf.teacher.list_fitter import counts_line
+    from rd_tf.teacher.lists import read_list_file
+
+    data = open_dataset(dataset).split(split)
+    place = Path(cache)
+    if lists:
+        columns = {
+            "user_column": user_column,
+            "item_column": item_column,
+            "rank_column": rank_column,
+            "score_column": score_column,
+            "position_column": position_column,
+        }
+        named = {flag: name for flag, name in columns.items() if name}
+        file = read_list_file(lists, data, data.windows(sequence_length, target_length), named, unknown)
+        if keeps_cache(place, file.key(mask, incomplete), k, force):
+            return cache
+        made = file.of_windows(k, mask, incomplete)
+    else:
+        from rd_tf.teacher.saved_model import SavedModelLists
+
+        model = SavedModelLists(saved_model, signature, data.interactions, unknown)
+        key = model.key(data, sequence_length, target_length, mask, incomplete)
+        if keeps_cache(place, key, k, force):
+            return cache
+        made = model.of_windows(data, k, key, incomplete, block_size)
+    save_teacher_cache(made, place, replace=place.exists())
+    print(counts_line(made))
+    print(f"teacher cache: {cache} ({len(made):,} windows, K = {k}, mask {mask})", flush=True)
+    return cache
 
 
 if __name__ == "__main__":

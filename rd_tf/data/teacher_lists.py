@@ -1,14 +1,15 @@
-"""The teacher's lists on disk: one list of items and scores a window."""
+"""The teacher's lists: one list of items and scores a window, in memory or on disk."""
 
 import contextlib
 import dataclasses
 import hashlib
 import os
+import tempfile
 import tokenize
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.lib import format as npy_format
@@ -98,7 +99,7 @@ class ShardedArray:
         if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
             raise IndexError(f"rows must be from 0 to {len(self) - 1}; received {rows.min()} to {rows.max()}")
         taken = np.empty((len(rows), *self.shape[1:]), self.dtype)
-        # An empty part begins where the next one does; from the right, the row is that one's.
+        # side="right": the first row of a part is that part's, not that of an empty part that begins there too.
         numbers = np.searchsorted(self._bounds, rows, side="right") - 1
         for number in np.unique(numbers):
             here = np.flatnonzero(numbers == number)
@@ -107,6 +108,8 @@ class ShardedArray:
 
 
 KIND = "teacher cache"
+# What the scores are: a teacher's, or no more than the items' places in the list.
+ScoreKind = Literal["teacher", "ranks"]
 # 2: items without a training row are in no list.
 FORMAT = 2
 AGAIN = "make it again with python -m rd_tf.teach"
@@ -155,17 +158,39 @@ class CacheKey:
 
 @dataclasses.dataclass(frozen=True)
 class TeacherCache:
-    """Lists of all windows, memory-mapped; of a sharded cache the shards' memory maps, behind one another.
+    """Lists of all windows, in the order of `Windows`.
+
+    Those of a cache directory are memory maps; of a sharded one the shards' memory maps, behind one another.
 
     Attributes:
         items: `[windows, K] int32`, best first, never the padding.
-        scores: `[windows, K] float16`, the teacher's logits.
-        manifest: the cache's manifest.
+        scores: `[windows, K] float16`, finite and falling along a list: the teacher's, or -1, -2, ..., -K where the
+            teacher gave no scores (then `has_scores` is false).
+        manifest: what `manifest.json` of the cache holds or, of lists in memory, would hold but for the checksums.
     """
 
     items: np.ndarray | ShardedArray
     scores: np.ndarray | ShardedArray
     manifest: dict[str, Any]
+
+    def __len__(self) -> int:
+        """How many windows."""
+        return self.items.shape[0]
+
+    @property
+    def k(self) -> int:
+        """K, the length of a list."""
+        return self.items.shape[1]
+
+    @property
+    def key(self) -> CacheKey:
+        """What the lists belong to: dataset, split, windows with their L and T, teacher, mask."""
+        return CacheKey(**{field.name: self.manifest[field.name] for field in dataclasses.fields(CacheKey)})
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether `scores` are the teacher's, not mere places."""
+        return self.manifest.get("scores", "teacher") == "teacher"
 
     def item_range(self) -> tuple[int, int]:
         """The lowest and the highest item of all lists, shard by shard; 1 and 1 where there are none."""
@@ -245,6 +270,10 @@ def check_cache(path: str | os.PathLike[str], manifest: dict[str, Any], key: Cac
         raise InputError(f"teacher cache {path} has format {manifest['format']}, not {FORMAT}; {AGAIN}")
 
 
+# Rows that are looked at together.
+_CHUNK = 2**16
+
+
 def array_file(name: str, number: int, shards: int) -> str:
     """The name of an array's file.
 
@@ -276,16 +305,18 @@ def _open_array(path: Path, manifest: dict[str, Any], number: int, name: str) ->
     try:
         if file_sha256(path / file) != described[f"{name}_sha256"]:
             raise InputError(f"teacher cache {path} is damaged: {file} is not what its manifest.json says; {AGAIN}")
-        # Not np.load(), which takes archives too.
+        # Not np.load(), which would also open zip archives.
         array = np.lib.format.open_memmap(path / file, mode="r")
     except InputError:
         raise
-    # A header is read as Python.
+    # NumPy reads the header as a Python literal, hence the last two errors.
     except (OSError, ValueError, SyntaxError, tokenize.TokenError) as error:
         raise InputError(f"teacher cache {path} is damaged ({error}); {AGAIN}") from None
     rows, k = described["rows"], manifest["k"]
     if array.shape != (rows, k) or array.dtype != dtype:
         raise InputError(f"teacher cache {path} is damaged: {file} is not {rows} x {k} of {dtype}; {AGAIN}")
+    if dtype.kind == "f" and not all(np.isfinite(array[at : at + _CHUNK]).all() for at in range(0, rows, _CHUNK)):
+        raise InputError(f"teacher cache {path} is damaged: {file} holds a score that is not finite; {AGAIN}")
     return array
 
 
@@ -330,7 +361,7 @@ class ListsWriter:
         if first != self._items.rows:
             raise ValueError(f"row {self._items.rows} is the next one; received row {first}")
         self._items.add(items)
-        self._scores.add(np.clip(scores, -_LARGEST, _LARGEST))
+        self._scores.add(half_precision(scores))
 
     def described(self) -> Described:
         """What the manifest says of the two files, once all rows are stored."""
@@ -381,9 +412,19 @@ def cache_manifest(key: CacheKey, k: int, files: Sequence[Described], sharded: b
         files: `ListsWriter.described()` of every shard, or of the one pair of files.
         sharded: whether they are shards.
     """
-    rows = sum(file["rows"] for file in files)
-    head = {"kind": KIND, "format": FORMAT, "k": k, "rows": rows, **dataclasses.asdict(key)}
+    head = lists_manifest(key, sum(file["rows"] for file in files), k)
     return {**head, "shards": list(files)} if sharded else {**head, **files[0]}
+
+
+def lists_manifest(key: CacheKey, rows: int, k: int) -> dict[str, Any]:
+    """The manifest of lists in memory: all but the checksums of files.
+
+    Args:
+        key: what the lists belong to.
+        rows: number of windows.
+        k: K.
+    """
+    return {"kind": KIND, "format": FORMAT, "k": k, "rows": rows, **dataclasses.asdict(key)}
 
 
 @contextlib.contextmanager
@@ -406,3 +447,85 @@ def write_teacher_cache(
         with open_lists(files_in(temporary), 0, 0, rows, k) as writer:
             yield writer.store
         write_json(temporary / "manifest.json", cache_manifest(key, k, [writer.described()], sharded=False))
+
+
+def save_teacher_cache(lists: TeacherCache, directory: str | os.PathLike[str], replace: bool = False) -> None:
+    """Writes lists as a cache directory that is not sharded, whole or not at all.
+
+    Args:
+        lists: what to write; `load_teacher_cache` reads it again.
+        directory: where it appears.
+        replace: whether an existing directory may be replaced.
+
+    Raises:
+        InputError: the directory exists and `replace` is false.
+    """
+    rows = len(lists)
+    with atomic_directory(directory, replace) as temporary:
+        with open_lists(files_in(temporary), 0, 0, rows, lists.k) as writer:
+            for first in range(0, rows, _CHUNK):
+                chunk = np.arange(first, min(first + _CHUNK, rows))
+                writer.store(first, lists.items[chunk], lists.scores[chunk])
+        manifest = {name: value for name, value in lists.manifest.items() if name != "shards"}
+        write_json(temporary / "manifest.json", {**manifest, **writer.described()})
+
+
+# Lists up to 256 MiB are in memory, longer ones in a file.
+_IN_MEMORY = 2**28
+
+
+def empty_lists(rows: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Room for lists: items `[rows, K] int32` and scores `[rows, K] float16`, of any content.
+
+    Large ones are memory maps of unnamed temporary files (where TMPDIR says), which vanish with them.
+    """
+    if rows * k * sum(np.dtype(dtype).itemsize for dtype in ARRAYS.values()) <= _IN_MEMORY:
+        items, scores = (np.empty((rows, k), dtype) for dtype in ARRAYS.values())
+        return items, scores
+    maps = []
+    for dtype in ARRAYS.values():
+        with tempfile.TemporaryFile() as file:
+            # Reserved now: on a full disk a write to the map would kill the process.
+            os.posix_fallocate(file.fileno(), 0, rows * k * np.dtype(dtype).itemsize)
+            maps.append(np.memmap(file, dtype, "r+", shape=(rows, k)))
+    items, scores = maps
+    return items, scores
+
+
+def half_precision(scores: np.ndarray) -> np.ndarray:
+    """Scores as a cache keeps them: float16, those that are too large clipped."""
+    return np.clip(scores, -_LARGEST, _LARGEST).astype(np.float16)
+
+
+MASKS = ("target", "seen", "none")
+
+
+def check_mask(mask: str) -> None:
+    """Checks that a mask is one of `MASKS`.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if mask not in MASKS:
+        raise ValueError(f"mask must be one of {', '.join(MASKS)}; received {mask!r}")
+
+
+def check_k(k: int, mask: str, num_items: int, target_length: int, longest: int) -> None:
+    """Checks that every window has K items left.
+
+    Args:
+        k: K.
+        mask: "target", "seen" or "none".
+        num_items: how many items may be listed, those with a training row.
+        target_length: T.
+        longest: most training items of a user.
+
+    Raises:
+        InputError: fewer than K items would remain for some window.
+    """
+    masked = {"target": target_length, "seen": longest, "none": 0}[mask]
+    if k > num_items - masked:
+        raise InputError(
+            f"--k={k} is larger than the catalogue of {num_items} items with a training row less the {masked} that "
+            f"--mask={mask} keeps out; use --k={max(num_items - masked, 0)} or less"
+        )

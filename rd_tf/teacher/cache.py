@@ -1,4 +1,4 @@
-"""Writing a teacher's lists: what is to be written, whether it is there already, window by window or shard by shard."""
+"""The lists of a trained ranker: of all windows in memory, or as a cache on disk, shard by shard."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -9,23 +9,81 @@ import numpy as np
 
 from rd_tf import run_directory
 from rd_tf.data.dataset import DatasetShard, check_same_dataset, load_dataset, load_manifest, load_shard
+from rd_tf.data.interactions import Interactions
 from rd_tf.data.teacher_lists import (
+    AGAIN,
     CacheKey,
     Described,
     OpenFile,
+    TeacherCache,
     cache_manifest,
+    check_k,
+    check_mask,
+    empty_lists,
     files_in,
+    half_precision,
     is_teacher_cache,
+    lists_manifest,
     load_teacher_cache,
     open_lists,
 )
-from rd_tf.data.windows import ShardWindows, Windows, cut_shard, windows_fingerprint
+from rd_tf.data.windows import ShardWindows, SplitData, Windows, cut_shard, windows_fingerprint
 from rd_tf.evaluation.ranks import FrozenScores
 from rd_tf.models.ranker import SequenceRanker
-from rd_tf.models.registry import load_model
+from rd_tf.models.registry import load_model, weights_fingerprint
 from rd_tf.runtime import Advance, progress_bar
 from rd_tf.storage import InputError, atomic_directory, write_json
-from rd_tf.teacher.top_k import TopK, check_k
+from rd_tf.teacher.top_k import TopK
+
+
+def teacher_lists(
+    teacher: SequenceRanker,
+    data: SplitData,
+    k: int = 10,
+    *,
+    mask: str = "target",
+    target_length: int = 3,
+    block_size: int = 1024,
+) -> TeacherCache:
+    """Lists a ranker's best K items, with their scores, for every training window.
+
+    The windows have the teacher's L; a student learns from the lists on windows of the same L and T.
+
+    Args:
+        teacher: the trained ranker, of these users and items.
+        data: the dataset and its split.
+        k: K.
+        mask: what is kept out of a list: "target", the window's own targets (the paper); "seen", all training items of
+            the user; "none", nothing. Items without a training row are in no list.
+        target_length: T.
+        block_size: windows a matrix product.
+
+    Returns:
+        The lists, in memory or, from 256 MiB on, in a temporary memory map.
+
+    Raises:
+        InputError: fewer than K items would remain for some window, or the teacher's scores are not finite.
+        ValueError: the teacher is of other users or items, or the mask is unknown.
+    """
+    check_mask(mask)
+    if (teacher.num_users, teacher.num_items) != (data.num_users, data.num_items):
+        raise ValueError(
+            f"the teacher must have the {data.num_users} users and {data.num_items} items of the data; "
+            f"received {teacher.num_users} and {teacher.num_items}"
+        )
+    windows = data.windows(teacher.sequence_length, target_length)
+    is_candidate = data.seen.occurring(data.num_items)
+    top_k = TopK(teacher, windows, data.seen, k, mask, block_size, is_candidate=is_candidate)
+    items, scores = empty_lists(len(windows), k)
+
+    def store(first: int, some_items: np.ndarray, some_scores: np.ndarray) -> None:
+        rows = slice(first, first + len(some_items))
+        items[rows], scores[rows] = some_items, half_precision(some_scores)
+
+    with progress_bar("teacher's top-K", len(windows), "windows") as advance:
+        top_k.all_lists(store, advance)
+    key = CacheKey.of(data.fingerprint, data.name, windows, weights_fingerprint(teacher), mask)
+    return TeacherCache(items, scores, lists_manifest(key, len(windows), k))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +194,7 @@ def survey_windows(plan: TeachPlan, cut: Callable[[int], ShardWindows], shards: 
             windows, longest = windows + len(part.windows), max(longest, part.seen.longest)
             is_candidate[:] |= part.seen.occurring(plan.num_items)
             yield part.of_the_dataset()
-            # Else it would stay in memory until the next one is there.
+            # So that no two shards are in memory at a time.
             del part
 
     fingerprint = windows_fingerprint(parts(), plan.sequence_length, plan.target_length)
@@ -144,11 +202,12 @@ def survey_windows(plan: TeachPlan, cut: Callable[[int], ShardWindows], shards: 
 
 
 def may_keep(check: Callable[[], object], is_default_place: bool) -> bool:
-    """Whether a cache belongs to the teacher at hand; where it does not, it may be replaced.
+    """Whether a cache that is there belongs to what is asked for; where it does not, it may be replaced.
 
     Args:
         check: raises InputError where the cache belongs to something else, or is damaged.
-        is_default_place: whether nobody named the cache's directory.
+        is_default_place: whether the directory is the one in the teacher's run directory. What does not fit there was
+            made before the teacher was trained again, so it may be replaced without asking.
 
     Raises:
         InputError: it belongs to something else, and somebody named the directory.
@@ -157,9 +216,31 @@ def may_keep(check: Callable[[], object], is_default_place: bool) -> bool:
         check()
     except InputError as error:
         if is_default_place:
-            # It belongs to this teacher: what does not fit there was made before it was trained again.
             return False
         raise InputError(f"{error} --force") from None
+    return True
+
+
+def keeps_cache(directory: Path, key: CacheKey, k: int, force: bool, is_default_place: bool = False) -> bool:
+    """Whether a cache that is there stays, and says so; else what is there may be replaced.
+
+    Args:
+        directory: of the cache.
+        key: what it has to belong to.
+        k: K.
+        force: whether a cache is made again though there is one that fits.
+        is_default_place: as of `may_keep`.
+
+    Raises:
+        InputError: the directory holds something that must not be replaced.
+    """
+    if not directory.exists():
+        return False
+    if not is_teacher_cache(directory):
+        raise InputError(f"--cache={directory} exists and is no teacher cache; name another directory")
+    if force or not may_keep(lambda: load_teacher_cache(directory, key, k), is_default_place):
+        return False
+    print(f"teacher cache kept: {directory}", flush=True)
     return True
 
 
@@ -192,17 +273,12 @@ def make_cache(teacher: str, dataset: str, cache: str, k: int, mask: str, block_
     survey = survey_windows(plan, cut, shards or 1)
     key = plan.key(survey.fingerprint)
     directory = Path(cache or plan.default_place(teacher))
-    if directory.exists() and not is_teacher_cache(directory):
-        raise InputError(f"--cache={directory} exists and is no teacher cache; name another directory")
-    if directory.exists() and not force:
-        if may_keep(lambda: load_teacher_cache(directory, key, k), is_default_place=not cache):
-            print(f"teacher cache kept: {directory}", flush=True)
-            return directory
-        force = True
+    if keeps_cache(directory, key, k, force, is_default_place=not cache):
+        return directory
     check_k(k, mask, int(survey.is_candidate.sum()), plan.target_length, survey.longest)
     lists = ShardLists(plan, load_model(teacher, "teacher"))
     with (
-        atomic_directory(directory, replace=force) as temporary,
+        atomic_directory(directory, replace=directory.exists()) as temporary,
         progress_bar("teacher's top-K", survey.windows, "windows") as advance,
     ):
         files = [
@@ -218,7 +294,7 @@ def _cutter(plan: TeachPlan, dataset: str, shards: int) -> Callable[[int], Shard
     """From a shard's number to its windows, which are in memory as long as the caller keeps them."""
     if shards:
         return lambda number: plan.cut(load_shard(dataset, number))
-    # What is in memory as a whole is read, checked against its fingerprint, and cut once.
+    # A dataset of one file is read, checked against its fingerprint, and cut once.
     whole = load_dataset(dataset)
     windows = plan.cut(DatasetShard(0, whole.num_users, whole.users, whole.items, whole.timestamps))
     return lambda number: windows
@@ -271,3 +347,37 @@ class ShardLists:
         with open_lists(open_file, number, shards, len(cut.windows), plan.k) as writer:
             top_k.all_lists(writer.store, advance)
         return writer.described()
+
+
+def find_teacher(interactions: Interactions, windows: Windows, flags: dict[str, Any]) -> TeacherCache:
+    """Opens the teacher's lists, after making them where --teacher is a run directory that has none yet.
+
+    Args:
+        interactions: the dataset.
+        windows: the student's windows.
+        flags: every flag of `rd_tf.train`.
+
+    Raises:
+        InputError: the teacher is of another dataset, split, L or T, or is no teacher at all.
+    """
+    teacher, k, mask = flags["teacher"], flags["k"], flags["mask"]
+    fingerprint = None
+    directory = Path(teacher)
+    if not is_teacher_cache(directory):
+        manifest = run_directory.load_run_manifest(teacher, "teacher")
+        if manifest["split"] != flags["split"]:
+            raise InputError(
+                f"--teacher={teacher} was trained with --split={manifest['split']}, but this run has "
+                f"--split={flags['split']}; use a teacher of the same split"
+            )
+        fingerprint = manifest["model"]["fingerprint"]
+        directory = make_cache(teacher, flags["dataset"], "", k, mask, flags["block_size"], force=False)
+    key = CacheKey.of(interactions.fingerprint(), flags["split"], windows, fingerprint, mask)
+    cache = load_teacher_cache(directory, key, k)
+    lowest, highest = cache.item_range()
+    if lowest < 1 or highest > interactions.num_items:
+        raise InputError(
+            f"teacher cache {directory} lists items from {lowest} to {highest}, but the catalogue has 1 to "
+            f"{interactions.num_items}; {AGAIN}"
+        )
+    return cache

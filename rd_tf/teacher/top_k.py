@@ -1,37 +1,15 @@
-"""Whether lists of K items can be made."""
+"""The best K items of every window by a ranker's scores."""
 
 import functools
-from collections.abc import Callable
 
 import numpy as np
 
+from rd_tf.data.teacher_lists import Store, check_k
 from rd_tf.data.windows import UserItems, Windows
 from rd_tf.evaluation.ranks import FrozenScores, Scores, block_rows
 from rd_tf.models.ranker import SequenceRanker
 from rd_tf.runtime import Advance, blocks_at_once, compute_ahead
 from rd_tf.storage import InputError
-
-
-def check_k(k: int, mask: str, num_items: int, target_length: int, longest: int) -> None:
-    """Checks that every window has K items left.
-
-    Args:
-        k: K.
-        mask: "target", "seen" or "none".
-        num_items: how many items may be listed, those with a training row.
-        target_length: T.
-        longest: most training items of a user.
-
-    Raises:
-        InputError: fewer than K items would remain for some window.
-    """
-    masked = {"target": target_length, "seen": longest, "none": 0}[mask]
-    if k > num_items - masked:
-        raise InputError(
-            f"--k={k} is larger than the catalogue of {num_items} items with a training row less the {masked} that "
-            f"--mask={mask} keeps out; use --k={max(num_items - masked, 0)} or less"
-        )
-
 
 # Chunks of columns are 2 .. 64 wide, so that there are about eight times as many as items are wanted.
 _WIDEST_CHUNK = 64
@@ -56,7 +34,7 @@ def best_items(scores: np.ndarray, exclude: np.ndarray, k: int) -> tuple[np.ndar
         score of the row is NaN all are.
     """
     rows, columns = scores.shape
-    # The excluded items and the padding may all be among the best.
+    # All excluded items and the padding may be above the bound, and k items must remain without them.
     reach = scores >= _bound(scores, min(columns, k + exclude.shape[1] + 1))[:, None]
     reach[np.arange(rows)[:, None], exclude] = False
     reach[:, 0] = False
@@ -79,18 +57,16 @@ def _bound(scores: np.ndarray, wanted: int) -> np.ndarray:
     rows, columns = scores.shape
     width = min(_WIDEST_CHUNK, columns // (_CHUNKS_PER_ITEM * wanted))
     if width > 1:
-        # A chunk is every count-th column: maxima of neighbours would be taken one number at a time.
+        # A chunk is every count-th column, not neighbouring ones: NumPy is faster at maxima of columns that lie apart,
+        # since it compares whole runs of neighbours at a time.
         count = columns // width
         highest = scores[:, : count * width].reshape(rows, width, count).max(axis=1)
-        # The columns after the last whole chunk are chunks of one.
+        # The few columns that fill no chunk stay as they are.
         scores = np.concatenate([highest, scores[:, count * width :]], axis=1)
     place = scores.shape[1] - wanted
     bound = np.partition(scores, place, axis=1)[:, place]
     bound[np.isnan(scores).any(axis=1)] = np.nan
     return bound
-
-
-Store = Callable[[int, np.ndarray, np.ndarray], None]
 
 
 class TopK:
@@ -162,7 +138,7 @@ class TopK:
         starts = range(0, len(self._windows), self._block_size)
         blocks = (np.arange(first, min(first + self._block_size, len(self._windows))) for first in starts)
         threads, list_block = blocks_at_once(), functools.partial(self._block, self._scores.freeze(self._is_candidate))
-        # The next blocks are scored while this one's lists are written.
+        # Threads score the next blocks while this one's lists are written.
         for first, (items, scores) in zip(starts, compute_ahead(list_block, blocks, threads, threads), strict=True):
             if not np.isfinite(scores).all():
                 raise InputError("the teacher's scores are not finite; train it again with a smaller --learning_rate")

@@ -53,7 +53,7 @@ def read_parquet_table(path: str, columns: dict[str, str]) -> RawTable:
 
     Args:
         path: the file.
-        columns: from the flags `user_column`, `item_column`, `time_column` to column names.
+        columns: from the flags `user_column`, `item_column` and any others to column names.
 
     Raises:
         InputError: the file is missing, damaged, no Parquet file, or lacks a column.
@@ -99,8 +99,8 @@ def _opened(path: str, columns: dict[str, str]) -> Iterator[pq.ParquetFile]:
 
 
 def _raw(table: pa.Table, columns: dict[str, str]) -> RawTable:
-    users, items, times = (_plain(table[name]) for name in columns.values())
-    return RawTable(users, items, times, 0, lambda row: (f"row {(row or 0) + 1}", None))
+    named = {flag: _plain(table[name]) for flag, name in columns.items()}
+    return RawTable.of(named, 0, lambda row: (f"row {(row or 0) + 1}", None))
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -64,6 +64,7 @@ class RawTable:
             those since the piece before.
         locate: from a row of the file's columns (None: no row, only misfits matter) to the first trouble at or before
             it: the place in words ("line 7") and, if a misfit stands there, what is wrong with it, else None.
+        others: from a flag to the raw column `[rows]` that it names, for flags other than these three.
     """
 
     users: pa.ChunkedArray
@@ -71,6 +72,19 @@ class RawTable:
     times: pa.ChunkedArray | None
     misfits: int
     locate: Callable[[int | None], tuple[str, str | None]]
+    others: dict[str, pa.ChunkedArray] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        columns: dict[str, pa.ChunkedArray],
+        misfits: int,
+        locate: Callable[[int | None], tuple[str, str | None]],
+    ) -> "RawTable":
+        """The table of columns by the flags that name them, `user_column`, `item_column` and any others."""
+        rest = dict(columns)
+        users, items = rest.pop("user_column"), rest.pop("item_column")
+        return cls(users, items, rest.pop("time_column", None), misfits, locate, rest)
 
 
 def shorten(value: Any, limit: int = 60) -> str:

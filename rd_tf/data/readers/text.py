@@ -115,6 +115,7 @@ def records(path: str, delimiter: str | None, quoted: bool) -> Iterator[tuple[in
 # Bounds the longest record; fewer, larger blocks also mean fewer dictionaries to unify.
 _BLOCK = 16 << 20
 _ID = pa.dictionary(pa.int32(), pa.binary())
+_IDS = ("user_column", "item_column")
 _LAST_FIELD = b"\x02end of file\x03"
 # RE2's \s and \S are ASCII; binary input is matched byte by byte, so an id that is not UTF-8 survives to its message.
 _TRIPLE = r"^\s*(?P<user>\S+)\s+(?P<item>\S+)\s+(?P<rating>\S+)\s*$"
@@ -126,7 +127,7 @@ class _Layout:
     quoted: bool
     header_rows: int
     width: int
-    needed: list[int]  # Positions of user, item and, where there is one, time.
+    needed: dict[str, int]  # From the flag that names a column to the column's position.
 
 
 def read_text_table(path: str, format: str, columns: dict[str, str]) -> RawTable:
@@ -135,7 +136,7 @@ def read_text_table(path: str, format: str, columns: dict[str, str]) -> RawTable
     Args:
         path: the file.
         format: "csv", "tsv", "snap" or "triples".
-        columns: from the flags `user_column`, `item_column`, `time_column` to column names; for csv and tsv.
+        columns: from the flags `user_column`, `item_column` and any others to column names; for csv and tsv.
 
     Raises:
         InputError: the file is missing, empty, damaged or lacks a column; a quotation mark is never closed.
@@ -177,9 +178,9 @@ def read_text_pieces(path: str, format: str, columns: dict[str, str]) -> Iterato
 
 def _layout(path: str, format: str, columns: dict[str, str]) -> _Layout:
     if format == "triples":
-        return _Layout(None, False, 0, 3, [0, 1])
+        return _Layout(None, False, 0, 3, {"user_column": 0, "item_column": 1})
     if format == "snap":
-        return _Layout("\t", False, 0, 5, [0, 4, 1])
+        return _Layout("\t", False, 0, 5, {"user_column": 0, "item_column": 4, "time_column": 1})
     return _layout_of_header(path, "," if format == "csv" else "\t", columns)
 
 
@@ -196,7 +197,7 @@ def _layout_of_header(path: str, delimiter: str, columns: dict[str, str]) -> _La
             found = f"has {header.count(name)} columns" if name in header else "has no column"
             there = ", ".join(map(shorten, header[:20])) + (", ..." if len(header) > 20 else "")
             raise InputError(f"{path}, line 1: the header {found} {name!r}, which --{flag} names; it has {there}")
-    return _Layout(delimiter, True, 1, len(header), [header.index(name) for name in columns.values()])
+    return _Layout(delimiter, True, 1, len(header), {flag: header.index(name) for flag, name in columns.items()})
 
 
 class _WithEnd(io.RawIOBase):
@@ -279,9 +280,9 @@ def _arguments(stream: BinaryIO, layout: _Layout, misfits: _Misfits | None) -> t
     width = 1 if one_column else layout.width
     delimiter = NO_DELIMITER if layout.delimiter is None else layout.delimiter
     names = [str(position) for position in range(width)]
-    types = (
-        {"0": pa.binary()} if one_column else dict(zip(map(str, layout.needed), (_ID, _ID, pa.binary()), strict=True))
-    )
+    types = {str(place): _ID if flag in _IDS else pa.binary() for flag, place in layout.needed.items()}
+    if one_column:
+        types = {"0": pa.binary()}
     end = b"\n" + delimiter.encode().join([_LAST_FIELD] * width) + b"\n"
     return (
         pa.PythonFile(_WithEnd(stream, end), mode="r"),
@@ -327,22 +328,23 @@ def _check_end(path: str, layout: _Layout, lines: pa.Table) -> None:
 
 def _raw(path: str, layout: _Layout, lines: pa.Table, misfits: _Misfits) -> RawTable:
     if layout.delimiter is None:
-        users, items, times = _split_triples(lines.column(0))
-        misfits.count += len(lines) - len(users)
+        columns = _split_triples(lines.column(0))
+        misfits.count += len(lines) - len(columns["user_column"])
     else:
-        users, items, times = (lines[str(position)] for position in layout.needed)
+        columns = {flag: lines[str(place)] for flag, place in layout.needed.items()}
 
     def locate(row: int | None) -> tuple[str, str | None]:
         return _locate(path, layout, row, misfits.count)
 
-    return RawTable(users, items, times, misfits.take_new(), locate)
+    return RawTable.of(columns, misfits.take_new(), locate)
 
 
-def _split_triples(lines: pa.ChunkedArray) -> tuple[pa.ChunkedArray, pa.ChunkedArray, None]:
+def _split_triples(lines: pa.ChunkedArray) -> dict[str, pa.ChunkedArray]:
     parts = [pc.extract_regex(chunk, _TRIPLE).drop_null() for chunk in lines.chunks]
-    users = pa.chunked_array([part.field("user") for part in parts], pa.binary())
-    items = pa.chunked_array([part.field("item") for part in parts], pa.binary())
-    return users, items, None
+    return {
+        f"{name}_column": pa.chunked_array([part.field(name) for part in parts], pa.binary())
+        for name in ("user", "item")
+    }
 
 
 def _locate(path: str, layout: _Layout, row: int | None, misfits: int) -> tuple[str, str | None]:
