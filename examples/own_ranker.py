@@ -1,4 +1,4 @@
-"""A ranker of your own: a GRU over the recent items. Python alone runs it here; so does every command, from this folder:
+"""A ranker of your own, a GRU over the recent items: python examples/own_ranker.py. The commands know it, too:
 
 python -m rd_tf.train --import_module=own_ranker --model=gru --units=32 --dataset=... --run_dir=...
 """

@@ -1,5 +1,6 @@
 """python -m rd_tf.recommend: lists the best items for every user, in a file."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rd_tf import command_line, run_directory
@@ -19,6 +20,7 @@ def recommend(
     item_column: str,
     block_size: int,
     force: bool,
+    import_module: Sequence[str] = (),
 ) -> str:
     """Writes the K best items for every user of a dataset (or those of --users) as raw ids to a .parquet or .csv file.
 
@@ -33,6 +35,7 @@ def recommend(
     Raises:
         InputError: a flag, the model or the dataset cannot be used, or they do not belong together.
     """
+    command_line.import_plugins(import_module)
     if not (run_dir or saved_model) or (run_dir and saved_model):
         raise InputError("give either --run_dir, a run directory, or --saved_model, an export")
     if not output or Path(output).suffix not in (".parquet", ".csv"):

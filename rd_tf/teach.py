@@ -1,5 +1,6 @@
 """python -m rd_tf.teach: lists a teacher's best K items for every training window."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rd_tf import command_line
@@ -28,6 +29,7 @@ def teach(
     target_length: int = 1,
     unknown: str = "refuse",
     incomplete: str = "refuse",
+    import_module: Sequence[str] = (),
 ) -> str:
     """Writes the teacher cache: the top-K items, with scores, of every training window.
 
@@ -42,6 +44,7 @@ def teach(
     Raises:
         InputError: a flag, the teacher or the dataset cannot be used, or they do not belong together.
     """
+    command_line.import_plugins(import_module)
     teachers = {"teacher": teacher, "lists": lists, "saved_model": saved_model}
     given = [f"--{name}={value}" for name, value in teachers.items() if value]
     if len(given) > 1:

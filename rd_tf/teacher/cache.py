@@ -42,7 +42,7 @@ def teacher_lists(
     k: int = 10,
     *,
     mask: str = "target",
-    target_length: int = 3,
+    target_length: int = 1,
     block_size: int = 1024,
 ) -> TeacherCache:
     """Lists a ranker's best K items, with their scores, for every training window.

@@ -35,7 +35,7 @@ def read_teacher_lists(
     score_column: str | None = None,
     position_column: str | None = None,
     sequence_length: int = 5,
-    target_length: int = 3,
+    target_length: int = 1,
     mask: str = "target",
     unknown: str = "refuse",
     incomplete: str = "refuse",
