@@ -13,11 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import flags
-from benchmarks.harness import check_cases, check_output
 from benchmarks.interrupted_commands_cases import CASES, with_what_they_start_from
 from benchmarks.interrupted_commands_world import World
 from benchmarks.interruption import Interruption
+from benchmarks.report import check_cases, check_output, checkpoint_minutes_flag, run_benchmark
 from rd_tf import run_directory, storage
 from rd_tf.errors import InputError
 from rd_tf.quiet_tensorflow import import_quietly
@@ -68,4 +67,4 @@ def summary(records: list[dict[str, Any]]) -> Mapping[str, Any]:
 
 
 if __name__ == "__main__":
-    flags.run(interrupted_commands, flags.checkpoint_minutes_flag(0.001))
+    run_benchmark(interrupted_commands, checkpoint_minutes_flag(0.001))

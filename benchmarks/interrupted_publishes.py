@@ -21,8 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import flags
-from benchmarks.harness import check_cases, check_output
+from benchmarks.report import check_cases, check_output, run_benchmark
 from benchmarks.version_reader import VersionReader, read_version, write_version
 from rd_tf import run_directory, storage
 from rd_tf.serving.publishing import LAST_VERSION_FILE, publishing, versions
@@ -182,4 +181,4 @@ def interrupted_publishes(*, publishes: int, cases: list[str], seed: int, output
 
 
 if __name__ == "__main__":
-    flags.run(interrupted_publishes)
+    run_benchmark(interrupted_publishes)

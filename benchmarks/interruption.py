@@ -8,11 +8,11 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import significant
 from benchmarks.interrupted_commands_artefacts import KINDS, names
 from benchmarks.interrupted_commands_cases import Case
 from benchmarks.interrupted_commands_process import Attempt, Moment
 from benchmarks.interrupted_commands_world import World
+from benchmarks.report import significant
 from rd_tf import run_directory
 
 _AFTER_CHANGE_SECONDS = 0.02

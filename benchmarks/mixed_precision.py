@@ -22,8 +22,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks import flags
-from benchmarks.harness import Measurement, Report, check_cases, check_output, measure_machine, significant
+from benchmarks.report import (
+    Measurement,
+    Report,
+    check_cases,
+    check_output,
+    measure_machine,
+    run_benchmark,
+    significant,
+)
 from pipelines.distill_flags import distill_flags
 from pipelines.roles import ROLES
 from pipelines.seeds import parse_seeds
@@ -114,4 +121,4 @@ def _read(run: Path) -> Trained:
 
 
 if __name__ == "__main__":
-    flags.run(mixed_precision)
+    run_benchmark(mixed_precision)

@@ -32,26 +32,43 @@ Measured figures and the gap: docs/serving_load.md.
 """
 
 import contextlib
+import dataclasses
+import gc
 import itertools
+import os
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks import flags
-from benchmarks.harness import Report, check_cases, check_output, measure_machine, seconds_of, significant
-from benchmarks.load import INTERFACES, Latencies, Load, measure_load
-from benchmarks.serving_process import ServingProcess, serving_process
+from benchmarks.model_server import INTERFACES, Latencies, Load, ServingProcess, measure_load, serving_process
+from benchmarks.report import (
+    Report,
+    check_cases,
+    check_output,
+    measure_machine,
+    repeats_flag,
+    run_benchmark,
+    seconds_of,
+    significant,
+)
+from benchmarks.subjects import SEQUENCE_LENGTH
+from rd_tf import run_directory
+from rd_tf.data import dataset_directory
 from rd_tf.errors import InputError
+from rd_tf.models.caser import Caser
+from rd_tf.models.ranker import SequenceRanker
+from rd_tf.models.storage import load_model
 from rd_tf.quiet_tensorflow import import_quietly
+from rd_tf.serving.export import export_ranker
+from rd_tf.serving.export_options import ExportOptions
 
 if TYPE_CHECKING:
-    from benchmarks.served_exports import ServedExport
-    from benchmarks.serving_requests import PredictionRequest
+    from benchmarks.model_server import PredictionRequest
 
 # d and the options of an export.
 CASES: dict[str, tuple[int, dict[str, Any]]] = {
@@ -105,7 +122,6 @@ def serving(
 
     # That its loader is deprecated.
     tf.get_logger().setLevel("ERROR")
-    from benchmarks.served_exports import export_random, export_run
     from rd_tf.serving.export_options import ExportOptions
 
     report = Report("serving", measure_machine(), output)
@@ -159,7 +175,7 @@ def measure_in_turn(
 
 
 def _random_requests(export: "ServedExport", rows: int, seed: int) -> "list[PredictionRequest]":
-    from benchmarks.serving_requests import random_request
+    from benchmarks.model_server import random_request
     from rd_tf.serving.signatures import RECOMMEND
 
     generator = np.random.default_rng(seed)
@@ -217,4 +233,64 @@ def _whole_numbers(flag: str, texts: Sequence[str]) -> list[int]:
 
 
 if __name__ == "__main__":
-    flags.run(serving, flags.repeats_flag(1))
+    run_benchmark(serving, repeats_flag(1))
+
+
+@dataclasses.dataclass(frozen=True)
+class ServedExport:
+    """An export on disk.
+
+    Attributes:
+        name: of the case.
+        base_path: parent of its only version.
+        version: the version's directory.
+        user_ids: raw ids.
+        item_ids: raw ids.
+    """
+
+    name: str
+    base_path: Path
+    version: Path
+    user_ids: Sequence[str]
+    item_ids: Sequence[str]
+
+    @property
+    def bytes(self) -> int:
+        """Size of the version."""
+        return sum(file.stat().st_size for file in self.version.rglob("*") if file.is_file())
+
+
+def export_random(
+    name: str, dim: int, options: ExportOptions, users: int, items: int, seed: int, directory: Path
+) -> ServedExport:
+    """Exports a Caser with the paper's settings and random weights."""
+    ids = [str(user) for user in range(users)], [str(item) for item in range(items)]
+    return _export(name, lambda: Caser(users, items, SEQUENCE_LENGTH, dim, seed=seed), *ids, options, directory)
+
+
+def export_run(run_dir: str | os.PathLike[str], dataset: str, directory: Path) -> ServedExport:
+    """Exports a finished run in float32; its case is called after the last part of its path.
+
+    Raises:
+        InputError: no finished run, or of another dataset.
+    """
+    manifest = run_directory.load_run_manifest(run_dir)
+    dataset_directory.check_same_dataset(dataset, manifest["dataset"]["fingerprint"], "run_dir", run_dir)
+    data = dataset_directory.load_dataset(dataset)
+    name = Path(run_dir).absolute().name
+    return _export(name, lambda: load_model(run_dir), data.user_ids, data.item_ids, ExportOptions(), directory)
+
+
+def _export(
+    name: str,
+    make: Callable[[], SequenceRanker],
+    user_ids: Sequence[str],
+    item_ids: Sequence[str],
+    options: ExportOptions,
+    directory: Path,
+) -> ServedExport:
+    base_path = directory / name
+    version = export_ranker(make(), user_ids, item_ids, base_path, options)
+    # A catalogue of a million is some GB of copies, which would stand beside the servers.
+    gc.collect()
+    return ServedExport(name, base_path, version, user_ids, item_ids)

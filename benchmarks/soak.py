@@ -13,30 +13,46 @@ server with code 0. The command ends with 1 and says which bound is broken.
 Counted figures: docs/serving_load.md.
 """
 
+import collections
 import contextlib
+import dataclasses
+import itertools
+import json
 import shutil
+import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import numpy as np
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2
 
-from benchmarks import flags
-from benchmarks.harness import Report, check_output, measure_machine, significant
-from benchmarks.http_connection import HttpConnection
-from benchmarks.serving_process import PREDICT_METHOD, ServingProcess, open_channel, serving_process
+from benchmarks.model_server import (
+    MODEL,
+    PREDICT_METHOD,
+    PREDICT_PATH,
+    HttpConnection,
+    PredictionRequest,
+    ServingProcess,
+    open_channel,
+    post,
+    serving_process,
+)
+from benchmarks.report import Report, check_output, measure_machine, run_benchmark, significant
 from rd_tf.errors import InputError
 from rd_tf.quiet_tensorflow import import_quietly
 from rd_tf.serving.publishing import publishing, versions
+from rd_tf.serving.server.limits import Limits
+from rd_tf.serving.server.loaded_version import LoadedVersion
+from rd_tf.serving.signatures import RECOMMEND, SCORE
 
 if TYPE_CHECKING:
-    from benchmarks.checked_requests import CheckedRequest
-    from benchmarks.malformed_requests import Doors, Malformed
-    from benchmarks.serving_requests import PredictionRequest
-    from benchmarks.soak_counts import SoakCounts
+    from benchmarks.model_server import PredictionRequest
 
 _DIM, _MAX_K = 16, 20
 _USERS, _ITEMS = [f"user-{user}" for user in range(200)], [f"item-{item}" for item in range(500)]
@@ -58,8 +74,6 @@ def soak(
     check_output(output)
     import_quietly()
     import tensorflow as tf
-
-    from benchmarks.soak_counts import check_bounds
 
     # That its loader is deprecated.
     tf.get_logger().setLevel("ERROR")
@@ -99,9 +113,6 @@ def soak_exports(
     Returns:
         The counts, for `check_bounds`.
     """
-    from benchmarks.checked_requests import checked_requests
-    from benchmarks.malformed_requests import Doors, malformed_requests
-    from benchmarks.soak_counts import SoakCounts
 
     asked = _random_requests(seed)
     valid, malformed = checked_requests(asked, sources), malformed_requests(asked[1])
@@ -178,7 +189,7 @@ class _Client:
 
 
 def _random_requests(seed: int) -> "list[PredictionRequest]":
-    from benchmarks.serving_requests import SIGNATURES, random_request
+    from benchmarks.model_server import SIGNATURES, random_request
 
     generator = np.random.default_rng(seed)
     # Some users and items that nobody knows, and none.
@@ -223,4 +234,357 @@ def _serves(server: ServingProcess, version: int) -> bool:
 
 
 if __name__ == "__main__":
-    flags.run(soak)
+    run_benchmark(soak)
+
+
+Outputs = Mapping[str, np.ndarray]
+_TOLERANCE = 1e-4
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckedRequest:
+    """A request as it is sent, and the check of its answer.
+
+    Attributes:
+        data: a whole HTTP request, or a serialized PredictRequest.
+        is_rest: which of the two.
+        is_right: whether a body, or a serialized PredictResponse, is the answer of one of the versions.
+    """
+
+    data: bytes
+    is_rest: bool
+    is_right: Callable[[bytes], bool]
+
+
+def checked_requests(requests: Sequence[PredictionRequest], versions: Sequence[Path]) -> list[CheckedRequest]:
+    """Every request by gRPC, by REST in rows and in columns; as many by gRPC as by REST.
+
+    Args:
+        requests: to any signatures.
+        versions: exports, any of which may answer; they are asked in this process for what is right.
+    """
+    loaded = [LoadedVersion(path, number, Limits()) for number, path in enumerate(versions)]
+    checked = []
+    for request in requests:
+        answers = [version.run(request.signature, request.fed()) for version in loaded]
+        checked += _ways(request, answers)
+    for version in loaded:
+        version.close()
+    return checked
+
+
+def _ways(request: PredictionRequest, answers: Sequence[Outputs]) -> list[CheckedRequest]:
+    names = list(answers[0])
+
+    def is_right_by_rows(body: bytes) -> bool:
+        rows = json.loads(body)["predictions"]
+        # A single output has no name.
+        found = {name: [row[name] if isinstance(row, dict) else row for row in rows] for name in names}
+        return _is_one_of(found, answers)
+
+    def is_right_by_columns(body: bytes) -> bool:
+        found = json.loads(body)["outputs"]
+        return _is_one_of(found if isinstance(found, dict) else {names[0]: found}, answers)
+
+    def is_right_by_grpc(data: bytes) -> bool:
+        outputs = predict_pb2.PredictResponse.FromString(data).outputs
+        return _is_one_of({name: tf.make_ndarray(proto) for name, proto in outputs.items()}, answers)
+
+    remote = CheckedRequest(request.grpc(), False, is_right_by_grpc)
+    rows = CheckedRequest(request.rest(), True, is_right_by_rows)
+    columns = CheckedRequest(request.rest(by_rows=False), True, is_right_by_columns)
+    return [rows, remote, columns, remote]
+
+
+def _is_one_of(found: Mapping[str, Any], answers: Sequence[Outputs]) -> bool:
+    return any(
+        found.keys() == answer.keys() and all(_is_close(found[name], wanted) for name, wanted in answer.items())
+        for answer in answers
+    )
+
+
+def _is_close(found: Any, wanted: np.ndarray) -> bool:
+    if wanted.dtype != object:
+        values = np.array(found, wanted.dtype)
+        return values.shape == wanted.shape and np.allclose(values, wanted, rtol=_TOLERANCE, atol=_TOLERANCE)
+    texts = np.array(found, object)
+    encoded = [text.encode() if isinstance(text, str) else text for text in texts.ravel()]
+    return texts.shape == wanted.shape and encoded == wanted.ravel().tolist()
+
+
+# More than the server's --max_body_bytes.
+_TOO_LONG = (16 << 20) + 1
+_TOO_MANY_ROWS = 1025
+DROPPED = "dropped"
+
+
+@dataclasses.dataclass(frozen=True)
+class Doors:
+    """Where a client reaches the server.
+
+    Attributes:
+        rest_port: of REST.
+        port: of gRPC.
+        channel: to gRPC.
+        timeout_seconds: how long an answer may take.
+    """
+
+    rest_port: int
+    port: int
+    channel: grpc.Channel
+    timeout_seconds: float
+
+
+# Sends one request and tells how it ended: an HTTP status, the name of a gRPC status or `DROPPED`.
+Malformed = Callable[[Doors], str]
+
+
+def malformed_requests(valid: PredictionRequest) -> dict[str, Malformed]:
+    """Name -> a malformed request by REST, by gRPC or by neither.
+
+    Args:
+        valid: a request to the default signature that is right, to be spoilt; of two rows or more.
+    """
+    rest = {f"REST {name}": _by_rest(data) for name, data in _rest(valid).items()}
+    remote = {f"gRPC {name}": _by_grpc(method, data) for name, (method, data) in _grpc(valid).items()}
+    half = _by_rest(valid.rest()[:-20], is_whole=False)
+    return {**rest, **remote, "REST half body": half, "gRPC garbage bytes": _no_http2}
+
+
+def _rest(valid: PredictionRequest) -> dict[str, bytes]:
+    row = {name: array[0].tolist() if array.ndim > 1 else array[0] for name, array in valid.inputs.items()}
+    row["k"] = int(row["k"])
+
+    def instance(**changed: object) -> bytes:
+        return _body({"instances": [{**row, **changed}]})
+
+    return {
+        "unfinished JSON": post(PREDICT_PATH, b'{"instances": ['),
+        "no JSON": post(PREDICT_PATH, b"user_id=1"),
+        "no UTF-8": post(PREDICT_PATH, b'{"instances": ["\xff\xfe"]}'),
+        "deep JSON": post(PREDICT_PATH, b"[" * 200_000),
+        "JSON array": post(PREDICT_PATH, b"[]"),
+        "empty body": post(PREDICT_PATH, b""),
+        "nothing asked": _body({}),
+        "k a string": instance(k="ten"),
+        "k a fraction": instance(k=1.5),
+        "k beyond int32": instance(k=2**40),
+        "k beyond float64": post(PREDICT_PATH, instance().partition(b"\r\n\r\n")[2].replace(b'"k": ', b'"k": 1e999')),
+        "user a number": instance(user_id=5),
+        "user null": instance(user_id=None),
+        "items flat": instance(recent_items="1"),
+        "items ragged": _body({"instances": [row, {**row, "recent_items": []}]}),
+        "input missing": _body({"instances": [{"user_id": row["user_id"]}]}),
+        "input unknown": instance(other=1),
+        "columns differ": _columns(valid, user_id=valid.inputs["user_id"][:1].tolist()),
+        "too many rows": _body({"instances": [row] * _TOO_MANY_ROWS}),
+        "signature unknown": _body({"instances": [row]}, signature_name="other"),
+        "signature a number": _body({"instances": [row]}, signature_name=5),
+        "model unknown": post("/v1/models/none:predict", b"{}"),
+        "version unknown": post(f"/v1/models/{MODEL}/versions/999999:predict", b"{}"),
+        "path unknown": post("/elsewhere", b"{}"),
+        "verb unknown": post(f"/v1/models/{MODEL}:guess", b"{}"),
+        "method unknown": post(PREDICT_PATH, b"{}").replace(b"POST", b"BREW", 1),
+        "huge body": post(PREDICT_PATH, b" " * _TOO_LONG),
+        "huge length": post(PREDICT_PATH, b"{}", declared_length=10**11),
+        "length no number": post(PREDICT_PATH, b"{}").replace(b"Length: 2", b"Length: two"),
+        "bad chunk": post(PREDICT_PATH, b"zz\r\n").replace(b"Content-Length: 4", b"Transfer-Encoding: chunked"),
+        "garbage bytes": b"\x00\x01\x02\xff" * 100 + b"\r\n\r\n",
+    }
+
+
+def _grpc(valid: PredictionRequest) -> dict[str, tuple[str, bytes]]:
+    def predict(signature: str = RECOMMEND, **changed: np.ndarray) -> tuple[str, bytes]:
+        return PREDICT_METHOD, PredictionRequest(signature, {**valid.inputs, **changed}).grpc()
+
+    right, items = predict()[1], valid.inputs["recent_items"]
+    ids = {"user_id": valid.inputs["user_id"], "recent_items": items}
+    fewer_candidates = PredictionRequest(SCORE, {**ids, "candidates": items[:1]})
+    return {
+        "k float32": predict(k=valid.inputs["k"].astype(np.float32)),
+        "k int64": predict(k=valid.inputs["k"].astype(np.int64)),
+        "k a scalar": predict(k=np.array(3, np.int32)),
+        "users numbers": predict(user_id=np.arange(len(items), dtype=np.int64)),
+        "users of fewer rows": predict(user_id=valid.inputs["user_id"][:1]),
+        "users of more dimensions": predict(user_id=items),
+        "items flat": predict(recent_items=items.ravel()),
+        "items of fewer rows": predict(recent_items=items[:1]),
+        "excluded of fewer rows": predict(exclude_items=items[:1]),
+        "k of fewer rows": predict(k=valid.inputs["k"][:1]),
+        "candidates of fewer rows": (PREDICT_METHOD, fewer_candidates.grpc()),
+        "too many rows": predict(user_id=np.full(_TOO_MANY_ROWS, "", object)),
+        "input unknown": predict(other=items),
+        "inputs of another signature": predict(SCORE),
+        "signature unknown": predict("other"),
+        "model unknown": (PREDICT_METHOD, right.replace(MODEL.encode(), b"m" * len(MODEL), 1)),
+        "half message": (PREDICT_METHOD, right[: len(right) // 2]),
+        "no message": (PREDICT_METHOD, b"\xff" * 50),
+        "empty message": (PREDICT_METHOD, b""),
+        "huge message": (PREDICT_METHOD, b"\x00" * _TOO_LONG),
+        "method unknown": ("/tensorflow.serving.PredictionService/Guess", right),
+    }
+
+
+def _body(document: Mapping[str, object], **further: object) -> bytes:
+    return post(PREDICT_PATH, json.dumps({**document, **further}).encode())
+
+
+def _columns(valid: PredictionRequest, **changed: object) -> bytes:
+    return _body({"inputs": {**{name: array.tolist() for name, array in valid.inputs.items()}, **changed}})
+
+
+def _by_rest(data: bytes, is_whole: bool = True) -> Malformed:
+    def send(doors: Doors) -> str:
+        connection = HttpConnection(doors.rest_port, doors.timeout_seconds)
+        try:
+            connection.send(data)
+            if not is_whole:
+                connection.end_sending()
+            return str(connection.read()[0])
+        except ConnectionError:
+            return DROPPED
+        finally:
+            connection.close()
+
+    return send
+
+
+def _by_grpc(method: str, data: bytes) -> Malformed:
+    def send(doors: Doors) -> str:
+        try:
+            doors.channel.unary_unary(method)(data, timeout=doors.timeout_seconds)
+        except grpc.RpcError as error:
+            return error.code().name
+        return grpc.StatusCode.OK.name
+
+    return send
+
+
+def _no_http2(doors: Doors) -> str:
+    connection = HttpConnection(doors.port, doors.timeout_seconds)
+    try:
+        connection.send(b"\x00\x01\x02\xff" * 100)
+        # The server's own greeting may come first.
+        connection.read_to_end()
+        return DROPPED
+    except ConnectionError:
+        return DROPPED
+    finally:
+        connection.close()
+
+
+_MORE_FILES = 10
+_EXAMPLES = 5
+_MB = 1e6
+# What a server says of a request it does not like. UNAVAILABLE and DEADLINE_EXCEEDED mean that it did not say anything.
+_REFUSALS = {
+    DROPPED,
+    "INVALID_ARGUMENT",
+    "FAILED_PRECONDITION",
+    "NOT_FOUND",
+    "UNIMPLEMENTED",
+    "RESOURCE_EXHAUSTED",
+    "INTERNAL",
+}
+# Requests answered so far, resident bytes, file descriptors and threads of the server.
+Sample = tuple[int, int, int, int]
+
+
+class SoakCounts:
+    """Counts of all clients together.
+
+    Args:
+        requests: valid and malformed ones.
+
+    Attributes:
+        requests: as given.
+        next: gives the number of the next request.
+        done: requests that have ended.
+        samples: of the server's use of the machine, in the order of time.
+    """
+
+    def __init__(self, requests: int) -> None:
+        self.requests = requests
+        self.next = itertools.count().__next__
+        self.done = 0
+        self.samples: list[Sample] = []
+        self._failed, self._malformed, self._accepted = 0, 0, 0
+        self._examples: list[str] = []
+        self._outcomes: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+        self._lock = threading.Lock()
+
+    def add_right(self) -> None:
+        """A valid request got the right answer."""
+        with self._lock:
+            self.done += 1
+
+    def add_failed(self, example: str) -> None:
+        """A valid request got something else."""
+        with self._lock:
+            self.done += 1
+            self._failed += 1
+            if len(self._examples) < _EXAMPLES:
+                self._examples.append(example)
+
+    def add_malformed(self, kind: str, outcome: str) -> None:
+        """A malformed request ended."""
+        with self._lock:
+            self.done += 1
+            self._malformed += 1
+            self._accepted += not _is_refusal(outcome)
+            self._outcomes[kind][outcome] += 1
+
+    def record(self) -> dict[str, Any]:
+        """The counts, and medians of the samples over the second half of the first tenth and over the last tenth."""
+        shares = [(sample[0] / self.requests, sample) for sample in self.samples]
+        first = [sample for share, sample in shares if 0.05 <= share <= 0.1] or self.samples[:1]
+        last = [sample for share, sample in shares if share > 0.9] or self.samples[-1:]
+        tenths = [[sample for share, sample in shares if tenth <= 10 * share < tenth + 1] for tenth in range(10)]
+        return {
+            "requests": self.done,
+            "failed": self._failed,
+            "malformed": self._malformed,
+            "accepted": self._accepted,
+            **_medians(first, "first_"),
+            **_medians(last, ""),
+            # A leak goes on, memory that settles does not.
+            "rss_mb_by_tenth": [_medians(samples, "")["rss_mb"] for samples in tenths if samples],
+            "most_rss_mb": round(max(sample[1] for sample in self.samples) / _MB, 1),
+            "examples": self._examples,
+            "outcomes": {kind: dict(ends) for kind, ends in sorted(self._outcomes.items())},
+        }
+
+
+def check_bounds(record: Mapping[str, Any], most_growth: float) -> None:
+    """Judges a soak.
+
+    Args:
+        record: that of `SoakCounts` with `tracebacks`, `last_version_served` and `exit_code` beside it.
+        most_growth: of the resident memory, in percent.
+
+    Raises:
+        InputError: a bound is broken; the sentence names all that are.
+    """
+    growth = 100 * (record["rss_mb"] / record["first_rss_mb"] - 1)
+    files, first_files = record["open_files"], record["first_open_files"]
+    kinds = [kind for kind, ends in record["outcomes"].items() if not all(map(_is_refusal, ends))]
+    bounds = [
+        (record["failed"], f"{record['failed']} valid requests failed, such as {'; '.join(record['examples'])}"),
+        (record["accepted"], f"{record['accepted']} malformed requests were not refused: {', '.join(kinds)}"),
+        (growth > most_growth, f"memory grew by {growth:.1f} % from {record['first_rss_mb']} MB"),
+        (files > first_files + _MORE_FILES, f"file descriptors grew from {first_files} to {files}"),
+        (record["tracebacks"], f"the server's log has {record['tracebacks']} tracebacks"),
+        (not record["last_version_served"], "the last version was not served"),
+        (record["exit_code"], f"the server ended with {record['exit_code']}"),
+    ]
+    if sentences := [sentence for is_broken, sentence in bounds if is_broken]:
+        raise InputError("; ".join(sentences))
+
+
+def _is_refusal(outcome: str) -> bool:
+    return outcome in _REFUSALS or (outcome.isdigit() and int(outcome) >= 400)
+
+
+def _medians(samples: Sequence[Sample], prefix: str) -> dict[str, float]:
+    _, rss, files, threads = (statistics.median(column) for column in zip(*samples, strict=True))
+    return {f"{prefix}rss_mb": round(rss / _MB, 1), f"{prefix}open_files": files, f"{prefix}threads": threads}

@@ -3,12 +3,9 @@
 import numpy as np
 import pytest
 
-from benchmarks.load import Load, measure_load
+from benchmarks.model_server import Load, measure_load, random_request, serving_process
 from benchmarks.serving import CASES, LARGE_CASES, serving
-from benchmarks.serving_process import serving_process
-from benchmarks.serving_requests import random_request
-from benchmarks.soak import make_exports, soak_exports
-from benchmarks.soak_counts import SoakCounts, check_bounds
+from benchmarks.soak import SoakCounts, check_bounds, make_exports, soak_exports
 from rd_tf.errors import InputError
 
 QUIET = {"tracebacks": 0, "last_version_served": True, "exit_code": 0}
