@@ -1,29 +1,24 @@
-"""A model server in a process of its own, and requests to it from other processes."""
+"""A model server in a process of its own, connections to it, and requests with what must be answered."""
 
 import contextlib
 import dataclasses
-import itertools
 import json
-import multiprocessing
-import multiprocessing.connection
-import os
 import re
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
 
 from rd_tf.errors import InputError
 from rd_tf.serving.server.server_binary import find_binary
-from rd_tf.serving.signatures import QUERY, RECOMMEND, SCORE
 
 _CHUNK = 1 << 16
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -218,7 +213,11 @@ def _free_ports() -> tuple[int, int]:
         return first.getsockname()[1], second.getsockname()[1]
 
 
+# The signatures of an export; `rd_tf.serving.signatures`, which names them, imports TensorFlow.
+RECOMMEND, SCORE, QUERY = "serving_default", "score", "query"
 SIGNATURES = (RECOMMEND, "recommend", SCORE, QUERY)
+Outputs = Mapping[str, np.ndarray]
+_TOLERANCE = 1e-4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -281,7 +280,7 @@ def random_request(
 
     def ids(names: Sequence[str], *shape: int) -> np.ndarray:
         drawn = generator.integers(0, len(names), shape)
-        return np.array([names[place] for place in drawn.ravel()], object).reshape(shape)
+        return np.array([names[place] for place in drawn.ravel().tolist()], np.object_).reshape(shape)
 
     inputs = {"user_id": ids(user_ids, rows), "recent_items": ids(item_ids, rows, recent)}
     if signature == SCORE:
@@ -291,135 +290,78 @@ def random_request(
     return PredictionRequest(signature, inputs)
 
 
-INTERFACES = ("rest", "grpc")
-_PATIENCE_SECONDS = 120.0
-_WARM_UP_SHARE = 0.2
-
-
 @dataclasses.dataclass(frozen=True)
-class Load:
-    """Who asks what.
+class CheckedRequest:
+    """A request as it is sent, and the check of its answer.
 
     Attributes:
-        interface: "rest" or "grpc".
-        port: of that interface.
-        requests: whole HTTP requests, or serialized PredictRequests; each client goes through all of them in turn.
-        clients: who each have a connection and a request under way.
-        seconds: how long requests begin, after a warm-up of a fifth of it.
+        data: a whole HTTP request, or a serialized PredictRequest.
+        is_rest: which of the two.
+        is_right: whether a body, or a serialized PredictResponse, is the answer of one of the versions.
     """
 
-    interface: str
-    port: int
-    requests: Sequence[bytes]
-    clients: int
-    seconds: float
+    data: bytes
+    is_rest: bool
+    is_right: Callable[[bytes], bool]
 
 
-@dataclasses.dataclass(frozen=True)
-class Latencies:
-    """What clients saw.
+def checked_requests(requests: Sequence[PredictionRequest], exports: Sequence[Path]) -> list[CheckedRequest]:
+    """Every request by gRPC, by REST in rows and in columns; as many by gRPC as by REST.
 
-    Attributes:
-        seconds: `[n] float64`, of every request that was begun after the warm-up; each client has one at least.
-        requests_per_s: answered from the end of the warm-up to the last answer.
+    Args:
+        requests: to any signatures.
+        exports: versions, any of which may answer; they are asked in this process for what is right.
     """
+    from rd_tf.serving.server.limits import Limits
+    from rd_tf.serving.server.loaded_version import LoadedVersion
 
-    seconds: np.ndarray
-    requests_per_s: float
-
-
-def measure_load(load: Load) -> Latencies:
-    """Asks from as many processes as there are cores, or clients if they are fewer.
-
-    Raises:
-        InputError: a request was not answered with a result.
-    """
-    processes = min(load.clients, len(os.sched_getaffinity(0)))
-    clients = np.array_split(np.arange(load.clients), processes)
-    spawn = multiprocessing.get_context("spawn")
-    pipes, children = [], []
-    for share in clients:
-        mine, theirs = spawn.Pipe()
-        child = spawn.Process(target=_ask, args=(theirs, load, share.tolist()), daemon=True)
-        child.start()
-        theirs.close()
-        pipes.append(mine)
-        children.append(child)
-    try:
-        for pipe in pipes:
-            pipe.recv()
-        # The clock is the same in every process.
-        begin = time.monotonic() + _WARM_UP_SHARE * load.seconds
-        for pipe in pipes:
-            pipe.send((begin, begin + load.seconds))
-        answers = [pipe.recv() for pipe in pipes]
-    except EOFError:
-        raise InputError("a client's process ended early, for the reason above") from None
-    finally:
-        for child in children:
-            child.join(_PATIENCE_SECONDS)
-    if errors := [answer for answer in answers if isinstance(answer, str)]:
-        raise InputError(f"the server did not answer a request with a result: {errors[0]}")
-    begun, ended = np.concatenate(answers, axis=1)
-    measured = begun >= begin
-    return Latencies((ended - begun)[measured], int((ended >= begin).sum()) / (ended.max() - begin))
+    loaded = [LoadedVersion(path, number, Limits()) for number, path in enumerate(exports)]
+    checked = []
+    for request in requests:
+        answers = [version.run(request.signature, request.fed()) for version in loaded]
+        checked += _ways(request, answers)
+    for version in loaded:
+        version.close()
+    return checked
 
 
-def _ask(pipe: multiprocessing.connection.Connection, load: Load, clients: Sequence[int]) -> None:
-    connected = threading.Barrier(len(clients) + 1)
-    window: list[float] = []
-    told = threading.Event()
-    answers: list[np.ndarray | str] = []
+def _ways(request: PredictionRequest, answers: Sequence[Outputs]) -> list[CheckedRequest]:
+    import tensorflow as tf
+    from tensorflow_serving.apis import predict_pb2
 
-    def work(client: int) -> None:
-        try:
-            ask, close = _connect(load)
-            connected.wait()
-            told.wait()
-            answers.append(_ask_until(ask, load.requests, client, *window))
-            close()
-        # The parent says so.
-        except Exception as error:
-            answers.append(f"{type(error).__name__}: {error!s:.300}")
-            connected.abort()
+    names = list(answers[0])
 
-    threads = [threading.Thread(target=work, args=(client,), daemon=True) for client in clients]
-    for thread in threads:
-        thread.start()
-    with contextlib.suppress(threading.BrokenBarrierError):
-        connected.wait()
-    pipe.send("connected")
-    window += pipe.recv()
-    told.set()
-    for thread in threads:
-        thread.join()
-    errors = [answer for answer in answers if isinstance(answer, str)]
-    pipe.send(errors[0] if errors else np.concatenate(answers, axis=1))
+    def is_right_by_rows(body: bytes) -> bool:
+        rows = json.loads(body)["predictions"]
+        # A single output has no name.
+        found = {name: [row[name] if isinstance(row, dict) else row for row in rows] for name in names}
+        return _is_one_of(found, answers)
+
+    def is_right_by_columns(body: bytes) -> bool:
+        found = json.loads(body)["outputs"]
+        return _is_one_of(found if isinstance(found, dict) else {names[0]: found}, answers)
+
+    def is_right_by_grpc(data: bytes) -> bool:
+        outputs = predict_pb2.PredictResponse.FromString(data).outputs
+        return _is_one_of({name: tf.make_ndarray(proto) for name, proto in outputs.items()}, answers)
+
+    remote = CheckedRequest(request.grpc(), False, is_right_by_grpc)
+    rows = CheckedRequest(request.rest(), True, is_right_by_rows)
+    columns = CheckedRequest(request.rest(by_rows=False), True, is_right_by_columns)
+    return [rows, remote, columns, remote]
 
 
-def _ask_until(
-    ask: Callable[[bytes], object], requests: Sequence[bytes], first: int, begin: float, end: float
-) -> np.ndarray:
-    times = []
-    for number in itertools.count(first):
-        begun = time.monotonic()
-        if begun >= end and times and times[-1][0] >= begin:
-            break
-        ask(requests[number % len(requests)])
-        times.append((begun, time.monotonic()))
-    return np.array(times).T
+def _is_one_of(found: Mapping[str, Any], answers: Sequence[Outputs]) -> bool:
+    return any(
+        found.keys() == answer.keys() and all(_is_close(found[name], wanted) for name, wanted in answer.items())
+        for answer in answers
+    )
 
 
-def _connect(load: Load) -> tuple[Callable[[bytes], object], Callable[[], None]]:
-    if load.interface == "grpc":
-        channel = open_channel(load.port)
-        predict = channel.unary_unary(PREDICT_METHOD)
-        return lambda data: predict(data, timeout=_PATIENCE_SECONDS), channel.close
-    connection = HttpConnection(load.port, _PATIENCE_SECONDS)
-
-    def post(data: bytes) -> None:
-        status, body = connection.ask(data)
-        if status != 200:
-            raise ConnectionError(f"{status} {body[:200]!r}")
-
-    return post, connection.close
+def _is_close(found: Any, wanted: np.ndarray) -> bool:
+    if wanted.dtype != object:
+        values = np.array(found, wanted.dtype)
+        return values.shape == wanted.shape and np.allclose(values, wanted, rtol=_TOLERANCE, atol=_TOLERANCE)
+    texts = np.array(found, object)
+    encoded = [text.encode() if isinstance(text, str) else text for text in texts.ravel()]
+    return texts.shape == wanted.shape and encoded == wanted.ravel().tolist()

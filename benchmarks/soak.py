@@ -3,7 +3,7 @@
 Two small exports with different weights are published in turn, every --switch_seconds, into a directory that a server
 watches and in which two versions are kept. Meanwhile --soak_clients threads send requests, half by REST and half by
 gRPC, to all signatures; every answer must be that of one of the two exports. Every hundredth request is malformed
-(`benchmarks.malformed_requests`, all kinds in turn): it must be answered with an error or its connection dropped.
+(all kinds in turn): it must be answered with an error or its connection dropped.
 
 Other bounds: the median of the server's resident memory over the last tenth of the requests is at most --most_growth
 percent above that over the second half of the first tenth (before that it warms up), the median number of its file
@@ -25,34 +25,32 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 import numpy as np
-import tensorflow as tf
-from tensorflow_serving.apis import predict_pb2
 
 from benchmarks.model_server import (
     MODEL,
     PREDICT_METHOD,
     PREDICT_PATH,
+    RECOMMEND,
+    SCORE,
+    SIGNATURES,
+    CheckedRequest,
     HttpConnection,
     PredictionRequest,
     ServingProcess,
+    checked_requests,
     open_channel,
     post,
+    random_request,
     serving_process,
 )
 from benchmarks.report import Report, check_output, measure_machine, run_benchmark, significant
 from rd_tf.errors import InputError
 from rd_tf.quiet_tensorflow import import_quietly
 from rd_tf.serving.publishing import publishing, versions
-from rd_tf.serving.server.limits import Limits
-from rd_tf.serving.server.loaded_version import LoadedVersion
-from rd_tf.serving.signatures import RECOMMEND, SCORE
-
-if TYPE_CHECKING:
-    from benchmarks.model_server import PredictionRequest
 
 _DIM, _MAX_K = 16, 20
 _USERS, _ITEMS = [f"user-{user}" for user in range(200)], [f"item-{item}" for item in range(500)]
@@ -61,6 +59,25 @@ _KEEP_VERSIONS = 2
 _MALFORMED_EVERY = 100
 _PATIENCE_SECONDS = 60.0
 _SAMPLE_SECONDS = 0.2
+# More than the server's --max_body_bytes.
+_TOO_LONG = (16 << 20) + 1
+_TOO_MANY_ROWS = 1025
+DROPPED = "dropped"
+_MORE_FILES = 10
+_EXAMPLES = 5
+_MB = 1e6
+# What a server says of a request it does not like. UNAVAILABLE and DEADLINE_EXCEEDED mean that it did not say anything.
+_REFUSALS = {
+    DROPPED,
+    "INVALID_ARGUMENT",
+    "FAILED_PRECONDITION",
+    "NOT_FOUND",
+    "UNIMPLEMENTED",
+    "RESOURCE_EXHAUSTED",
+    "INTERNAL",
+}
+# Requests answered so far, resident bytes, file descriptors and threads of the server.
+Sample = tuple[int, int, int, int]
 
 
 def soak(
@@ -113,7 +130,6 @@ def soak_exports(
     Returns:
         The counts, for `check_bounds`.
     """
-
     asked = _random_requests(seed)
     valid, malformed = checked_requests(asked, sources), malformed_requests(asked[1])
     counts = SoakCounts(requests)
@@ -122,7 +138,7 @@ def soak_exports(
         _publish(sources[0], base_path)
         server = stack.enter_context(serving_process(base_path, binary))
         channels = [stack.enter_context(open_channel(server.port)) for _ in range(clients)]
-        doors = [Doors(server.rest_port, server.port, channel, _PATIENCE_SECONDS) for channel in channels]
+        doors = [Doors(server.rest_port, server.port, channel) for channel in channels]
         threads = [threading.Thread(target=_Client(each, valid, malformed, counts).work) for each in doors]
         begin = time.monotonic()
         for thread in threads:
@@ -141,198 +157,13 @@ def soak_exports(
         }
 
 
-class _Client:
-    def __init__(
-        self,
-        doors: "Doors",
-        valid: "Sequence[CheckedRequest]",
-        malformed: "Mapping[str, Malformed]",
-        counts: "SoakCounts",
-    ) -> None:
-        self._doors, self._counts = doors, counts
-        self._valid, self._malformed = valid, [*malformed.items()]
-        self._predict = doors.channel.unary_unary(PREDICT_METHOD)
-        self._connection: HttpConnection | None = None
-
-    def work(self) -> None:
-        while (number := self._counts.next()) < self._counts.requests:
-            if number % _MALFORMED_EVERY:
-                self._ask(self._valid[number % len(self._valid)])
-                continue
-            kind, send = self._malformed[number // _MALFORMED_EVERY % len(self._malformed)]
-            try:
-                self._counts.add_malformed(kind, send(self._doors))
-            # No answer at all, for one.
-            except Exception as error:
-                self._counts.add_malformed(kind, type(error).__name__)
-        if self._connection:
-            self._connection.close()
-
-    def _ask(self, request: "CheckedRequest") -> None:
-        try:
-            status, answer = self._by_rest(request.data) if request.is_rest else (200, self._by_grpc(request.data))
-            if status == 200 and request.is_right(answer):
-                self._counts.add_right()
-            else:
-                self._counts.add_failed(f"{status} {answer[:200]!r}")
-        # Whatever happens to a valid request is what this benchmark looks for.
-        except Exception as error:
-            self._connection = None
-            self._counts.add_failed(f"{type(error).__name__}: {error!s:.200}")
-
-    def _by_rest(self, data: bytes) -> tuple[int, bytes]:
-        self._connection = self._connection or HttpConnection(self._doors.rest_port, _PATIENCE_SECONDS)
-        return self._connection.ask(data)
-
-    def _by_grpc(self, data: bytes) -> bytes:
-        return self._predict(data, timeout=_PATIENCE_SECONDS)
-
-
-def _random_requests(seed: int) -> "list[PredictionRequest]":
-    from benchmarks.model_server import SIGNATURES, random_request
-
-    generator = np.random.default_rng(seed)
-    # Some users and items that nobody knows, and none.
-    users, items = [*_USERS, "nobody"], [*_ITEMS, "nothing", ""]
-    asked = [(signature, rows) for signature in SIGNATURES for rows in _ROWS]
-    return [random_request(signature, rows, users, items, 2 * rows, _K, generator) for signature, rows in asked]
-
-
-def _watch(
-    server: ServingProcess,
-    counts: "SoakCounts",
-    threads: Sequence[threading.Thread],
-    sources: Sequence[Path],
-    base_path: Path,
-    switch_seconds: float,
-) -> int:
-    """Publishes and takes samples until all requests have ended; how many versions there were."""
-    published, due = 1, time.monotonic() + switch_seconds
-    while any(thread.is_alive() for thread in threads):
-        if server.has_ended:
-            raise InputError(f"the server ended by itself: {server.log()[-500:].strip() or 'it said nothing'}")
-        counts.samples.append((counts.done, server.resident_bytes, server.open_files, server.threads))
-        if time.monotonic() >= due:
-            _publish(sources[published % len(sources)], base_path)
-            published, due = published + 1, time.monotonic() + switch_seconds
-        time.sleep(_SAMPLE_SECONDS)
-    return published
-
-
-def _publish(source: Path, base_path: Path) -> None:
-    with publishing(base_path, _KEEP_VERSIONS) as new:
-        shutil.copytree(source, new.directory, dirs_exist_ok=True)
-
-
-def _serves(server: ServingProcess, version: int) -> bool:
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        if server.statuses().get(version) == "AVAILABLE":
-            return True
-        time.sleep(_SAMPLE_SECONDS)
-    return False
-
-
-if __name__ == "__main__":
-    run_benchmark(soak)
-
-
-Outputs = Mapping[str, np.ndarray]
-_TOLERANCE = 1e-4
-
-
-@dataclasses.dataclass(frozen=True)
-class CheckedRequest:
-    """A request as it is sent, and the check of its answer.
-
-    Attributes:
-        data: a whole HTTP request, or a serialized PredictRequest.
-        is_rest: which of the two.
-        is_right: whether a body, or a serialized PredictResponse, is the answer of one of the versions.
-    """
-
-    data: bytes
-    is_rest: bool
-    is_right: Callable[[bytes], bool]
-
-
-def checked_requests(requests: Sequence[PredictionRequest], versions: Sequence[Path]) -> list[CheckedRequest]:
-    """Every request by gRPC, by REST in rows and in columns; as many by gRPC as by REST.
-
-    Args:
-        requests: to any signatures.
-        versions: exports, any of which may answer; they are asked in this process for what is right.
-    """
-    loaded = [LoadedVersion(path, number, Limits()) for number, path in enumerate(versions)]
-    checked = []
-    for request in requests:
-        answers = [version.run(request.signature, request.fed()) for version in loaded]
-        checked += _ways(request, answers)
-    for version in loaded:
-        version.close()
-    return checked
-
-
-def _ways(request: PredictionRequest, answers: Sequence[Outputs]) -> list[CheckedRequest]:
-    names = list(answers[0])
-
-    def is_right_by_rows(body: bytes) -> bool:
-        rows = json.loads(body)["predictions"]
-        # A single output has no name.
-        found = {name: [row[name] if isinstance(row, dict) else row for row in rows] for name in names}
-        return _is_one_of(found, answers)
-
-    def is_right_by_columns(body: bytes) -> bool:
-        found = json.loads(body)["outputs"]
-        return _is_one_of(found if isinstance(found, dict) else {names[0]: found}, answers)
-
-    def is_right_by_grpc(data: bytes) -> bool:
-        outputs = predict_pb2.PredictResponse.FromString(data).outputs
-        return _is_one_of({name: tf.make_ndarray(proto) for name, proto in outputs.items()}, answers)
-
-    remote = CheckedRequest(request.grpc(), False, is_right_by_grpc)
-    rows = CheckedRequest(request.rest(), True, is_right_by_rows)
-    columns = CheckedRequest(request.rest(by_rows=False), True, is_right_by_columns)
-    return [rows, remote, columns, remote]
-
-
-def _is_one_of(found: Mapping[str, Any], answers: Sequence[Outputs]) -> bool:
-    return any(
-        found.keys() == answer.keys() and all(_is_close(found[name], wanted) for name, wanted in answer.items())
-        for answer in answers
-    )
-
-
-def _is_close(found: Any, wanted: np.ndarray) -> bool:
-    if wanted.dtype != object:
-        values = np.array(found, wanted.dtype)
-        return values.shape == wanted.shape and np.allclose(values, wanted, rtol=_TOLERANCE, atol=_TOLERANCE)
-    texts = np.array(found, object)
-    encoded = [text.encode() if isinstance(text, str) else text for text in texts.ravel()]
-    return texts.shape == wanted.shape and encoded == wanted.ravel().tolist()
-
-
-# More than the server's --max_body_bytes.
-_TOO_LONG = (16 << 20) + 1
-_TOO_MANY_ROWS = 1025
-DROPPED = "dropped"
-
-
 @dataclasses.dataclass(frozen=True)
 class Doors:
-    """Where a client reaches the server.
-
-    Attributes:
-        rest_port: of REST.
-        port: of gRPC.
-        channel: to gRPC.
-        timeout_seconds: how long an answer may take.
-    """
+    """Where a client reaches the server: its ports of REST and gRPC, and a channel to gRPC."""
 
     rest_port: int
     port: int
     channel: grpc.Channel
-    timeout_seconds: float
 
 
 # Sends one request and tells how it ended: an HTTP status, the name of a gRPC status or `DROPPED`.
@@ -435,7 +266,7 @@ def _columns(valid: PredictionRequest, **changed: object) -> bytes:
 
 def _by_rest(data: bytes, is_whole: bool = True) -> Malformed:
     def send(doors: Doors) -> str:
-        connection = HttpConnection(doors.rest_port, doors.timeout_seconds)
+        connection = HttpConnection(doors.rest_port, _PATIENCE_SECONDS)
         try:
             connection.send(data)
             if not is_whole:
@@ -452,7 +283,7 @@ def _by_rest(data: bytes, is_whole: bool = True) -> Malformed:
 def _by_grpc(method: str, data: bytes) -> Malformed:
     def send(doors: Doors) -> str:
         try:
-            doors.channel.unary_unary(method)(data, timeout=doors.timeout_seconds)
+            doors.channel.unary_unary(method)(data, timeout=_PATIENCE_SECONDS)
         except grpc.RpcError as error:
             return error.code().name
         return grpc.StatusCode.OK.name
@@ -461,7 +292,7 @@ def _by_grpc(method: str, data: bytes) -> Malformed:
 
 
 def _no_http2(doors: Doors) -> str:
-    connection = HttpConnection(doors.port, doors.timeout_seconds)
+    connection = HttpConnection(doors.port, _PATIENCE_SECONDS)
     try:
         connection.send(b"\x00\x01\x02\xff" * 100)
         # The server's own greeting may come first.
@@ -471,23 +302,6 @@ def _no_http2(doors: Doors) -> str:
         return DROPPED
     finally:
         connection.close()
-
-
-_MORE_FILES = 10
-_EXAMPLES = 5
-_MB = 1e6
-# What a server says of a request it does not like. UNAVAILABLE and DEADLINE_EXCEEDED mean that it did not say anything.
-_REFUSALS = {
-    DROPPED,
-    "INVALID_ARGUMENT",
-    "FAILED_PRECONDITION",
-    "NOT_FOUND",
-    "UNIMPLEMENTED",
-    "RESOURCE_EXHAUSTED",
-    "INTERNAL",
-}
-# Requests answered so far, resident bytes, file descriptors and threads of the server.
-Sample = tuple[int, int, int, int]
 
 
 class SoakCounts:
@@ -588,3 +402,97 @@ def _is_refusal(outcome: str) -> bool:
 def _medians(samples: Sequence[Sample], prefix: str) -> dict[str, float]:
     _, rss, files, threads = (statistics.median(column) for column in zip(*samples, strict=True))
     return {f"{prefix}rss_mb": round(rss / _MB, 1), f"{prefix}open_files": files, f"{prefix}threads": threads}
+
+
+class _Client:
+    def __init__(
+        self,
+        doors: Doors,
+        valid: Sequence[CheckedRequest],
+        malformed: Mapping[str, Malformed],
+        counts: SoakCounts,
+    ) -> None:
+        self._doors, self._counts = doors, counts
+        self._valid, self._malformed = valid, [*malformed.items()]
+        self._predict = doors.channel.unary_unary(PREDICT_METHOD)
+        self._connection: HttpConnection | None = None
+
+    def work(self) -> None:
+        while (number := self._counts.next()) < self._counts.requests:
+            if number % _MALFORMED_EVERY:
+                self._ask(self._valid[number % len(self._valid)])
+                continue
+            kind, send = self._malformed[number // _MALFORMED_EVERY % len(self._malformed)]
+            try:
+                self._counts.add_malformed(kind, send(self._doors))
+            # No answer at all, for one.
+            except Exception as error:
+                self._counts.add_malformed(kind, type(error).__name__)
+        if self._connection:
+            self._connection.close()
+
+    def _ask(self, request: CheckedRequest) -> None:
+        try:
+            status, answer = self._by_rest(request.data) if request.is_rest else (200, self._by_grpc(request.data))
+            if status == 200 and request.is_right(answer):
+                self._counts.add_right()
+            else:
+                self._counts.add_failed(f"{status} {answer[:200]!r}")
+        # Whatever happens to a valid request is what this benchmark looks for.
+        except Exception as error:
+            self._connection = None
+            self._counts.add_failed(f"{type(error).__name__}: {error!s:.200}")
+
+    def _by_rest(self, data: bytes) -> tuple[int, bytes]:
+        self._connection = self._connection or HttpConnection(self._doors.rest_port, _PATIENCE_SECONDS)
+        return self._connection.ask(data)
+
+    def _by_grpc(self, data: bytes) -> bytes:
+        return self._predict(data, timeout=_PATIENCE_SECONDS)
+
+
+def _random_requests(seed: int) -> list[PredictionRequest]:
+    generator = np.random.default_rng(seed)
+    # Some users and items that nobody knows, and none.
+    users, items = [*_USERS, "nobody"], [*_ITEMS, "nothing", ""]
+    asked = [(signature, rows) for signature in SIGNATURES for rows in _ROWS]
+    return [random_request(signature, rows, users, items, 2 * rows, _K, generator) for signature, rows in asked]
+
+
+def _watch(
+    server: ServingProcess,
+    counts: SoakCounts,
+    threads: Sequence[threading.Thread],
+    sources: Sequence[Path],
+    base_path: Path,
+    switch_seconds: float,
+) -> int:
+    """Publishes and takes samples until all requests have ended; how many versions there were."""
+    published, due = 1, time.monotonic() + switch_seconds
+    while any(thread.is_alive() for thread in threads):
+        if server.has_ended:
+            raise InputError(f"the server ended by itself: {server.log()[-500:].strip() or 'it said nothing'}")
+        counts.samples.append((counts.done, server.resident_bytes, server.open_files, server.threads))
+        if time.monotonic() >= due:
+            _publish(sources[published % len(sources)], base_path)
+            published, due = published + 1, time.monotonic() + switch_seconds
+        time.sleep(_SAMPLE_SECONDS)
+    return published
+
+
+def _publish(source: Path, base_path: Path) -> None:
+    with publishing(base_path, _KEEP_VERSIONS) as new:
+        shutil.copytree(source, new.directory, dirs_exist_ok=True)
+
+
+def _serves(server: ServingProcess, version: int) -> bool:
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        if server.statuses().get(version) == "AVAILABLE":
+            return True
+        time.sleep(_SAMPLE_SECONDS)
+    return False
+
+
+if __name__ == "__main__":
+    run_benchmark(soak)

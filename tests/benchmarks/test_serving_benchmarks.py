@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from benchmarks.model_server import Load, measure_load, random_request, serving_process
-from benchmarks.serving import CASES, LARGE_CASES, serving
+from benchmarks.model_server import random_request, serving_process
+from benchmarks.serving import CASES, LARGE_CASES, Load, measure_load, serving
 from benchmarks.soak import SoakCounts, check_bounds, make_exports, soak_exports
 from rd_tf.errors import InputError
 
