@@ -7,15 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.version_reader import VersionReader, read_version, write_version
+from benchmarks.interrupted import PUBLISHERS, VersionReader, read_version, write_version
 
 ROOT = Path(__file__).parents[2]
 KILLS = 30
 # What a publisher must not do: write under the number, and remove file by file under it.
 CARELESS = """
 import json, pathlib, shutil, sys
-from benchmarks.interrupted_publishes import interrupt
-from benchmarks.version_reader import write_version
+from benchmarks.interrupted import interrupt_publishers, write_version
 from rd_tf.serving.publishing import versions
 
 def publish(directory, keep_versions, seed, tell):
@@ -28,7 +27,7 @@ def publish(directory, keep_versions, seed, tell):
     for old in found[:-1]:
         shutil.rmtree(old)
 
-print(json.dumps(interrupt(pathlib.Path(sys.argv[1]), int(sys.argv[2]), 2, 0, publish)))
+print(json.dumps(interrupt_publishers(pathlib.Path(sys.argv[1]), int(sys.argv[2]), 2, 0, publish)))
 """
 
 
@@ -41,19 +40,20 @@ def run(*arguments):
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
     output = tmp_path_factory.mktemp("interrupted") / "records.jsonl"
-    printed = run("-m", "benchmarks.interrupted_publishes", f"--publishes={KILLS}", f"--output={output}")
+    cases = f"--cases={','.join(PUBLISHERS)}"
+    printed = run("-m", "benchmarks.interrupted", cases, f"--publishes={KILLS}", f"--output={output}")
     lines = output.read_text().splitlines()
     assert [line for line in printed.splitlines() if line.startswith("{")] == lines
     return {record["case"]: record for record in map(json.loads, lines)}
 
 
-@pytest.mark.parametrize(("case", "stay"), [("keep all", None), ("keep 2", 2)])
+@pytest.mark.parametrize(("case", "stay"), [("publish", None), ("publish --keep_versions", 2)])
 def test_a_reader_never_finds_a_part(records, case, stay):
     record = records[case]
     assert sum(record["killed"].values()) == KILLS
     assert record["whole"] > 0
     assert (record["partial"], record["reused"], record["lower"], record["examples"]) == (0, 0, 0, [])
-    assert record["leftovers"] == []
+    assert (record["leftovers"], record["failures"]) == ([], [])
     assert record["broken_versions"] == 0
     if stay is None:
         assert record["vanished"] == 0
@@ -64,6 +64,7 @@ def test_a_reader_never_finds_a_part(records, case, stay):
 def test_a_careless_publisher_is_caught(tmp_path):
     record = json.loads(run("-c", CARELESS, tmp_path, KILLS))
     assert record["partial"] + record["broken_versions"] > 0
+    assert record["failures"]
 
 
 def test_a_version_that_lacks_something_is_partial_as_long_as_it_has_its_number(tmp_path):
