@@ -70,6 +70,10 @@ def interrupted(
                 add(name, interrupt_publishers(Path(directory), publishes, PUBLISHERS[name], seed))
     if commands:
         import_quietly()
+        import tensorflow as tf
+
+        # That its loader is deprecated.
+        tf.get_logger().setLevel("ERROR")
         with tempfile.TemporaryDirectory() as root:
             world = World(Path(root), seed, checkpoint_minutes)
             for name in with_what_they_start_from(commands):
@@ -251,8 +255,9 @@ def export_contents(path: Path) -> Contents:
                 # Of the machine at that moment.
                 report.pop("seconds_per_request", None)
                 found[f"{model.name}/{REPORT_FILE}"] = report
+    beside = {name: value for name, value in file_contents(path).items() if "/" not in name}
     # Without a version the files beside the models are nothing.
-    return found and {**found, **{file.name: file.read_bytes() for file in path.iterdir() if file.is_file()}}
+    return found and {**found, **beside}
 
 
 def report_contents(path: Path) -> Contents:
