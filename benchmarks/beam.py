@@ -117,13 +117,7 @@ def _measure_preparing(report: Report, directory: Path, rows: int, seed: int, be
 
 
 def write_check_ins(directory: Path, rows: int, seed: int) -> list[Path]:
-    """Writes CSV files of `user_id,item_id,timestamp`, a million rows each but for the last.
-
-    Args:
-        directory: gets the files.
-        rows: of all files together.
-        seed: of the first world; each further world has the next one.
-    """
+    """Writes CSV files of `user_id,item_id,timestamp`, a million rows each but for the last; `rows` in all."""
     paths = [directory / f"check_ins-{number:05}.csv" for number in range(-(-rows // _FILE_ROWS))]
     waiting, world = pa.table({"user_id": [], "item_id": [], "timestamp": []}), 0
     for path in paths:
@@ -190,14 +184,7 @@ def _measure_teaching(report: Report, directory: Path, size: int, is_compared: b
 
 
 def make_world(size: int, dim: int, seed: int, directory: Path) -> None:
-    """Writes the sharded dataset `dataset` and the run directory `teacher`, as far as teaching reads one.
-
-    Args:
-        size: check-ins, about.
-        dim: d of the teacher.
-        seed: of both.
-        directory: where they appear.
-    """
+    """Writes the sharded dataset `dataset` and the run directory `teacher`, as far as teaching reads one."""
     import_quietly()
     from benchmarks.subjects import make_caser
     from rd_tf import run_directory, storage
@@ -219,14 +206,7 @@ def make_world(size: int, dim: int, seed: int, directory: Path) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class TreeRun:
-    """A finished command.
-
-    Attributes:
-        seconds: wall time.
-        cpu_seconds: of the command and all its children.
-        peak_bytes: the largest resident memory of every process, the command first; those of less than 64 MiB
-            are left out.
-    """
+    """Seconds and CPU seconds of a command, and the peak memory of each process of 64 MiB or more, parents first."""
 
     seconds: float
     cpu_seconds: float

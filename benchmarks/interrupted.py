@@ -362,16 +362,7 @@ def _files(directory: Path) -> set[tuple[str, int, int]]:
 
 
 class World:
-    """A directory with an undisturbed run of every case so far.
-
-    Args:
-        root: empty.
-        seed: of the check-ins.
-        checkpoint_minutes: of the trainings.
-
-    Attributes:
-        references: case -> where it ran, with what it left, and how it went.
-    """
+    """A directory with undisturbed runs: case -> where it ran, with what it left, and how it went."""
 
     def __init__(self, root: Path, seed: int, checkpoint_minutes: float) -> None:
         from rd_tf.data.synthetic import synthetic_interactions
@@ -419,14 +410,7 @@ class World:
 
 
 class Interruption:
-    """Kills one case over and over and keeps count.
-
-    Args:
-        name: of the case.
-        case: what is killed.
-        world: with references of all that the case starts from; gets the case's own.
-        generator: of the moments.
-    """
+    """Kills one case over and over, at moments that a generator draws, and keeps count."""
 
     def __init__(self, name: str, case: Case, world: World, generator: random.Random) -> None:
         self._name, self._case, self._world, self._random = name, case, world, generator

@@ -47,12 +47,7 @@ _QUICKSTART = f"--flagfile={Path(__file__).parents[1] / 'configs' / 'quickstart.
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """What a training came to.
-
-    Attributes:
-        map: MAP of the held-out part.
-        epoch_seconds: median seconds of the epochs but the first; of the first where there is no other.
-    """
+    """MAP of the held-out part, and the median seconds of the epochs but the first."""
 
     map: float
     epoch_seconds: float

@@ -32,12 +32,7 @@ def post(path: str, body: bytes, declared_length: int | None = None) -> bytes:
 
 
 class HttpConnection:
-    """One connection, for one request at a time.
-
-    Args:
-        port: on this machine.
-        timeout_seconds: of every wait for bytes.
-    """
+    """One connection to a port of this machine, for one request at a time."""
 
     def __init__(self, port: int, timeout_seconds: float) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout_seconds)
@@ -167,15 +162,7 @@ def open_channel(port: int) -> grpc.Channel:
 
 @contextlib.contextmanager
 def serving_process(base_path: Path, binary: str = "never") -> Iterator[ServingProcess]:
-    """Serves a directory of versions under the name `MODEL` from two free ports.
-
-    Args:
-        base_path: parent of the version directories.
-        binary: --binary of rd_tf.serve.
-
-    Raises:
-        InputError: the server ended before it was ready.
-    """
+    """Serves a directory of versions under the name `MODEL` from two free ports; `binary` as in rd_tf.serve."""
     port, rest_port = _free_ports()
     arguments = [f"--model_name={MODEL}", f"--model_base_path={base_path}", f"--binary={binary}"]
     arguments += [f"--port={port}", f"--rest_api_port={rest_port}"]
@@ -222,12 +209,7 @@ _TOLERANCE = 1e-4
 
 @dataclasses.dataclass(frozen=True)
 class PredictionRequest:
-    """One request.
-
-    Attributes:
-        signature: its signature.
-        inputs: input name -> array; strings are objects.
-    """
+    """A request to a signature: input name -> array; strings are objects."""
 
     signature: str
     inputs: Mapping[str, np.ndarray]
@@ -266,17 +248,7 @@ def random_request(
     k: int,
     generator: np.random.Generator,
 ) -> PredictionRequest:
-    """A request of random users with `recent` random items each.
-
-    Args:
-        signature: one of the export's.
-        rows: of the request.
-        user_ids: raw ids.
-        item_ids: raw ids.
-        recent: items of every row's history.
-        k: length of the lists, or number of candidates.
-        generator: draws.
-    """
+    """A request of random users with `recent` random items each; `k` is the length of the lists or candidates."""
 
     def ids(names: Sequence[str], *shape: int) -> np.ndarray:
         drawn = generator.integers(0, len(names), shape)
@@ -292,13 +264,7 @@ def random_request(
 
 @dataclasses.dataclass(frozen=True)
 class CheckedRequest:
-    """A request as it is sent, and the check of its answer.
-
-    Attributes:
-        data: a whole HTTP request, or a serialized PredictRequest.
-        is_rest: which of the two.
-        is_right: whether a body, or a serialized PredictResponse, is the answer of one of the versions.
-    """
+    """A request as it is sent, by REST or gRPC, and the check of its answer, a body or a serialized PredictResponse."""
 
     data: bytes
     is_rest: bool

@@ -31,16 +31,7 @@ def model_arguments(dim: int, sequence_length: int) -> types.SimpleNamespace:
 
 
 class Interactions:
-    """What their functions ask of an `Interactions`, made from arrays instead of a text file.
-
-    Args:
-        num_users: rows of the user table.
-        num_item_rows: rows of the item table, with the padding.
-        items: `[rows] int32`, the users' items one after another.
-        offsets: `[users + 1]`, where each user's begin.
-        sequences: their `SequenceInteractions` to train on, or None.
-        test_sequences: their `SequenceInteractions` of every user, or None.
-    """
+    """What their functions ask of an `Interactions`, made from arrays instead of a text file."""
 
     def __init__(
         self,
@@ -216,12 +207,7 @@ def _input_error(sentence: str) -> Exception:
 
 
 class ReferenceProcess:
-    """Asks the child; made by `reference_process`.
-
-    Args:
-        process: the child.
-        directory: its working directory, where arrays are handed over.
-    """
+    """Asks the child, which works in `directory`; made by `reference_process`."""
 
     def __init__(self, process: subprocess.Popen[str], directory: Path) -> None:
         self._process = process
@@ -229,26 +215,13 @@ class ReferenceProcess:
         self.torch = self._answer().get("torch")
 
     def make(self, kind: str, arrays: dict[str, Any], **settings: Any) -> None:
-        """Prepares what `run` runs next.
-
-        Args:
-            kind: a key of `KINDS`.
-            arrays: its data.
-            settings: its other arguments (JSON values).
-
-        Raises:
-            InputError: the authors' code ended in an error.
-        """
+        """Prepares what `run` runs next: a key of `KINDS`, its arrays and its other arguments (JSON values)."""
         data = self._directory / "data.npz"
         np.savez(data, **arrays)
         self._ask({"make": kind, "data": str(data), **settings})
 
     def run(self) -> dict[str, float]:
-        """Runs what was made, once; its times in seconds.
-
-        Raises:
-            InputError: the authors' code ended in an error.
-        """
+        """Runs what was made, once; its times in seconds. An InputError where the authors' code ended in an error."""
         return self._ask({"run": True})
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:

@@ -61,12 +61,7 @@ _COLUMNS = {
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """Arithmetic and memory traffic.
-
-    Attributes:
-        flops: floating-point operations; a multiply-add counts as two.
-        bytes: moved between memory and the cores.
-    """
+    """Floating-point operations (a multiply-add counts as two) and bytes moved between memory and the cores."""
 
     flops: float
     bytes: float
@@ -75,28 +70,13 @@ class Work:
         return Work(self.flops * times, self.bytes * times)
 
     def seconds(self, peak_gflops: float, bandwidth_gb: float) -> float:
-        """Time at a machine's peaks: the arithmetic's or the traffic's, whichever takes longer.
-
-        Args:
-            peak_gflops: 10^9 operations a second.
-            bandwidth_gb: 10^9 bytes a second.
-        """
+        """Time at a machine's peaks: the arithmetic's or the traffic's, whichever takes longer."""
         return max(self.flops / peak_gflops, self.bytes / bandwidth_gb) / 1e9
 
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """Where a benchmark ran and what the machine can do at best.
-
-    Attributes:
-        processor: CPU model.
-        cores: that this process may use.
-        tensorflow: version.
-        date: ISO date.
-        git_revision: of this repository.
-        peak_gflops: 10^9 operations a second of a large float32 `tf.matmul`, best of 5.
-        bandwidth_gb: 10^9 bytes a second, read and written, of a large copy by all cores, best of 5.
-    """
+    """Where a benchmark ran, and its peaks: a large float32 `tf.matmul`, and a large copy, read and written, by all."""
 
     processor: str
     cores: int
@@ -232,21 +212,13 @@ class Report:
 
 
 def check_output(output: str) -> None:
-    """Refuses a file that could not be written, before anything is measured.
-
-    Raises:
-        InputError: it is a directory.
-    """
+    """Refuses (InputError) a file that could not be written, before anything is measured."""
     if output and Path(output).is_dir():
         raise InputError(f"--output={output} is a directory; name a file")
 
 
 def check_cases(cases: Sequence[str], known: Sequence[str]) -> list[str]:
-    """The cases to measure, in the order of `known`; all where none are named.
-
-    Raises:
-        InputError: an unknown case.
-    """
+    """The cases to measure, in the order of `known`; all where none are named. An unknown one is an InputError."""
     for case in cases:
         if case not in known:
             raise InputError(f"--cases={case} is no case of this benchmark; choose from {','.join(known)}")
@@ -254,11 +226,7 @@ def check_cases(cases: Sequence[str], known: Sequence[str]) -> list[str]:
 
 
 def whole_numbers(name: str, texts: Sequence[str], low: int = 1) -> list[int]:
-    """What a flag with several whole numbers holds.
-
-    Raises:
-        InputError: there are none, or one is no whole number of at least `low`.
-    """
+    """What a flag with several whole numbers holds; an InputError where there are none or one is less than `low`."""
     if not texts:
         raise InputError(f"--{name} is empty; name whole numbers, for example --{name}={low},{8 * low}")
     for text in texts:
@@ -275,13 +243,7 @@ def seconds_of(action: Callable[[], Any]) -> float:
 
 
 def take_pairs(ours: Callable[[], S], theirs: Callable[[], T] | None, repeats: int) -> tuple[list[S], list[T]]:
-    """Measures in turn, ours first, so that both of a pair meet the machine in the same state.
-
-    Args:
-        ours: one repeat.
-        theirs: one repeat of the authors' code, or None.
-        repeats: number of pairs; each side runs once more before them, to warm up.
-    """
+    """Repeats of ours and theirs in turn after a warm-up, so that both of a pair meet the machine in the same state."""
     first: list[S] = []
     second: list[T] = []
     for _ in range(repeats + 1):
@@ -384,12 +346,7 @@ BENCHMARK_FLAGS: dict[str, Define] = dict(
 
 
 def run_benchmark(command: Callable[..., None], *own: tuple[str, Define]) -> NoReturn:
-    """Runs `python -m benchmarks...` as `rd_tf.command_line.run` does, with the flags of benchmarks.
-
-    Args:
-        command: its parameters name the flags.
-        own: flags that this benchmark defines otherwise than the others.
-    """
+    """Runs `python -m benchmarks...` as `rd_tf.command_line.run` does; `own` are flags that it defines otherwise."""
     # This process is a benchmark and nothing else, so a benchmark's flag may stand for one of the commands'.
     FLAGS.update({**BENCHMARK_FLAGS, **dict(own)})
     command_line.run(command)
@@ -400,11 +357,7 @@ PAIRS = (("validation-adam", "validation-lazy_adam"), ("caser-adam", "caser"))
 
 
 def optimizers_table(results: Path) -> str:
-    """Markdown: every run that is there with both optimizers, and the mean by role.
-
-    Args:
-        results: `results/gowalla`.
-    """
+    """Markdown of `results/gowalla`: every run that is there with both optimizers, and the mean by role."""
     lines = ["", "| | split | seed | MAP, adam | MAP, lazy_adam | difference |", "|---|---|---|---|---|---|"]
     for role, title in ROLES.items():
         for dense, lazy in PAIRS:
@@ -452,16 +405,7 @@ def report() -> None:
 
 
 def fill(page: str, text: str, results: Path) -> str:
-    """Puts every file of results that is there into a page.
-
-    Args:
-        page: a key of `PAGES`.
-        text: of the page.
-        results: the directory `results`.
-
-    Raises:
-        InputError: a marker is missing.
-    """
+    """Puts every file of results that is there into the text of a page; a missing marker is an InputError."""
     for name in PAGES[page]:
         path = results / "benchmarks" / f"{name}.jsonl"
         if path.is_file():

@@ -195,15 +195,7 @@ def export_run(run_dir: str, dataset: str, directory: Path) -> ServedExport:
 
 @dataclasses.dataclass(frozen=True)
 class Load:
-    """Who asks what.
-
-    Attributes:
-        interface: "rest" or "grpc".
-        port: of that interface.
-        requests: whole HTTP requests, or serialized PredictRequests; each client goes through all of them in turn.
-        clients: who each have a connection and a request under way.
-        seconds: how long requests begin, after a warm-up of a fifth of it.
-    """
+    """Whole HTTP requests or serialized PredictRequests, all of which each client goes through in turn."""
 
     interface: str
     port: int
@@ -214,12 +206,7 @@ class Load:
 
 @dataclasses.dataclass(frozen=True)
 class Latencies:
-    """What clients saw.
-
-    Attributes:
-        seconds: `[n] float64`, of every request that was begun after the warm-up; each client has one at least.
-        requests_per_s: answered from the end of the warm-up to the last answer.
-    """
+    """Seconds of every request that was begun after the warm-up, and requests answered a second."""
 
     seconds: np.ndarray
     requests_per_s: float

@@ -23,7 +23,7 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,19 +117,7 @@ def make_exports(directory: Path, seed: int) -> list[Path]:
 def soak_exports(
     sources: Sequence[Path], requests: int, clients: int, switch_seconds: float, seed: int, binary: str
 ) -> dict[str, Any]:
-    """Serves exports in turn and asks.
-
-    Args:
-        sources: what `make_exports` made.
-        requests: valid and malformed ones.
-        clients: threads that ask.
-        switch_seconds: between two versions.
-        seed: of the requests.
-        binary: --binary of rd_tf.serve.
-
-    Returns:
-        The counts, for `check_bounds`.
-    """
+    """Serves what `make_exports` made in turn, and asks; the counts for `check_bounds`."""
     asked = _random_requests(seed)
     valid, malformed = checked_requests(asked, sources), malformed_requests(asked[1])
     counts = SoakCounts(requests)
@@ -139,7 +127,7 @@ def soak_exports(
         server = stack.enter_context(serving_process(base_path, binary))
         channels = [stack.enter_context(open_channel(server.port)) for _ in range(clients)]
         doors = [Doors(server.rest_port, server.port, channel) for channel in channels]
-        threads = [threading.Thread(target=_Client(each, valid, malformed, counts).work) for each in doors]
+        threads = [threading.Thread(target=_ask, args=(each, valid, malformed, counts)) for each in doors]
         begin = time.monotonic()
         for thread in threads:
             thread.start()
@@ -166,20 +154,45 @@ class Doors:
     channel: grpc.Channel
 
 
-# Sends one request and tells how it ended: an HTTP status, the name of a gRPC status or `DROPPED`.
-Malformed = Callable[[Doors], str]
+# How it is sent, `_REST`, `_HALF_REST`, `_NO_HTTP2` or a gRPC method, and what.
+Malformed = tuple[str, bytes]
+_REST, _HALF_REST, _NO_HTTP2 = "rest", "half rest", "no HTTP/2"
+_GARBAGE = b"\x00\x01\x02\xff" * 100
 
 
 def malformed_requests(valid: PredictionRequest) -> dict[str, Malformed]:
-    """Name -> a malformed request by REST, by gRPC or by neither.
+    """Name -> a malformed request by REST, by gRPC or by neither, made of a right one of two rows or more."""
+    return {
+        **{f"REST {name}": (_REST, data) for name, data in _rest(valid).items()},
+        **{f"gRPC {name}": request for name, request in _grpc(valid).items()},
+        "REST half body": (_HALF_REST, valid.rest()[:-20]),
+        "gRPC garbage bytes": (_NO_HTTP2, _GARBAGE),
+    }
 
-    Args:
-        valid: a request to the default signature that is right, to be spoilt; of two rows or more.
-    """
-    rest = {f"REST {name}": _by_rest(data) for name, data in _rest(valid).items()}
-    remote = {f"gRPC {name}": _by_grpc(method, data) for name, (method, data) in _grpc(valid).items()}
-    half = _by_rest(valid.rest()[:-20], is_whole=False)
-    return {**rest, **remote, "REST half body": half, "gRPC garbage bytes": _no_http2}
+
+def send_malformed(doors: Doors, request: Malformed) -> str:
+    """Sends one request and tells how it ended: an HTTP status, the name of a gRPC status or `DROPPED`."""
+    way, data = request
+    if way.startswith("/"):
+        try:
+            doors.channel.unary_unary(way)(data, timeout=_PATIENCE_SECONDS)
+        except grpc.RpcError as error:
+            return error.code().name
+        return grpc.StatusCode.OK.name
+    connection = HttpConnection(doors.port if way == _NO_HTTP2 else doors.rest_port, _PATIENCE_SECONDS)
+    try:
+        connection.send(data)
+        if way == _NO_HTTP2:
+            # The server's own greeting may come first.
+            connection.read_to_end()
+            return DROPPED
+        if way == _HALF_REST:
+            connection.end_sending()
+        return str(connection.read()[0])
+    except ConnectionError:
+        return DROPPED
+    finally:
+        connection.close()
 
 
 def _rest(valid: PredictionRequest) -> dict[str, bytes]:
@@ -220,7 +233,7 @@ def _rest(valid: PredictionRequest) -> dict[str, bytes]:
         "huge length": post(PREDICT_PATH, b"{}", declared_length=10**11),
         "length no number": post(PREDICT_PATH, b"{}").replace(b"Length: 2", b"Length: two"),
         "bad chunk": post(PREDICT_PATH, b"zz\r\n").replace(b"Content-Length: 4", b"Transfer-Encoding: chunked"),
-        "garbage bytes": b"\x00\x01\x02\xff" * 100 + b"\r\n\r\n",
+        "garbage bytes": _GARBAGE + b"\r\n\r\n",
     }
 
 
@@ -264,58 +277,8 @@ def _columns(valid: PredictionRequest, **changed: object) -> bytes:
     return _body({"inputs": {**{name: array.tolist() for name, array in valid.inputs.items()}, **changed}})
 
 
-def _by_rest(data: bytes, is_whole: bool = True) -> Malformed:
-    def send(doors: Doors) -> str:
-        connection = HttpConnection(doors.rest_port, _PATIENCE_SECONDS)
-        try:
-            connection.send(data)
-            if not is_whole:
-                connection.end_sending()
-            return str(connection.read()[0])
-        except ConnectionError:
-            return DROPPED
-        finally:
-            connection.close()
-
-    return send
-
-
-def _by_grpc(method: str, data: bytes) -> Malformed:
-    def send(doors: Doors) -> str:
-        try:
-            doors.channel.unary_unary(method)(data, timeout=_PATIENCE_SECONDS)
-        except grpc.RpcError as error:
-            return error.code().name
-        return grpc.StatusCode.OK.name
-
-    return send
-
-
-def _no_http2(doors: Doors) -> str:
-    connection = HttpConnection(doors.port, _PATIENCE_SECONDS)
-    try:
-        connection.send(b"\x00\x01\x02\xff" * 100)
-        # The server's own greeting may come first.
-        connection.read_to_end()
-        return DROPPED
-    except ConnectionError:
-        return DROPPED
-    finally:
-        connection.close()
-
-
 class SoakCounts:
-    """Counts of all clients together.
-
-    Args:
-        requests: valid and malformed ones.
-
-    Attributes:
-        requests: as given.
-        next: gives the number of the next request.
-        done: requests that have ended.
-        samples: of the server's use of the machine, in the order of time.
-    """
+    """Counts of all clients together, and samples of the server's use of the machine in the order of time."""
 
     def __init__(self, requests: int) -> None:
         self.requests = requests
@@ -327,18 +290,13 @@ class SoakCounts:
         self._outcomes: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
         self._lock = threading.Lock()
 
-    def add_right(self) -> None:
-        """A valid request got the right answer."""
+    def add_valid(self, trouble: str = "") -> None:
+        """A valid request got the right answer, or something else."""
         with self._lock:
             self.done += 1
-
-    def add_failed(self, example: str) -> None:
-        """A valid request got something else."""
-        with self._lock:
-            self.done += 1
-            self._failed += 1
-            if len(self._examples) < _EXAMPLES:
-                self._examples.append(example)
+            if trouble:
+                self._failed += 1
+                self._examples = [*self._examples, trouble][:_EXAMPLES]
 
     def add_malformed(self, kind: str, outcome: str) -> None:
         """A malformed request ended."""
@@ -370,15 +328,7 @@ class SoakCounts:
 
 
 def check_bounds(record: Mapping[str, Any], most_growth: float) -> None:
-    """Judges a soak.
-
-    Args:
-        record: that of `SoakCounts` with `tracebacks`, `last_version_served` and `exit_code` beside it.
-        most_growth: of the resident memory, in percent.
-
-    Raises:
-        InputError: a bound is broken; the sentence names all that are.
-    """
+    """Judges a soak; an InputError names all bounds that are broken."""
     growth = 100 * (record["rss_mb"] / record["first_rss_mb"] - 1)
     files, first_files = record["open_files"], record["first_open_files"]
     kinds = [kind for kind, ends in record["outcomes"].items() if not all(map(_is_refusal, ends))]
@@ -404,51 +354,34 @@ def _medians(samples: Sequence[Sample], prefix: str) -> dict[str, float]:
     return {f"{prefix}rss_mb": round(rss / _MB, 1), f"{prefix}open_files": files, f"{prefix}threads": threads}
 
 
-class _Client:
-    def __init__(
-        self,
-        doors: Doors,
-        valid: Sequence[CheckedRequest],
-        malformed: Mapping[str, Malformed],
-        counts: SoakCounts,
-    ) -> None:
-        self._doors, self._counts = doors, counts
-        self._valid, self._malformed = valid, [*malformed.items()]
-        self._predict = doors.channel.unary_unary(PREDICT_METHOD)
-        self._connection: HttpConnection | None = None
-
-    def work(self) -> None:
-        while (number := self._counts.next()) < self._counts.requests:
-            if number % _MALFORMED_EVERY:
-                self._ask(self._valid[number % len(self._valid)])
-                continue
-            kind, send = self._malformed[number // _MALFORMED_EVERY % len(self._malformed)]
+def _ask(doors: Doors, valid: Sequence[CheckedRequest], malformed: Mapping[str, Malformed], counts: SoakCounts) -> None:
+    """A client: asks until all requests have been begun."""
+    predict, kinds = doors.channel.unary_unary(PREDICT_METHOD), list(malformed)
+    connection: HttpConnection | None = None
+    while (number := counts.next()) < counts.requests:
+        if number % _MALFORMED_EVERY == 0:
+            kind = kinds[number // _MALFORMED_EVERY % len(kinds)]
             try:
-                self._counts.add_malformed(kind, send(self._doors))
+                counts.add_malformed(kind, send_malformed(doors, malformed[kind]))
             # No answer at all, for one.
             except Exception as error:
-                self._counts.add_malformed(kind, type(error).__name__)
-        if self._connection:
-            self._connection.close()
-
-    def _ask(self, request: CheckedRequest) -> None:
+                counts.add_malformed(kind, type(error).__name__)
+            continue
+        request, status = valid[number % len(valid)], 200
         try:
-            status, answer = self._by_rest(request.data) if request.is_rest else (200, self._by_grpc(request.data))
-            if status == 200 and request.is_right(answer):
-                self._counts.add_right()
+            if request.is_rest:
+                connection = connection or HttpConnection(doors.rest_port, _PATIENCE_SECONDS)
+                status, answer = connection.ask(request.data)
             else:
-                self._counts.add_failed(f"{status} {answer[:200]!r}")
+                answer = predict(request.data, timeout=_PATIENCE_SECONDS)
+            is_right = status == 200 and request.is_right(answer)
+            counts.add_valid("" if is_right else f"{status} {answer[:200]!r}")
         # Whatever happens to a valid request is what this benchmark looks for.
         except Exception as error:
-            self._connection = None
-            self._counts.add_failed(f"{type(error).__name__}: {error!s:.200}")
-
-    def _by_rest(self, data: bytes) -> tuple[int, bytes]:
-        self._connection = self._connection or HttpConnection(self._doors.rest_port, _PATIENCE_SECONDS)
-        return self._connection.ask(data)
-
-    def _by_grpc(self, data: bytes) -> bytes:
-        return self._predict(data, timeout=_PATIENCE_SECONDS)
+            connection = None
+            counts.add_valid(f"{type(error).__name__}: {error!s:.200}")
+    if connection:
+        connection.close()
 
 
 def _random_requests(seed: int) -> list[PredictionRequest]:

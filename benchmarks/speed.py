@@ -299,15 +299,7 @@ def _measure_lists(name: str, authors: ReferenceProcess | None, settings: _Setti
 
 
 def our_lists(model: Any, windows: Any, seen: Any, k: int, block_size: int) -> Callable[[], float]:
-    """A repeat of ours: seconds for 1,000 windows.
-
-    Args:
-        model: the ranker.
-        windows: `Windows` to list for.
-        seen: `UserItems`.
-        k: K.
-        block_size: windows a matrix product.
-    """
+    """A repeat of ours: seconds for 1,000 windows."""
     from rd_tf.teacher.top_k import TopK
 
     lists = TopK(model, windows, seen, k, "target", block_size)

@@ -53,14 +53,7 @@ class CaserSizes:
 
 @dataclasses.dataclass(frozen=True)
 class TableRows:
-    """Distinct rows of Caser's tables that a step touches.
-
-    Attributes:
-        users: of the user table.
-        sequence_items: of the table of recent items.
-        scored_items: of the item table, scored with a gradient.
-        sampled_items: of the item table, only read (rank samples).
-    """
+    """Distinct rows that a step touches, of Caser's tables; those of `sampled_items` are only read."""
 
     users: int
     sequence_items: int
@@ -127,17 +120,7 @@ def ranking_work(sizes: CaserSizes, queries: int, item_rows: int, block_size: in
 def batch_rows(
     windows: Windows, num_items: int, batch_size: int, negatives: int, lists: np.ndarray | None, draws: int, seed: int
 ) -> TableRows:
-    """Counts the distinct rows that one random batch touches.
-
-    Args:
-        windows: the training windows.
-        num_items: items, the padding not counted.
-        batch_size: rows of the batch.
-        negatives: uniform draws a row.
-        lists: `[windows, K] int32`, the teacher's lists, or None.
-        draws: uniform rank samples of the whole batch.
-        seed: of the batch.
-    """
+    """Counts the distinct rows that one random batch touches; `draws` are the rank samples of the whole batch."""
     generator = np.random.default_rng(seed)
     rows = generator.integers(0, len(windows), min(batch_size, len(windows)))
     scored = [windows.targets[rows].ravel(), generator.integers(1, num_items + 1, len(rows) * negatives)]
@@ -159,11 +142,7 @@ _WINDOW = 6
 
 
 def load_world(dataset: str, seed: int) -> Interactions:
-    """Reads a dataset directory or, with an empty name, makes a random world of Gowalla's size.
-
-    Raises:
-        InputError: the directory cannot be used.
-    """
+    """Reads a dataset directory or, with an empty name, makes a random world of Gowalla's size."""
     return load_dataset(dataset) if dataset else random_world(*GOWALLA, seed)
 
 
@@ -223,15 +202,7 @@ TABLE_SLOTS = {"adam": 2, "lazy_adam": 1}
 
 @dataclasses.dataclass(frozen=True)
 class TrainingData:
-    """A world made ready for training, with all that `rd_tf.train` keeps beside the model.
-
-    Attributes:
-        interactions: the world.
-        split: its test split.
-        windows: training windows.
-        seen: the users' training items.
-        sampler: draws their unseen items.
-    """
+    """A world made ready for training: with all that `rd_tf.train` keeps beside the model."""
 
     interactions: Interactions
     split: Split
@@ -250,13 +221,7 @@ def make_training_data(interactions: Interactions) -> TrainingData:
 
 
 def load_training_data(dataset: str, seed: int, threads_per_operation: int = 0) -> TrainingData:
-    """Shares the cores as the commands do, and makes a dataset or the random world of Gowalla's size ready.
-
-    Args:
-        dataset: a dataset directory; empty for the random world.
-        seed: of the random world.
-        threads_per_operation: see `rd_tf.threads.share_cores`; TensorFlow must not have run an operation yet.
-    """
+    """Shares the cores as the commands do, and makes a dataset or the random world of Gowalla's size ready."""
     share_cores(threads_per_operation)
     return make_training_data(load_world(dataset, seed))
 
@@ -264,15 +229,7 @@ def load_training_data(dataset: str, seed: int, threads_per_operation: int = 0) 
 def make_batches(
     data: TrainingData, batch_size: int, steps: int, seed: int, lists: np.ndarray | None = None
 ) -> "ShortBatches":
-    """Batches with the paper's negatives and, with the teacher's lists, its rank samples.
-
-    Args:
-        data: what to train on.
-        batch_size: windows a batch.
-        steps: of an epoch.
-        seed: of shuffling and draws.
-        lists: `[windows, K] int32`, or None.
-    """
+    """Batches with the paper's negatives and, with the teacher's lists `[windows, K] int32`, its rank samples."""
     rank_sampler = None
     if lists is not None:
         train, world = data.split.train, data.interactions
@@ -328,11 +285,7 @@ def some_windows(windows: Windows, count: int, seed: int) -> Windows:
 
 @dataclasses.dataclass(frozen=True)
 class ShortBatches(TrainingBatches):
-    """Batches of all windows in epochs cut short: an epoch's first `steps` batches.
-
-    Attributes:
-        steps: of an epoch, at most as many as a whole one has.
-    """
+    """Batches of all windows in epochs cut short: an epoch's first `steps` batches."""
 
     steps: int = 1
 
@@ -342,11 +295,7 @@ class ShortBatches(TrainingBatches):
 
 
 class TimedStep(TrainStep):
-    """A training step that takes the time of what an optimizer leaves for the end of an epoch.
-
-    Attributes:
-        finish_seconds: of the last `finish_epoch`.
-    """
+    """A training step that takes the time of what an optimizer leaves for the end of an epoch."""
 
     finish_seconds = 0.0
 
@@ -358,12 +307,7 @@ class TimedStep(TrainStep):
 
 @dataclasses.dataclass(frozen=True)
 class StepTimes:
-    """Times of a repeat in seconds.
-
-    Attributes:
-        step: mean of a step, its input included.
-        finish_epoch: what the optimizer leaves for the end of an epoch.
-    """
+    """Seconds of a repeat: the mean of a step with its input, and what the optimizer leaves for the end of an epoch."""
 
     step: float
     finish_epoch: float

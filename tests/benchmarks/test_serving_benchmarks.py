@@ -48,9 +48,9 @@ def counted(failed=0, growth=0, files=0):
         if number % 100 == 50:
             counts.add_malformed("bad", "400")
         elif number < failed:
-            counts.add_failed("500 b''")
+            counts.add_valid("500 b''")
         else:
-            counts.add_right()
+            counts.add_valid()
         grown = number > 500
         counts.samples.append((counts.done, 10**8 + grown * growth * 10**6, 20 + grown * files, 5))
     return {**counts.record(), **QUIET}
