@@ -80,9 +80,9 @@ def interrupted(
                 if name not in commands:
                     world.make_reference(name, CASES[name])
                     continue
-                interruption = Interruption(name, CASES[name], world, random.Random(f"{seed} {name}"))
                 share = kills // len(commands) + (commands.index(name) < kills % len(commands))
-                add(name, {**interruption.interrupt(share), "checkpoint_minutes": checkpoint_minutes})
+                record = interrupt(name, CASES[name], world, random.Random(f"{seed} {name}"), share)
+                add(name, {**record, "checkpoint_minutes": checkpoint_minutes})
     if failed := [f"{record['case']}: {'; '.join(record['failures'])}" for record in records if record["failures"]]:
         raise InputError(" ".join(failed))
 
@@ -367,7 +367,7 @@ class World:
     def __init__(self, root: Path, seed: int, checkpoint_minutes: float) -> None:
         from rd_tf.data.synthetic import synthetic_interactions
 
-        self._root, self._checkpoint_minutes = root, checkpoint_minutes
+        self._root, self._checkpoints = root, f"--checkpoint_minutes={checkpoint_minutes}"
         self.references: dict[str, tuple[Path, Attempt]] = {}
         # Check-ins of 150 users as a user would bring them.
         world = synthetic_interactions(num_users=150, num_items=120, mean_visits=25.0, seed=seed)
@@ -377,17 +377,14 @@ class World:
             for user, item, at in zip(world.users, world.items, world.timestamps, strict=True):
                 writer.writerow((world.user_ids[user], world.item_ids[item - 1], at))
 
-    def make_reference(self, name: str, case: Case) -> None:
-        """Runs a case undisturbed and keeps what it leaves.
-
-        Raises:
-            InputError: it failed.
-        """
+    def make_reference(self, name: str, case: Case) -> tuple[Path, Attempt]:
+        """Runs a case undisturbed and keeps what it leaves; an InputError where it fails."""
         directory = self.start(name, case)
         run = self.attempt(case, directory)
         if run.code:
             raise InputError(f"{name} ended with {run.code} though nobody disturbed it: {run.said[-2000:]}")
         self.references[name] = directory, run
+        return directory, run
 
     def start(self, name: str, case: Case) -> Path:
         """A new directory with what a case starts from."""
@@ -405,121 +402,104 @@ class World:
     def attempt(self, case: Case, directory: Path, moment: Moment | None = None) -> Attempt:
         """Runs a case in its directory; trainings get the checkpoints asked for."""
         trains = not {"rd_tf.train", "pipelines.distill"}.isdisjoint(case.arguments)
-        checkpoints = [f"--checkpoint_minutes={self._checkpoint_minutes}"] if trains else []
-        return attempt([*case.arguments, *checkpoints], directory, moment)
+        return attempt([*case.arguments, *([self._checkpoints] if trains else [])], directory, moment)
 
 
-class Interruption:
-    """Kills one case over and over, at moments that a generator draws, and keeps count."""
+def interrupt(name: str, case: Case, world: World, generator: random.Random, kills: int) -> dict[str, Any]:
+    """Kills one case over and over, until so many commands have died before their end.
 
-    def __init__(self, name: str, case: Case, world: World, generator: random.Random) -> None:
-        self._name, self._case, self._world, self._random = name, case, world, generator
-        world.make_reference(name, case)
-        self._reference, self._undisturbed = world.references[name]
-        self._killed_at: list[float] = []
-        self._states: collections.Counter[str] = collections.Counter()
-        self._failures: list[str] = []
-        self._ended = self._reruns = self._resumed = 0
+    Returns:
+        `kills`; `reruns`, commands that were run to their end after kills; `resumed_runs`, those that went on from a
+        checkpoint; `ended_before`, commands that had ended when their moment came; the undisturbed command's seconds,
+        and of every kill its seconds as a share of those (`killed_at`); what readers found after kills; and the
+        failures, in words.
+    """
+    reference, undisturbed = world.make_reference(name, case)
+    killed_at: list[float] = []
+    states: collections.Counter[str] = collections.Counter()
+    failures: list[str] = []
+    ended = reruns = resumed = 0
 
-    def interrupt(self, kills: int) -> dict[str, Any]:
-        """Kills until so many have died before their end.
+    def moment() -> Moment:
+        if len(killed_at) % 2 == 0 and undisturbed.changes:
+            return generator.uniform(0, 0.02), generator.randint(1, undisturbed.changes)
+        return generator.uniform(0, undisturbed.seconds), 0
 
-        Returns:
-            `kills`; `reruns`, commands that were run to their end after kills; `resumed_runs`, those that went on from
-            a checkpoint; `ended_before`, commands that had ended when their moment came; the undisturbed command's
-            seconds, and of every kill its seconds as a share of those (`killed_at`); what readers found after kills;
-            and the failures, in words.
-        """
-        while len(self._killed_at) < kills:
-            self._trial(kills - len(self._killed_at))
-        return {
-            "kills": len(self._killed_at),
-            "reruns": self._reruns,
-            "resumed_runs": self._resumed,
-            "ended_before": self._ended,
-            "undisturbed_seconds": significant(self._undisturbed.seconds),
-            "killed_at": self._killed_at,
-            "found_after_kill": dict(sorted(self._states.items())),
-            "failures": self._failures,
-        }
-
-    def _trial(self, most_kills: int) -> None:
-        directory, before = self._world.start(self._name, self._case), len(self._killed_at)
+    while len(killed_at) < kills:
+        directory, before = world.start(name, case), len(killed_at)
         run: Attempt | None = None
-        for _ in range(min(self._random.randint(1, 3), most_kills)):
-            run = self._world.attempt(self._case, directory, self._moment())
+        found: list[str] = []
+        for _ in range(min(generator.randint(1, 3), kills - before)):
+            run = world.attempt(case, directory, moment())
             if not run.is_killed:
-                self._ended += 1
+                ended += 1
                 break
-            self._killed_at.append(round(run.seconds / self._undisturbed.seconds, 3))
-            self._check_kill(directory)
+            killed_at.append(round(run.seconds / undisturbed.seconds, 3))
+            for path in case.leaves:
+                state, troubles = after_kill(case, path, directory, reference, world)
+                states[f"{path}: {state}"] += 1
+                found += troubles
         if run is None or run.is_killed:
-            run = self._world.attempt(self._case, directory)
-        if len(self._killed_at) > before:
-            self._reruns += 1
-            self._resumed += "resumed from" in run.said
-        self._check_end(directory, run)
-        if not self._failures:
+            run = world.attempt(case, directory)
+        if len(killed_at) > before:
+            reruns += 1
+            resumed += "resumed from" in run.said
+        found += at_the_end(case, run, directory, reference)
+        failures += [f"after {len(killed_at)} kills: {trouble}" for trouble in found]
+        if not found:
             shutil.rmtree(directory)
+    return {
+        "kills": len(killed_at),
+        "reruns": reruns,
+        "resumed_runs": resumed,
+        "ended_before": ended,
+        "undisturbed_seconds": significant(undisturbed.seconds),
+        "killed_at": killed_at,
+        "found_after_kill": dict(sorted(states.items())),
+        "failures": failures,
+    }
 
-    def _moment(self) -> Moment:
-        if len(self._killed_at) % 2 == 0 and self._undisturbed.changes:
-            return self._random.uniform(0, 0.02), self._random.randint(1, self._undisturbed.changes)
-        return self._random.uniform(0, self._undisturbed.seconds), 0
 
-    def _check_kill(self, directory: Path) -> None:
-        for path, kind in self._case.leaves.items():
-            try:
-                state = self._state(directory, path, kind)
-            # Whatever a reader stumbles over is what is looked for.
-            except Exception as error:
-                state = "half-written"
-                self._failed(f"{path} after a kill: {type(error).__name__}: {error}")
-            self._states[f"{path}: {state}"] += 1
-
-    def _state(self, directory: Path, path: str, kind: str) -> str:
-        before = self._case.starts_from.get(path)
-        if not (directory / path).exists():
-            if before:
-                self._failed(f"{path} is gone after a kill")
-            return "nothing"
-        contents = KINDS[kind](directory / path)
-        if not contents:
-            if before:
-                self._failed(f"{path} is unfinished after a kill, though a finished one was there")
-            return "unfinished"
-        if before and not differences(contents, KINDS[kind](self._world.source(before))):
-            return "old"
-        found = differences(contents, KINDS[kind](self._reference / path))
-        if kind == "exports":
-            found = [line for line in found if not may_come_later(line)]
-        if found:
-            self._failed(f"{path} after a kill: {'; '.join(found)}")
-        return "new"
-
-    def _check_end(self, directory: Path, run: Attempt) -> None:
-        if run.code:
-            self._failed(f"the command ended with {run.code}: {run.said[-2000:].strip()}")
-            return
-        for path, kind in self._case.leaves.items():
-            try:
-                found = differences(*(KINDS[kind](place / path) for place in (directory, self._reference)))
-            except Exception as error:
-                found = [f"{type(error).__name__}: {error}"]
-            if found:
-                self._failed(f"{path} at the end: {'; '.join(found)}")
-        left = {name for name in file_contents(directory) if ".tmp-" in name or f"/{run_directory.CHECKPOINT}/" in name}
-        left |= {path.name for path in directory.iterdir()} ^ {path.name for path in self._reference.iterdir()}
-        if left:
-            self._failed(f"left over at the end: {', '.join(sorted(left))}")
-
-    def _failed(self, sentence: str) -> None:
-        self._failures.append(f"after {len(self._killed_at)} kills: {sentence}")
+def after_kill(case: Case, path: str, directory: Path, reference: Path, world: World) -> tuple[str, list[str]]:
+    """The state of what a killed command leaves under a path, and what is wrong with it."""
+    contents, was_there = KINDS[case.leaves[path]], path in case.starts_from
+    if not (directory / path).exists():
+        return "nothing", [f"{path} is gone after a kill"] if was_there else []
+    try:
+        found = contents(directory / path)
+    # Whatever a reader stumbles over is what is looked for.
+    except Exception as error:
+        return "half-written", [f"{path} after a kill: {type(error).__name__}: {error}"]
+    if not found:
+        return "unfinished", [f"{path} is unfinished after a kill, though one was there"] if was_there else []
+    if was_there and found == contents(world.source(case.starts_from[path])):
+        return "old", []
+    differ = differences(found, contents(reference / path))
+    if case.leaves[path] == "exports":
+        differ = [line for line in differ if not may_come_later(line)]
+    return "new", [f"{path} after a kill: {'; '.join(differ)}"] if differ else []
 
 
 def may_come_later(line: str) -> bool:
     """Whether a killed export may differ so: an old version goes, and the files beside the models come, at the end."""
     return "/" not in line and (line.endswith(" is in one only") or ": versions" in line)
+
+
+def at_the_end(case: Case, run: Attempt, directory: Path, reference: Path) -> list[str]:
+    """What is wrong after a command that was left to end."""
+    if run.code:
+        return [f"the command ended with {run.code}: {run.said[-2000:].strip()}"]
+    troubles = []
+    for path, kind in case.leaves.items():
+        try:
+            differ = differences(*(KINDS[kind](place / path) for place in (directory, reference)))
+        except Exception as error:
+            differ = [f"{type(error).__name__}: {error}"]
+        if differ:
+            troubles.append(f"{path} at the end: {'; '.join(differ)}")
+    left = {name for name in file_contents(directory) if ".tmp-" in name or f"/{run_directory.CHECKPOINT}/" in name}
+    left |= {path.name for path in directory.iterdir()} ^ {path.name for path in reference.iterdir()}
+    return troubles + ([f"left over at the end: {', '.join(sorted(left))}"] if left else [])
 
 
 # Case -> --keep_versions.

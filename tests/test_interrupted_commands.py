@@ -16,9 +16,9 @@ from benchmarks.interrupted import (
     CASES,
     KINDS,
     Case,
-    Interruption,
     World,
     differences,
+    interrupt,
     interrupted,
     may_come_later,
     run_contents,
@@ -78,7 +78,7 @@ def test_a_careless_command_is_found(command, was_there, sentence, tiny_dataset,
         shutil.copytree(tiny_dataset, tmp_path / name)
     starts_from = {"made": "made", **({"dataset": "before"} if was_there else {})}
     case = Case(("-c", command), starts_from, {"dataset": "dataset"})
-    record = Interruption("careless", case, world, random.Random(0)).interrupt(3)
+    record = interrupt("careless", case, world, random.Random(0), 3)
     assert record["kills"] == 3
     assert any(re.search(sentence, failure) for failure in record["failures"]), record["failures"]
 
@@ -169,7 +169,7 @@ def test_a_run_that_went_on_is_counted_however_much_it_printed(tmp_path):
     )
     talks += "pathlib.Path('begun').touch(); print('.' * 5000, flush=True); time.sleep(0.3)"
     case = Case(("-c", talks), {}, {})
-    record = Interruption("talks", case, World(tmp_path, 0, 0.0), random.Random(0)).interrupt(4)
+    record = interrupt("talks", case, World(tmp_path, 0, 0.0), random.Random(0), 4)
     assert record["failures"] == []
     assert record["resumed_runs"] > 0
 
