@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import numpy as np
+import pandas as pd
 from absl import flags
 
 from pipelines.generated_text import replace_between
@@ -179,12 +180,9 @@ class Measurement:
 
 
 class Report:
-    """Prints a JSON line as soon as a case is measured, and the table at the end.
+    """Prints a JSON line as soon as a case is measured, the machine's first, and the table at the end.
 
-    Args:
-        benchmark: its name.
-        machine: where it runs; its line comes first.
-        output: a file that gets the JSON lines too; empty for none.
+    `output` is a file that gets the JSON lines too; empty for none.
     """
 
     def __init__(self, benchmark: str, machine: Machine, output: str = "") -> None:
@@ -255,17 +253,8 @@ def take_pairs(ours: Callable[[], S], theirs: Callable[[], T] | None, repeats: i
 
 def table(records: Sequence[dict[str, Any]]) -> str:
     """The records as aligned text."""
-    rows = cells(records)
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    is_text = [heading in ("case", "unit") for heading in rows[0]]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if left else cell.rjust(width)
-            for cell, width, left in zip(row, widths, is_text, strict=True)
-        ).rstrip()
-        for row in rows
-    ]
-    return "\n".join(lines)
+    headings, *rows = cells(records)
+    return pd.DataFrame(rows, columns=headings).to_string(index=False)
 
 
 def cells(records: Sequence[dict[str, Any]]) -> list[list[str]]:

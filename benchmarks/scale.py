@@ -43,6 +43,7 @@ from benchmarks.report import (
     flag,
     measure_machine,
     run_benchmark,
+    seconds_of,
     significant,
     whole_numbers,
 )
@@ -139,12 +140,7 @@ def measure_world(size: int, settings: _Settings) -> Iterator[Named]:
         Names, the same for every size, and measurements.
     """
     import_quietly()
-    from benchmarks.subjects import (
-        make_built_optimizer,
-        make_caser,
-        make_training_data,
-        random_world,
-    )
+    from benchmarks.subjects import make_built_optimizer, make_caser, make_training_data, random_world
     from rd_tf.threads import share_cores
 
     # As rd_tf.train does.
@@ -210,12 +206,7 @@ def _data_structures(data: Any) -> dict[str, int]:
 
 
 def _steps(name: str, data: Any, model: Any, optimizer: Any, settings: _Settings) -> Iterator[tuple[str, list, Any]]:
-    from benchmarks.subjects import (
-        K,
-        make_batches,
-        step_floor,
-        time_steps,
-    )
+    from benchmarks.subjects import K, make_batches, step_floor, time_steps
     from rd_tf.training.step import Distillation
 
     is_distilled = name == "distillation"
@@ -262,7 +253,6 @@ def _top_k(data: Any, model: Any, settings: _Settings) -> tuple[list[float], Any
 
 
 def _evaluate(data: Any, model: Any, settings: _Settings) -> tuple[list[float], Any, dict[str, int]]:
-    from benchmarks.speed import our_evaluation
     from benchmarks.subjects import SEQUENCE_LENGTH
     from rd_tf.data.split import Split
     from rd_tf.evaluation.evaluator import Evaluator
@@ -275,8 +265,7 @@ def _evaluate(data: Any, model: Any, settings: _Settings) -> tuple[list[float], 
         world, Split(split.name, split.train, held_out), SEQUENCE_LENGTH, (3, 5, 10), settings.block_size
     )
     users = evaluator.held_out.counts["users"]
-    run = our_evaluation(evaluator, model)
-    values = [run() / users * _PER for _ in range(settings.repeats + 1)][1:]
+    values = [seconds_of(lambda: evaluator.evaluate(model)) / users * _PER for _ in range(settings.repeats + 1)][1:]
     return values, _ranking_floor(data, settings), {"users": users}
 
 

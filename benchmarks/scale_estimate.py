@@ -9,7 +9,7 @@ docs/scale.md shows what it prints by default.
 
 import dataclasses
 
-from benchmarks.report import flag, run_benchmark
+from benchmarks.report import Work, flag, run_benchmark
 from pipelines.markdown_row import head, row
 from rd_tf.quiet_tensorflow import import_quietly
 
@@ -125,29 +125,31 @@ def received_bytes(dim: int, scored: int, workers: int, windows: float = _WINDOW
     return (workers - 1) * rows + 2 * (workers - 1) / workers * 4 * CaserSizes(dim).network_weights
 
 
-def step_seconds(data: Data, dim: int, scored: int, workers: int, cores: int, network_gb: float) -> dict[str, float]:
-    """Parts of a step, which add up: computing, network, the update of all workers' rows, a step's share of upkeep."""
+def step_flops(dim: int, scored: int) -> int:
+    """Operations of a worker's part of a step: a query and its scores, forward once and backward twice."""
     from benchmarks.subjects import CaserSizes, encode_flops
 
-    gflop = _WINDOWS * 3 * (encode_flops(CaserSizes(dim)) + scored * 4 * dim) / 1e9
+    return _WINDOWS * 3 * (encode_flops(CaserSizes(dim)) + scored * 4 * dim)
+
+
+def step_seconds(data: Data, dim: int, scored: int, workers: int, cores: int, network_gb: float) -> dict[str, float]:
+    """Parts of a step, which add up: computing, network, the update of all workers' rows, a step's share of upkeep."""
     update = MEASURED["update of gathered rows"][0] * 1e-9 * workers * gradient_numbers(dim, scored)
     upkeep = MEASURED["upkeep of all rows"][0] * 4 * caser(data, dim).tables / _GB
     return {
-        "computing": MEASURED["computing of a step"][0] * gflop / cores,
+        "computing": MEASURED["computing of a step"][0] * step_flops(dim, scored) / 1e9 / cores,
         "network": received_bytes(dim, scored, workers) / network_gb / _GB,
         "update": update / min(cores, _UPDATED_AT_ONCE),
         "upkeep": upkeep / cores / _UPKEEP_STEPS,
     }
 
 
-def ranking_seconds(data: Data, dim: int, queries: int, cores: int, gflops: float) -> float:
-    """Scoring every item for some queries: the arithmetic's time or that of reading the item table once a block."""
+def ranking(data: Data, dim: int, queries: int) -> Work:
+    """Scoring every item for some queries; the item table is read once a block."""
     from benchmarks.subjects import CaserSizes, ranking_work
 
     block = max(1, min(_BLOCK, _BLOCK_CELLS // (data.items + 1)))
-    return ranking_work(CaserSizes(dim), queries, data.items + 1, block).seconds(
-        gflops * cores, MEASURED["memory traffic"][0] * cores
-    )
+    return ranking_work(CaserSizes(dim), queries, data.items + 1, block)
 
 
 def scale_estimate(
@@ -172,8 +174,10 @@ def estimate(data: Data, dim: int, workers: int, cores: int, network_gb: float, 
     model, steps = caser(data, dim), -(-data.windows // (_WINDOWS * workers))
     disk, every = disk_gb * _GB, workers * cores
     plain, distilled = _TARGETS + _NEGATIVES, _TARGETS + _NEGATIVES + _K
-    lists = ranking_seconds(data, dim, data.windows, every, MEASURED["teacher's lists"][0])
-    evaluation = ranking_seconds(data, dim, data.users, every, MEASURED["evaluation"][0])
+    lists, evaluation = (ranking(data, dim, queries) for queries in (data.windows, data.users))
+    copying = MEASURED["memory traffic"][0] * every
+    listing = lists.seconds(MEASURED["teacher's lists"][0] * every, copying)
+    evaluating = evaluation.seconds(MEASURED["evaluation"][0] * every, copying)
     preparing = data.rows * MEASURED["preparing by Beam"][0] * 1e-6 / every
     loading = data.dataset_bytes / disk + data.rows * MEASURED["splitting, windows"][0] * 1e-6
     ids = MEASURED["a raw id in a server"][0] * (data.users + data.items)
@@ -183,22 +187,22 @@ def estimate(data: Data, dim: int, workers: int, cores: int, network_gb: float, 
         f"{model.name}; {workers} x {cores} cores, {network_gb:g} GB/s of network and {disk_gb:g} GB/s of disk each; "
         f"{steps:,} steps an epoch.",
         "",
-        *head("stage", "memory of a process", "disk", "network", "time"),
-        row("prepare by Beam", "", size(data.dataset_bytes), "", duration(preparing)),
-        row(
-            "load, cut windows (every worker)", size(data.memory_bytes), size(data.dataset_bytes), "", duration(loading)
-        ),
+        *head("stage", "memory of a process", "disk", "network", "operations", "time"),
+        row("prepare by Beam", "", size(data.dataset_bytes), "", "", duration(preparing)),
+        row("load, cut windows", size(data.memory_bytes), size(data.dataset_bytes), "", "", duration(loading)),
     ]
+    training = size(data.memory_bytes + model.training_bytes)
     for name, scored in (("an epoch", plain), ("an epoch, distilled", distilled)):
-        moved = received_bytes(dim, scored, workers) * workers * steps
+        moved = size(received_bytes(dim, scored, workers) * workers * steps)
+        flops = size(step_flops(dim, scored) * workers * steps, "FLOP")
         seconds = steps * sum(step_seconds(data, dim, scored, workers, cores, network_gb).values())
-        lines.append(row(name, size(data.memory_bytes + model.training_bytes), "", size(moved), duration(seconds)))
-    checkpoint = 2 * model.training_bytes / disk
+        lines.append(row(name, training, "", moved, flops, duration(seconds)))
+    written, ranked = size(2 * model.training_bytes), [size(work.flops, "FLOP") for work in (lists, evaluation)]
     lines += [
-        row("a checkpoint", "", size(2 * model.training_bytes), "", duration(checkpoint)),
-        row("teacher's lists", size(2 * model.weight_bytes), size(data.lists_bytes), "", duration(lists)),
-        row("evaluation of all users", size(data.memory_bytes + model.training_bytes), "", "", duration(evaluation)),
-        row("a server, float32", size(server), size(model.weight_bytes), "", ""),
+        row("a checkpoint, written and read", "", written, "", "", duration(2 * model.training_bytes / disk)),
+        row("teacher's lists", size(2 * model.weight_bytes), size(data.lists_bytes), "", ranked[0], duration(listing)),
+        row("evaluation of all users", training, "", "", ranked[1], duration(evaluating)),
+        row("a server, float32", size(server), size(model.weight_bytes), "", "", ""),
         "",
         *head("workers", "computing", "network", "update", "upkeep", "step", "windows/s"),
     ]
@@ -218,12 +222,12 @@ def estimate(data: Data, dim: int, workers: int, cores: int, network_gb: float, 
     return lines
 
 
-def size(value: float) -> str:
-    """Bytes with a prefix of thousands: 52 GB."""
+def size(value: float, unit: str = "B") -> str:
+    """With a prefix of thousands: 52 GB."""
     power = 0
     while value >= 999.5 and power < 6:
         value, power = value / 1000, power + 1
-    return f"{value:.3g} {('', 'k', 'M', 'G', 'T', 'P', 'E')[power]}B"
+    return f"{value:.3g} {('', 'k', 'M', 'G', 'T', 'P', 'E')[power]}{unit}"
 
 
 def duration(seconds: float) -> str:

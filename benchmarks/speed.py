@@ -337,7 +337,7 @@ def _measure_evaluation(name: str, authors: ReferenceProcess | None, settings: _
     users = evaluator.held_out.counts["users"]
     model = make_caser(data.interactions, dim, settings.seed)
     theirs = None if authors is None else _their_evaluation(authors, dim, settings)
-    ours, answers = take_pairs(our_evaluation(evaluator, model), theirs, settings.repeats)
+    ours, answers = take_pairs(lambda: seconds_of(lambda: evaluator.evaluate(model)), theirs, settings.repeats)
     floor = ranking_work(CaserSizes(dim), users, data.interactions.num_item_rows, block_size)
     extra: dict[str, float] = {"users": users, "items": data.interactions.num_items, "block_size": block_size}
     per = [seconds / users * _PER for seconds in ours]
@@ -346,11 +346,6 @@ def _measure_evaluation(name: str, authors: ReferenceProcess | None, settings: _
         extra["share_of_epoch"] = significant(float(np.median(ours)) / settings.epoch_seconds)
     whole = [answer / _PER * users for answer in answers]
     yield Measurement(f"{name} all", "s", ours, floor, whole, extra=extra)
-
-
-def our_evaluation(evaluator: Any, model: Any) -> Callable[[], float]:
-    """A repeat of ours: seconds of `Evaluator.evaluate`."""
-    return lambda: seconds_of(lambda: evaluator.evaluate(model))
 
 
 def _their_evaluation(authors: ReferenceProcess, dim: int, settings: _Settings) -> Callable[[], float]:

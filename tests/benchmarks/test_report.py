@@ -79,7 +79,7 @@ def test_a_report_prints_json_lines_then_an_aligned_table_and_writes_the_lines(c
         ["a", "2", "1.5", "2.5", "s", "1", "0.5"],
         ["longer", "1,250", "1,250", "1,250", "ms"],
     ]
-    assert rows[0].index("median") + len("median") == rows[1].index("2") + 1
+    assert len({len(row) for row in rows}) == 1
 
 
 def test_an_unknown_case_is_refused_and_none_means_all():
