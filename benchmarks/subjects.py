@@ -1,4 +1,4 @@
-"""The least work that a measured case could be done with, and the time that the machine at hand would need for it."""
+"""What benchmarks measure: random worlds, models and training data with the paper's settings, and their least work."""
 
 import dataclasses
 import time
