@@ -1,1 +1,1 @@
-"""Speed and scale, measured against a floor and against the authors' code."""
+"""Speed, memory and endurance, measured against floors and against the authors' code."""

@@ -22,8 +22,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks import flags
-from benchmarks.harness import Measurement, Report, check_cases, check_output, measure_machine, significant
+from benchmarks.report import (
+    Measurement,
+    Report,
+    check_cases,
+    check_output,
+    measure_machine,
+    run_benchmark,
+    significant,
+)
 from pipelines.distill import distill_flags, parse_seeds, stages
 from pipelines.records import ROLES
 from rd_tf import run_directory
@@ -39,12 +46,7 @@ _QUICKSTART = f"--flagfile={Path(__file__).parents[1] / 'configs' / 'quickstart.
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """What a training came to.
-
-    Attributes:
-        map: MAP of the held-out part.
-        epoch_seconds: median seconds of the epochs but the first; of the first where there is no other.
-    """
+    """MAP of the held-out part, and the median seconds of the epochs but the first."""
 
     map: float
     epoch_seconds: float
@@ -113,4 +115,4 @@ def _read(run: Path) -> Trained:
 
 
 if __name__ == "__main__":
-    flags.run(mixed_precision)
+    run_benchmark(mixed_precision)

@@ -1,19 +1,24 @@
-"""Runs the authors' code and says how long it takes; a script for a Python with torch, numpy and scipy.
+"""Times the authors' code, in a process of its own with another Python that has torch, numpy and scipy.
 
-Started by `benchmarks.reference_process` as `python reference.py <checkout>`, it takes one JSON request a line from
-stdin and gives one JSON answer a line to stdout: `{"make": kind, ...}` prepares one of the kinds below, `{"run": true}`
-runs the last one made once and answers its times in seconds. All that is timed is the authors' own functions, called
-as they are; none of their lines is here.
+`reference_process` starts this file there as `python reference.py <checkout>`. That child takes one JSON request a line
+from stdin and gives one JSON answer a line to stdout: `{"make": kind, ...}` prepares one of `KINDS`, `{"run": true}`
+runs the last one made once and answers its times in seconds. All that is timed is the authors' own functions, called as
+they are; none of their lines is here.
 
 Users are numbered anew from 0 in every request: their functions walk over all users they are shown, and lists of
 unseen items for 13,000 users would take 7 GB. Tables have their full size.
 """
 
+import contextlib
 import json
 import os
+import subprocess
 import sys
+import tempfile
 import time
 import types
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,16 +31,7 @@ def model_arguments(dim: int, sequence_length: int) -> types.SimpleNamespace:
 
 
 class Interactions:
-    """What their functions ask of an `Interactions`, made from arrays instead of a text file.
-
-    Args:
-        num_users: rows of the user table.
-        num_item_rows: rows of the item table, with the padding.
-        items: `[rows] int32`, the users' items one after another.
-        offsets: `[users + 1]`, where each user's begin.
-        sequences: their `SequenceInteractions` to train on, or None.
-        test_sequences: their `SequenceInteractions` of every user, or None.
-    """
+    """What their functions ask of an `Interactions`, made from arrays instead of a text file."""
 
     def __init__(
         self,
@@ -198,6 +194,89 @@ KINDS: dict[str, Any] = {
     "top_k": make_top_k,
     "evaluation": make_evaluation,
 }
+
+
+_FILES = ("train_caser.py", "distill_caser.py", "evaluation.py", "interactions.py")
+
+
+def _input_error(sentence: str) -> Exception:
+    # The child's Python has no rd_tf.
+    from rd_tf.storage import InputError
+
+    return InputError(sentence)
+
+
+class ReferenceProcess:
+    """Asks the child, which works in `directory`; made by `reference_process`."""
+
+    def __init__(self, process: subprocess.Popen[str], directory: Path) -> None:
+        self._process = process
+        self._directory = directory
+        self.torch = self._answer().get("torch")
+
+    def make(self, kind: str, arrays: dict[str, Any], **settings: Any) -> None:
+        """Prepares what `run` runs next: a key of `KINDS`, its arrays and its other arguments (JSON values)."""
+        data = self._directory / "data.npz"
+        np.savez(data, **arrays)
+        self._ask({"make": kind, "data": str(data), **settings})
+
+    def run(self) -> dict[str, float]:
+        """Runs what was made, once; its times in seconds. An InputError where the authors' code ended in an error."""
+        return self._ask({"run": True})
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        answer = json.loads(line) if line else {"error": f"it ended with exit code {self._process.wait()}"}
+        if "error" in answer:
+            raise _input_error(
+                f"the authors' code cannot be measured ({answer['error']}); check --reference and --reference_python"
+            )
+        return answer
+
+
+@contextlib.contextmanager
+def reference_process(reference: str, python: str, script: Path = Path(__file__)) -> Iterator[ReferenceProcess | None]:
+    """Starts the authors' code, and ends it with the block.
+
+    Its threads are left as their libraries set them: while the child waits for a request they sleep after a few
+    milliseconds of spinning, and OMP_WAIT_POLICY=PASSIVE would rather change the speed of the authors' code.
+
+    Args:
+        reference: a checkout of it; empty gives None.
+        python: an interpreter with torch, numpy and scipy; empty for this one.
+        script: what answers.
+
+    Raises:
+        InputError: the checkout or the interpreter cannot be used.
+    """
+    if not reference:
+        yield None
+        return
+    for name in _FILES:
+        if not (Path(reference) / name).is_file():
+            raise _input_error(f"--reference={reference} holds no {name}; name a checkout of the authors' repository")
+    with tempfile.TemporaryDirectory() as directory:
+        command = [python or sys.executable, "-B", str(script), str(Path(reference).resolve())]
+        pipe = subprocess.PIPE
+        try:
+            process = subprocess.Popen(
+                command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, cwd=directory, text=True
+            )
+        except OSError:
+            raise _input_error(f"--reference_python={python} is no program that runs; name a Python") from None
+        try:
+            yield ReferenceProcess(process, Path(directory))
+        finally:
+            process.kill()
+            process.communicate()
 
 
 def main() -> None:

@@ -36,17 +36,18 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import flags
-from benchmarks.floors import CaserSizes, ranking_work
-from benchmarks.harness import (
+from benchmarks.report import (
     Measurement,
     Report,
     check_output,
+    flag,
     measure_machine,
-    reset_peak,
-    resident_bytes,
+    run_benchmark,
+    seconds_of,
     significant,
+    whole_numbers,
 )
+from rd_tf import run_directory
 from rd_tf.runtime import import_quietly
 from rd_tf.storage import InputError
 
@@ -76,7 +77,8 @@ def scale(
 
     A world has as many users as items. Prints JSON lines and a table; each line has its ratio to the smallest world.
     """
-    worlds = parse_sizes(sizes)
+    # A K of 100 and a history of its user's must fit.
+    worlds = sorted(whole_numbers("sizes", sizes, 200))
     check_output(output)
     settings = _Settings(dim, windows_per_user, optimizer, steps, repeats, block_size, cache_windows, seed)
     import_quietly()
@@ -90,21 +92,6 @@ def scale(
                 measurement.extra["ratio_to_smallest"] = significant(median / first)
             report.add(measurement)
     report.finish()
-
-
-def parse_sizes(sizes: list[str]) -> list[int]:
-    """The sizes as numbers, smallest first.
-
-    Raises:
-        InputError: one is no whole number, too small for lists of 100, or there are none.
-    """
-    if not sizes:
-        raise InputError("--sizes is empty; name numbers of items, for example --sizes=14000,100000")
-    for size in sizes:
-        # A K of 100 and a history of its user's must fit.
-        if not size.isdecimal() or int(size) < 200:
-            raise InputError(f"--sizes={size} is no whole number from 200; name numbers of items")
-    return sorted(map(int, sizes))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,8 +140,7 @@ def measure_world(size: int, settings: _Settings) -> Iterator[Named]:
         Names, the same for every size, and measurements.
     """
     import_quietly()
-    from benchmarks import subjects
-    from benchmarks.world import random_world
+    from benchmarks.subjects import make_built_optimizer, make_caser, make_training_data, random_world
     from rd_tf.runtime import share_cores
 
     # As rd_tf.train does.
@@ -167,35 +153,35 @@ def measure_world(size: int, settings: _Settings) -> Iterator[Named]:
         extra = {"structures_mb": {key: significant(value / _MB) for key, value in structures.items()}}
         return named(f"memory {name}", "MB", [total / _MB], extra=extra if structures else {})
 
-    start = resident_bytes()
+    start = _resident_bytes()
     yield memory("start", start)
-    reset_peak()
+    _reset_peak()
     begin = time.perf_counter()
     world = random_world(size, size, size * settings.windows_per_user, settings.seed)
     made = time.perf_counter()
-    data = subjects.make_training_data(world)
+    data = make_training_data(world)
     yield named("prepare", "s", [time.perf_counter() - made], extra={"world_seconds": significant(made - begin)})
     gc.collect()
-    after_data = resident_bytes()
+    after_data = _resident_bytes()
     yield memory("data", after_data - start, **_data_structures(data))
-    yield memory("peak data", resident_bytes("VmHWM"))
+    yield memory("peak data", _resident_bytes("VmHWM"))
 
-    model = subjects.make_caser(data.interactions, settings.dim, settings.seed)
-    optimizer = subjects.make_built_optimizer(settings.optimizer, model)
+    model = make_caser(data.interactions, settings.dim, settings.seed)
+    optimizer = make_built_optimizer(settings.optimizer, model)
     slots = sum(4 * int(np.prod(variable.shape)) for variable in optimizer.variables)
-    yield memory("model", resident_bytes() - after_data, weights=4 * model.count_params(), slots=slots)
+    yield memory("model", _resident_bytes() - after_data, weights=4 * model.count_params(), slots=slots)
     for name in ("step", "distillation"):
-        reset_peak()
+        _reset_peak()
         for measured, values, floor in _steps(name, data, model, optimizer, settings):
             yield named(measured, "ms", values, floor)
-        yield memory(f"peak {name}", resident_bytes("VmHWM"))
+        yield memory(f"peak {name}", _resident_bytes("VmHWM"))
         gc.collect()
-    yield memory("training", resident_bytes() - start)
+    yield memory("training", _resident_bytes() - start)
     for name, measure in (("top_k", _top_k), ("evaluate", _evaluate)):
-        reset_peak()
+        _reset_peak()
         values, floor, extra = measure(data, model, settings)
         yield named(name, "s/1,000", values, floor, extra=extra)
-        yield memory(f"peak {name}", resident_bytes("VmHWM"))
+        yield memory(f"peak {name}", _resident_bytes("VmHWM"))
     if settings.cache_windows:
         seconds, peak, private, written = _cache(data, model, settings)
         extra = {"bytes": written, "windows": min(settings.cache_windows, len(data.windows))}
@@ -220,22 +206,20 @@ def _data_structures(data: Any) -> dict[str, int]:
 
 
 def _steps(name: str, data: Any, model: Any, optimizer: Any, settings: _Settings) -> Iterator[tuple[str, list, Any]]:
-    from benchmarks import subjects
-    from rd_tf.training.step import Distillation
+    from benchmarks.subjects import K, make_batches, step_floor, time_steps
 
     is_distilled = name == "distillation"
-    distillation = Distillation(discrepancy_start_epoch=0) if is_distilled else None
     with tempfile.TemporaryDirectory() as directory:
         lists = None
         if is_distilled:
-            sizes = (len(data.windows), subjects.K, data.interactions.num_items)
+            sizes = (len(data.windows), K, data.interactions.num_items)
             lists = _random_lists_on_disk(Path(directory) / "items.npy", *sizes, settings.seed)
-        batches = subjects.make_batches(data, _BATCH_SIZE, settings.steps, settings.seed, lists)
-        times = subjects.time_steps(model, optimizer, batches, distillation, _STEPS_PER_CALL, settings.repeats + 1)
-        found = list(times)[1:]
-        floor, _ = subjects.step_floor(
-            data, settings.dim, _BATCH_SIZE, settings.optimizer, settings.seed, lists, is_distilled
+        batches = make_batches(data, _BATCH_SIZE, settings.steps, settings.seed, lists)
+        times = time_steps(
+            model, optimizer, batches, True if is_distilled else None, _STEPS_PER_CALL, settings.repeats + 1
         )
+        found = list(times)[1:]
+        floor, _ = step_floor(data, settings.dim, _BATCH_SIZE, settings.optimizer, settings.seed, lists, is_distilled)
     yield name, [each.step for each in found], floor
     if not is_distilled:
         yield "finish_epoch", [each.finish_epoch for each in found], None
@@ -259,8 +243,8 @@ def _queries(data: Any) -> int:
 
 
 def _top_k(data: Any, model: Any, settings: _Settings) -> tuple[list[float], Any, dict[str, int]]:
+    from benchmarks.speed import our_lists
     from benchmarks.subjects import some_windows
-    from benchmarks.top_k import our_lists
 
     windows = some_windows(data.windows, _queries(data), settings.seed)
     run = our_lists(model, windows, data.seen, _TOP_K, settings.block_size)
@@ -269,7 +253,6 @@ def _top_k(data: Any, model: Any, settings: _Settings) -> tuple[list[float], Any
 
 
 def _evaluate(data: Any, model: Any, settings: _Settings) -> tuple[list[float], Any, dict[str, int]]:
-    from benchmarks.evaluate import our_evaluation
     from benchmarks.subjects import SEQUENCE_LENGTH
     from rd_tf.data.windows import Split
     from rd_tf.evaluation.evaluator import Evaluator
@@ -282,12 +265,13 @@ def _evaluate(data: Any, model: Any, settings: _Settings) -> tuple[list[float], 
         world, Split(split.name, split.train, held_out), SEQUENCE_LENGTH, (3, 5, 10), settings.block_size
     )
     users = evaluator.held_out.counts["users"]
-    run = our_evaluation(evaluator, model)
-    values = [run() / users * _PER for _ in range(settings.repeats + 1)][1:]
+    values = [seconds_of(lambda: evaluator.evaluate(model)) / users * _PER for _ in range(settings.repeats + 1)][1:]
     return values, _ranking_floor(data, settings), {"users": users}
 
 
 def _ranking_floor(data: Any, settings: _Settings) -> Any:
+    from benchmarks.subjects import CaserSizes, ranking_work
+
     return ranking_work(CaserSizes(settings.dim), _PER, data.interactions.num_item_rows, settings.block_size)
 
 
@@ -301,18 +285,37 @@ def _cache(data: Any, model: Any, settings: _Settings) -> tuple[float, int, int,
     key = CacheKey.of("random world", "test", windows, "random weights", "target")
     top_k = TopK(model, windows, data.seen, _TOP_K, "target", settings.block_size)
     gc.collect()
-    before, private_before = resident_bytes(), resident_bytes("RssAnon")
+    before, private_before = _resident_bytes(), _resident_bytes("RssAnon")
     private = [private_before]
-    reset_peak()
+    _reset_peak()
     with tempfile.TemporaryDirectory() as directory:
         place = Path(directory) / "cache"
         begin = time.perf_counter()
         with write_teacher_cache(place, key, len(windows), _TOP_K) as store:
-            top_k.all_lists(store, lambda _: private.append(resident_bytes("RssAnon")))
+            top_k.all_lists(store, lambda _: private.append(_resident_bytes("RssAnon")))
         seconds = time.perf_counter() - begin
         written = sum(file.stat().st_size for file in place.iterdir())
-    return seconds, resident_bytes("VmHWM") - before, max(private) - private_before, written
+    return seconds, _resident_bytes("VmHWM") - before, max(private) - private_before, written
+
+
+def _resident_bytes(kind: str = "VmRSS") -> int:
+    """Memory of this process from /proc: VmRSS now, VmHWM its peak, RssAnon without mapped files; in bytes."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return run_directory.peak_memory_bytes()
+    found = [line.split()[1] for line in lines if line.startswith(f"{kind}:")]
+    return int(found[0]) * 1024 if found else run_directory.peak_memory_bytes()
+
+
+def _reset_peak() -> None:
+    """Lets VmHWM begin anew at the memory in use now; elsewhere than on Linux the peak stays the whole run's."""
+    try:
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
+    except OSError:
+        return
 
 
 if __name__ == "__main__":
-    flags.run(scale, flags.dim_flag(64))
+    run_benchmark(scale, flag("dim", 64, "d: embedding dimension.", 1))

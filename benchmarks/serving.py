@@ -32,26 +32,44 @@ Measured figures and the gap: docs/serving_load.md.
 """
 
 import contextlib
+import dataclasses
+import gc
 import itertools
+import multiprocessing
+import multiprocessing.connection
+import os
 import statistics
 import tempfile
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from benchmarks import flags
-from benchmarks.harness import Report, check_cases, check_output, measure_machine, seconds_of, significant
-from benchmarks.load import INTERFACES, Latencies, Load, measure_load
-from benchmarks.serving_process import ServingProcess, serving_process
+from benchmarks.model_server import (
+    PREDICT_METHOD,
+    RECOMMEND,
+    HttpConnection,
+    PredictionRequest,
+    ServingProcess,
+    open_channel,
+    random_request,
+    serving_process,
+)
+from benchmarks.report import (
+    Report,
+    check_cases,
+    check_output,
+    flag,
+    measure_machine,
+    run_benchmark,
+    significant,
+    whole_numbers,
+)
 from rd_tf.runtime import import_quietly
 from rd_tf.storage import InputError
-
-if TYPE_CHECKING:
-    from benchmarks.served_exports import ServedExport
-    from benchmarks.serving_requests import PredictionRequest
 
 # d and the options of an export.
 CASES: dict[str, tuple[int, dict[str, Any]]] = {
@@ -73,6 +91,9 @@ _DIFFERENT_REQUESTS = 64
 _K, _RECENT = 10, 20
 _FLOOR_SHARE = 0.2
 _MB = 1e6
+INTERFACES = ("rest", "grpc")
+_PATIENCE_SECONDS = 120.0
+_WARM_UP_SHARE = 0.2
 
 
 def serving(
@@ -98,26 +119,22 @@ def serving(
     """
     known = LARGE_CASES if items > _LARGE else CASES
     chosen = check_cases(cases, list(known))
-    numbers_of_clients, numbers_of_rows = _whole_numbers("clients", clients), _whole_numbers("rows", rows)
+    numbers_of_clients, numbers_of_rows = whole_numbers("clients", clients), whole_numbers("rows", rows)
     check_output(output)
     import_quietly()
     import tensorflow as tf
 
     # That its loader is deprecated.
     tf.get_logger().setLevel("ERROR")
-    from benchmarks.served_exports import export_random, export_run
-    from rd_tf.serving.options import ExportOptions
-
     report = Report("serving", measure_machine(), output)
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         if run_dirs:
             exports = [export_run(run_dir, dataset, directory) for run_dir in run_dirs]
         else:
-            sizes = (users, items, seed, directory)
-            exports = [export_random(name, known[name][0], ExportOptions(**known[name][1]), *sizes) for name in chosen]
+            exports = [export_random(name, *known[name], users, items, seed, directory) for name in chosen]
         subjects = [
-            _Subject(export, stack.enter_context(serving_process(export.base_path, binary))) for export in exports
+            _Subject(export, stack.enter_context(serving_process(export.version.parent, binary))) for export in exports
         ]
         for rows_, interface, clients_ in itertools.product(numbers_of_rows, INTERFACES, numbers_of_clients):
             for record in measure_in_turn(subjects, interface, rows_, clients_, seconds, repeats, seed):
@@ -125,10 +142,177 @@ def serving(
     report.finish()
 
 
+@dataclasses.dataclass(frozen=True)
+class ServedExport:
+    """An export on disk: the case's name, the version's directory, and the raw ids that it knows."""
+
+    name: str
+    version: Path
+    user_ids: Sequence[str]
+    item_ids: Sequence[str]
+
+    @property
+    def bytes(self) -> int:
+        """Size of the version."""
+        return sum(file.stat().st_size for file in self.version.rglob("*") if file.is_file())
+
+
+def export_random(
+    name: str, dim: int, options: dict[str, Any], users: int, items: int, seed: int, directory: Path
+) -> ServedExport:
+    """Exports a Caser with the paper's settings and random weights."""
+    from rd_tf.models.caser import Caser
+    from rd_tf.serving.export import export_ranker
+    from rd_tf.serving.options import ExportOptions
+
+    ids = [str(user) for user in range(users)], [str(item) for item in range(items)]
+    model = Caser(users, items, 5, dim, seed=seed)
+    version = export_ranker(model, *ids, directory / name, ExportOptions(**options))
+    # A catalogue of a million is some GB of copies, which would stand beside the servers.
+    del model
+    gc.collect()
+    return ServedExport(name, version, *ids)
+
+
+def export_run(run_dir: str, dataset: str, directory: Path) -> ServedExport:
+    """Exports a finished run in float32; its case is called after the last part of its path.
+
+    Raises:
+        InputError: no finished run, or of another dataset.
+    """
+    from rd_tf import run_directory
+    from rd_tf.data.dataset import check_same_dataset, load_dataset
+    from rd_tf.models.registry import load_model
+    from rd_tf.serving.export import export_ranker
+    from rd_tf.serving.options import ExportOptions
+
+    manifest = run_directory.load_run_manifest(run_dir)
+    check_same_dataset(dataset, manifest["dataset"]["fingerprint"], "run_dir", run_dir)
+    data = load_dataset(dataset)
+    name, ids = Path(run_dir).absolute().name, (data.user_ids, data.item_ids)
+    return ServedExport(name, export_ranker(load_model(run_dir), *ids, directory / name, ExportOptions()), *ids)
+
+
+@dataclasses.dataclass(frozen=True)
+class Load:
+    """Whole HTTP requests or serialized PredictRequests, all of which each client goes through in turn."""
+
+    interface: str
+    port: int
+    requests: Sequence[bytes]
+    clients: int
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Latencies:
+    """Seconds of every request that was begun after the warm-up, and requests answered a second."""
+
+    seconds: np.ndarray
+    requests_per_s: float
+
+
+def measure_load(load: Load) -> Latencies:
+    """Asks from as many processes as there are cores, or clients if they are fewer.
+
+    Raises:
+        InputError: a request was not answered with a result.
+    """
+    processes = min(load.clients, len(os.sched_getaffinity(0)))
+    clients = np.array_split(np.arange(load.clients), processes)
+    spawn = multiprocessing.get_context("spawn")
+    pipes, children = [], []
+    for share in clients:
+        mine, theirs = spawn.Pipe()
+        child = spawn.Process(target=_ask, args=(theirs, load, share.tolist()), daemon=True)
+        child.start()
+        theirs.close()
+        pipes.append(mine)
+        children.append(child)
+    try:
+        for pipe in pipes:
+            pipe.recv()
+        # The clock is the same in every process.
+        begin = time.monotonic() + _WARM_UP_SHARE * load.seconds
+        for pipe in pipes:
+            pipe.send((begin, begin + load.seconds))
+        answers = [pipe.recv() for pipe in pipes]
+    except EOFError:
+        raise InputError("a client's process ended early, for the reason above") from None
+    finally:
+        for child in children:
+            child.join(_PATIENCE_SECONDS)
+    if errors := [answer for answer in answers if isinstance(answer, str)]:
+        raise InputError(f"the server did not answer a request with a result: {errors[0]}")
+    begun, ended = np.concatenate(answers, axis=1)
+    measured = begun >= begin
+    return Latencies((ended - begun)[measured], int((ended >= begin).sum()) / (ended.max() - begin))
+
+
+def _ask(pipe: multiprocessing.connection.Connection, load: Load, clients: Sequence[int]) -> None:
+    connected = threading.Barrier(len(clients) + 1)
+    window: list[float] = []
+    told = threading.Event()
+    answers: list[np.ndarray | str] = []
+
+    def work(client: int) -> None:
+        try:
+            ask, close = _connect(load)
+            connected.wait()
+            told.wait()
+            answers.append(_ask_until(ask, load.requests, client, *window))
+            close()
+        # The parent says so.
+        except Exception as error:
+            answers.append(f"{type(error).__name__}: {error!s:.300}")
+            connected.abort()
+
+    threads = [threading.Thread(target=work, args=(client,), daemon=True) for client in clients]
+    for thread in threads:
+        thread.start()
+    with contextlib.suppress(threading.BrokenBarrierError):
+        connected.wait()
+    pipe.send("connected")
+    window += pipe.recv()
+    told.set()
+    for thread in threads:
+        thread.join()
+    errors = [answer for answer in answers if isinstance(answer, str)]
+    pipe.send(errors[0] if errors else np.concatenate(answers, axis=1))
+
+
+def _ask_until(
+    ask: Callable[[bytes], object], requests: Sequence[bytes], first: int, begin: float, end: float
+) -> np.ndarray:
+    times: list[tuple[float, float]] = []
+    for number in itertools.count(first):
+        begun = time.monotonic()
+        if begun >= end and times and times[-1][0] >= begin:
+            break
+        ask(requests[number % len(requests)])
+        times.append((begun, time.monotonic()))
+    return np.array(times).T
+
+
+def _connect(load: Load) -> tuple[Callable[[bytes], object], Callable[[], None]]:
+    if load.interface == "grpc":
+        channel = open_channel(load.port)
+        predict = channel.unary_unary(PREDICT_METHOD)
+        return lambda data: predict(data, timeout=_PATIENCE_SECONDS), channel.close
+    connection = HttpConnection(load.port, _PATIENCE_SECONDS)
+
+    def post(data: bytes) -> None:
+        status, body = connection.ask(data)
+        if status != 200:
+            raise ConnectionError(f"{status} {body[:200]!r}")
+
+    return post, connection.close
+
+
 class _Subject:
     """An export, its server and the same graph in this process."""
 
-    def __init__(self, export: "ServedExport", server: ServingProcess) -> None:
+    def __init__(self, export: ServedExport, server: ServingProcess) -> None:
         from rd_tf.serving.server.inference import LoadedVersion, replay_warmup
         from rd_tf.serving.server.settings import Limits
 
@@ -152,29 +336,27 @@ def measure_in_turn(
             data = [request.rest() if interface == "rest" else request.grpc() for request in requests]
             latencies[place].append(measure_load(Load(interface, port, data, clients, seconds)))
     return [
-        _record(subject, f"{subject.export.name} {interface} b={rows} c={clients}", rows, *measured)
-        for subject, *measured in zip(subjects, floors, latencies, strict=True)
+        _record(subject, f"{subject.export.name} {interface} b={rows} c={clients}", rows, floor, latency)
+        for subject, floor, latency in zip(subjects, floors, latencies, strict=True)
     ]
 
 
-def _random_requests(export: "ServedExport", rows: int, seed: int) -> "list[PredictionRequest]":
-    from benchmarks.serving_requests import random_request
-    from rd_tf.serving.signatures import RECOMMEND
-
+def _random_requests(export: ServedExport, rows: int, seed: int) -> list[PredictionRequest]:
     generator = np.random.default_rng(seed)
     ids = (export.user_ids, export.item_ids)
     return [random_request(RECOMMEND, rows, *ids, _RECENT, _K, generator) for _ in range(_DIFFERENT_REQUESTS)]
 
 
-def _floor(subject: _Subject, requests: "Sequence[PredictionRequest]", seconds: float) -> float:
+def _floor(subject: _Subject, requests: Sequence[PredictionRequest], seconds: float) -> float:
     """Median seconds of a request without a server."""
     arrays = [request.fed() for request in requests]
     subject.version.run("", arrays[0])
     times: list[float] = []
     end = time.perf_counter() + seconds
     while not times or time.perf_counter() < end:
-        inputs = arrays[len(times) % len(arrays)]
-        times.append(seconds_of(lambda inputs=inputs: subject.version.run("", inputs)))
+        begin = time.perf_counter()
+        subject.version.run("", arrays[len(times) % len(arrays)])
+        times.append(time.perf_counter() - begin)
     return statistics.median(times)
 
 
@@ -206,14 +388,5 @@ def _record(
     }
 
 
-def _whole_numbers(flag: str, texts: Sequence[str]) -> list[int]:
-    if not texts:
-        raise InputError(f"--{flag} is empty; name whole numbers, for example --{flag}=1,8")
-    for text in texts:
-        if not text.isdecimal() or int(text) < 1:
-            raise InputError(f"--{flag}={text} is no whole number from 1")
-    return [int(text) for text in texts]
-
-
 if __name__ == "__main__":
-    flags.run(serving, flags.repeats_flag(1))
+    run_benchmark(serving, flag("repeats", 1, "Repeats of each measurement.", 1))

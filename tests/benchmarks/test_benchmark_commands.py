@@ -8,20 +8,35 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.evaluate import evaluate, some_users
-from benchmarks.scale import parse_sizes, scale
-from benchmarks.top_k import top_k
-from benchmarks.train_step import reduced_training_set, train_step
+from benchmarks.scale import scale
+from benchmarks.speed import reduced_training_set, some_users, speed
 from rd_tf.storage import InputError
 
 ROOT = Path(__file__).parents[2]
-NO_REFERENCE = {"reference": "", "reference_python": "", "seed": 0, "repeats": 1}
+SPEED = {
+    "reference": "",
+    "reference_python": "",
+    "reference_steps": 1,
+    "reference_windows": 1,
+    "reference_users": 1,
+    "dataset": "",
+    "optimizer": "lazy_adam",
+    "batch_size": 64,
+    "steps": 2,
+    "steps_per_call": 2,
+    "threads_per_operation": 0,
+    "windows": 50,
+    "block_size": 32,
+    "epoch_seconds": 0.0,
+    "repeats": 1,
+    "seed": 0,
+    "output": "",
+}
 
 
 @pytest.fixture(scope="module")
 def data():
-    from benchmarks.subjects import make_training_data
-    from benchmarks.world import random_world
+    from benchmarks.subjects import make_training_data, random_world
 
     return make_training_data(random_world(30, 60, 200, 0))
 
@@ -39,17 +54,10 @@ def cases_of(path):
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "lazy_adam"])
-def test_train_step_measures_steps_and_epochs(tmp_path, tiny_dataset, optimizer):
+def test_steps_and_epochs_are_measured(tmp_path, tiny_dataset, optimizer):
     output = tmp_path / "lines.json"
-    sizes = {"batch_size": 64, "steps": 2, "steps_per_call": 2, "threads_per_operation": 0, "reference_steps": 1}
-    train_step(
-        dataset=tiny_dataset,
-        cases=["teacher", "distillation"],
-        optimizer=optimizer,
-        **sizes,
-        **NO_REFERENCE,
-        output=str(output),
-    )
+    changed = {"dataset": tiny_dataset, "optimizer": optimizer, "output": str(output)}
+    speed(cases=["teacher", "distillation"], **{**SPEED, **changed})
     cases = cases_of(output)
     is_lazy = optimizer == "lazy_adam"
     assert {name for name in cases if "finish_epoch" not in name} == {
@@ -64,47 +72,24 @@ def test_train_step_measures_steps_and_epochs(tmp_path, tiny_dataset, optimizer)
     assert cases["teacher"]["floor"] > 0
 
 
-def test_top_k_measures_both_list_lengths(tmp_path):
+def test_lists_of_both_lengths_are_measured(tmp_path):
     output = tmp_path / "lines.json"
-    top_k(
-        dataset="",
-        cases=[],
-        windows=50,
-        block_size=32,
-        reference_windows=1,
-        **NO_REFERENCE,
-        output=str(output),
-    )
+    speed(cases=["k=10", "k=100"], **{**SPEED, "output": str(output)})
     cases = cases_of(output)
     assert set(cases) == {"k=10", "k=100"}
     assert cases["k=10"]["windows"] == 50
     assert cases["k=10"]["floor"] == cases["k=100"]["floor"] > 0
 
 
-def test_top_k_refuses_a_catalogue_that_is_too_small(tiny_dataset):
+def test_a_catalogue_that_is_too_small_for_the_lists_is_refused(tiny_dataset):
     with pytest.raises(InputError, match="too few for the case k=100"):
-        top_k(
-            dataset=tiny_dataset,
-            cases=["k=100"],
-            windows=5,
-            block_size=5,
-            reference_windows=1,
-            **NO_REFERENCE,
-            output="",
-        )
+        speed(cases=["k=100"], **{**SPEED, "dataset": tiny_dataset})
 
 
-def test_evaluate_measures_all_users_and_the_share_of_an_epoch(tmp_path, tiny_dataset):
+def test_an_evaluation_of_all_users_and_its_share_of_an_epoch_are_measured(tmp_path, tiny_dataset):
     output = tmp_path / "lines.json"
-    evaluate(
-        dataset=tiny_dataset,
-        cases=["d=50"],
-        block_size=16,
-        epoch_seconds=10.0,
-        reference_users=1,
-        **NO_REFERENCE,
-        output=str(output),
-    )
+    changed = {"dataset": tiny_dataset, "block_size": 16, "epoch_seconds": 10.0, "output": str(output)}
+    speed(cases=["d=50"], **{**SPEED, **changed})
     cases = cases_of(output)
     assert set(cases) == {"d=50 users", "d=50 all"}
     users = cases["d=50 all"]["users"]
@@ -126,13 +111,6 @@ def test_scale_measures_time_and_memory_of_a_world_in_a_process_of_its_own(tmp_p
     assert cases["200 memory model"]["structures_mb"]["weights"] > 0
     # 100 items of 4 bytes and 100 scores of 2 a window, two headers and the manifest.
     assert 70 * 600 < cases["200 cache"]["bytes"] < 70 * 600 + 2000
-
-
-def test_a_size_that_is_none_is_refused():
-    assert parse_sizes(["2000", "300"]) == [300, 2000]
-    for sizes, message in (([], "--sizes is empty"), (["many"], "--sizes=many is no whole"), (["10"], "from 200")):
-        with pytest.raises(InputError, match=message):
-            parse_sizes(sizes)
 
 
 def test_the_authors_training_set_is_whole_users_numbered_from_0(data):
@@ -161,25 +139,25 @@ def test_the_authors_users_keep_their_own_items(data):
         assert set(arrays["sequences"][user]) <= set(seen)
 
 
-@pytest.mark.parametrize("name", ["train_step", "top_k", "evaluate", "scale"])
+@pytest.mark.parametrize("name", ["speed", "scale", "beam", "serving", "soak"])
 def test_help_lists_the_flags(name):
     ended = call(f"benchmarks.{name}", "--help")
     assert ended.returncode == 0
     assert f"Usage: python -m benchmarks.{name}" in ended.stdout
-    assert "--repeats" in ended.stdout
-    assert ("--optimizer  (default: lazy_adam)" in ended.stdout) == (name in ("train_step", "scale"))
+    assert "--output" in ended.stdout
+    assert ("--optimizer  (default: lazy_adam)" in ended.stdout) == (name in ("speed", "scale"))
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["train_step", "--stepps=3"], 2, "Unknown flag 'stepps'"),
-        (["train_step", "--steps=0"], 2, "flag --steps=0"),
+        (["speed", "--stepps=3"], 2, "Unknown flag 'stepps'"),
+        (["speed", "--steps=0"], 2, "flag --steps=0"),
         (["scale", "--optimizer=sgd"], 2, "flag --optimizer=sgd: value should be one of <lazy_adam|adam>"),
         (["scale", "--sizes=few"], 1, "--sizes=few is no whole number from 200"),
-        (["train_step", "--cases=pupil"], 1, "--cases=pupil is no case of this benchmark"),
-        (["evaluate", "--reference=/nowhere"], 1, "--reference=/nowhere holds no train_caser.py"),
-        (["top_k", "--output=/"], 1, "--output=/ is a directory; name a file"),
+        (["speed", "--cases=pupil"], 1, "--cases=pupil is no case of this benchmark"),
+        (["speed", "--reference=/nowhere"], 1, "--reference=/nowhere holds no train_caser.py"),
+        (["speed", "--output=/"], 1, "--output=/ is a directory; name a file"),
     ],
 )
 def test_bad_input_is_one_sentence(arguments, code, message):

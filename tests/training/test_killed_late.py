@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from benchmarks.interrupted_commands_artefacts import run_differences, scalars
+from benchmarks.interrupted import differences, run_contents, scalars
 from rd_tf.train import train
 from rd_tf.training.callbacks import TensorBoardWriter
 
@@ -23,4 +23,4 @@ def test_checkpoints_beside_a_manifest_go_when_the_run_is_kept(tiny_teacher, tin
     (run / "checkpoint" / "000000000012").mkdir(parents=True)
     train(**train_flags(dataset=tiny_dataset, run_dir=str(run)))
     assert not (run / "checkpoint").exists()
-    assert run_differences(run, Path(tiny_teacher)) == []
+    assert differences(run_contents(run), run_contents(Path(tiny_teacher))) == []

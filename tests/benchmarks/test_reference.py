@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.reference_process import reference_process
+from benchmarks.reference import reference_process
 from rd_tf.storage import InputError
 
 # What the child calls of the authors' modules, with nothing behind it.

@@ -1,10 +1,21 @@
-"""The least work of a case, against numbers computed by hand."""
+"""The random world that benchmarks run on, and the least work of a case against numbers computed by hand."""
 
 import numpy as np
 import pytest
 
-from benchmarks.floors import CaserSizes, TableRows, Work, batch_rows, encode_flops, ranking_work, step_work
-from rd_tf.data.windows import Windows
+from benchmarks.report import Work
+from benchmarks.subjects import (
+    CaserSizes,
+    TableRows,
+    batch_rows,
+    encode_flops,
+    load_world,
+    random_world,
+    ranking_work,
+    step_work,
+)
+from rd_tf.data.windows import Windows, make_windows, split_interactions
+from rd_tf.storage import InputError
 
 # L = 2, d = 3, one vertical filter, two horizontal ones of height 1 and two of height 2.
 SMALL = CaserSizes(dim=3, sequence_length=2, vertical_filters=1, horizontal_filters=2)
@@ -66,3 +77,36 @@ def test_rows_of_a_batch_are_counted_once():
     rows = batch_rows(windows, num_items=1, batch_size=8, negatives=3, lists=lists, draws=50, seed=0)
     # Of one item all draws are item 1, which the list has scored already.
     assert rows == TableRows(users=1, sequence_items=1, scored_items=2, sampled_items=0)
+
+
+def test_a_world_has_exactly_the_windows_asked_for():
+    world = random_world(num_users=50, num_items=200, num_windows=777, seed=3)
+    windows = make_windows(world, split_interactions(world, "test").train, 5, 1)
+    assert len(windows) == 777
+    assert (world.num_users, world.num_items) == (50, 200)
+    assert len(np.unique(windows.users)) == 50
+
+
+def test_items_are_numbered_from_1_and_some_are_popular():
+    items = random_world(100, 400, 20_000, 0).items
+    assert items.min() >= 1
+    assert items.max() <= 400
+    counts = np.sort(np.bincount(items, minlength=401)[1:])[::-1]
+    # Half of the visits go to the first quarter of the items.
+    assert counts[:100].sum() / counts.sum() == pytest.approx(0.5, abs=0.05)
+
+
+def test_the_same_seed_gives_the_same_world():
+    one, other, third = (random_world(20, 50, 100, seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one.items, other.items)
+    assert not np.array_equal(one.items[:100], third.items[:100])
+
+
+def test_too_few_windows_are_refused():
+    with pytest.raises(ValueError, match="received 3 windows for 5 users"):
+        random_world(5, 50, 3, 0)
+
+
+def test_a_dataset_that_is_none_is_refused():
+    with pytest.raises(InputError, match="--dataset=/nowhere is not a directory"):
+        load_world("/nowhere", 0)
