@@ -194,7 +194,7 @@ def _baselines(root: Path, flags: dict[str, Any]) -> dict[str, dict[str, float]]
     """Metrics of the rankers that learn nothing, computed once for a dataset, a split and cutoffs."""
     from rd_tf.data.dataset import load_dataset, load_manifest
     from rd_tf.data.windows import split_interactions
-    from rd_tf.evaluation.baselines import evaluate_baselines
+    from rd_tf.evaluation.evaluator import evaluate_baselines
 
     done = root / "baselines.json"
     wanted = {"dataset": load_manifest(flags["dataset"])["fingerprint"], **{n: flags[n] for n in ("split", "cutoffs")}}

@@ -119,7 +119,7 @@ def test_what_may_differ_between_two_runs(name, alter, found, tiny_teacher, tmp_
 
 def test_another_run_has_other_weights_and_scalars(tiny_teacher, tiny_fossil):
     found = differences(run_contents(Path(tiny_fossil)), run_contents(Path(tiny_teacher)))
-    assert {"history.csv differs", "tensorboard differs", "manifest.json: model differs"} <= {*found}
+    assert {"history.csv differs", "TensorBoard differs", "manifest.json: model differs"} <= {*found}
 
 
 def test_a_run_is_finished_unfinished_or_half_written(tiny_teacher, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from rd_tf.data.interactions import Interactions
 from rd_tf.data.windows import Split
-from rd_tf.evaluation.baselines import BASELINES, evaluate_baselines, popularity_scores, successor_scores
+from rd_tf.evaluation.evaluator import BASELINES, evaluate_baselines, popularity_scores, successor_scores
 
 # Every user's training items, oldest first, and the held-out ones. Items 1 to 6; 6 never occurs in training.
 TRAIN = [[1, 2, 3], [1, 2, 4], [2, 1], [3, 2, 4], [5]]

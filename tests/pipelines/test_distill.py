@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import pipelines.distill
-import rd_tf.evaluation.baselines
+import rd_tf.evaluation.evaluator
 from pipelines.distill import _prepare_if_asked, distill
 from rd_tf import command_line
 from rd_tf.serving.options import ExportOptions

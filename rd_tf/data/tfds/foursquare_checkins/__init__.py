@@ -1,1 +1,0 @@
-"""Foursquare check-ins from a file of one's own."""

@@ -1,1 +1,0 @@
-"""Gowalla, check-ins of 2009 and 2010."""
