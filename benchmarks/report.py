@@ -209,6 +209,16 @@ class Report:
             write_text(self._output, lines)
 
 
+def check_optimizer(name: str) -> None:
+    """Refuses an optimizer of which no benchmark states a floor.
+
+    Raises:
+        InputError: that.
+    """
+    if name not in ("adam", "lazy_adam"):
+        raise InputError(f"--optimizer={name} has no stated floor; it is one of adam, lazy_adam")
+
+
 def check_output(output: str) -> None:
     """Refuses (InputError) a file that could not be written, before anything is measured."""
     if output and Path(output).is_dir():

@@ -39,6 +39,7 @@ import numpy as np
 from benchmarks.report import (
     Measurement,
     Report,
+    check_optimizer,
     check_output,
     flag,
     measure_machine,
@@ -80,6 +81,7 @@ def scale(
     # A K of 100 and a history of its user's must fit.
     worlds = sorted(whole_numbers("sizes", sizes, 200))
     check_output(output)
+    check_optimizer(optimizer)
     settings = _Settings(dim, windows_per_user, optimizer, steps, repeats, block_size, cache_windows, seed)
     import_quietly()
     report = Report("scale", measure_machine(), output)

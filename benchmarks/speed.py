@@ -44,6 +44,7 @@ from benchmarks.report import (
     Measurement,
     Report,
     check_cases,
+    check_optimizer,
     check_output,
     measure_machine,
     run_benchmark,
@@ -139,6 +140,7 @@ def speed(
     """
     chosen = check_cases(cases, [*STEPS, *LISTS, *EVALUATIONS])
     check_output(output)
+    check_optimizer(optimizer)
     with reference_process(reference, reference_python) as authors:
         import_quietly()
         from benchmarks.subjects import load_training_data

@@ -84,7 +84,10 @@ def train(**flags: Any) -> dict[str, Any]:
         raise InputError("--dataset is empty; name a dataset directory")
     if not run_dir:
         raise InputError("--run_dir is empty; name a directory for the run")
-    # Refused before anything is written: a wrong dataset or teacher must not leave a run directory behind.
+    # Refused before anything is written: a wrong flag, dataset or teacher must not leave a run directory behind.
+    plugins.find(plugins.RANKERS, "model", flags["model"])
+    plugins.find(plugins.RANKING_LOSSES, "ranking_loss", flags["ranking_loss"])
+    plugins.find(plugins.DISTILLATION_LOSSES, "distillation_loss", flags["distillation_loss"])
     from rd_tf.data.dataset import load_manifest
 
     dataset_fingerprint = load_manifest(dataset)["fingerprint"]

@@ -180,7 +180,9 @@ class StoredRanker(tf.Module):
     def dense_weights_in_use(self) -> Iterator[SequenceRanker]:
         """Within it the ranker, which is given, can `encode`; to be entered while tracing."""
         dense = self._untracked.dense
-        parts = tf.split(tf.cast(self._dense, tf.float32), [math.prod(weight.shape) for weight in dense])
+        sizes = [math.prod(weight.shape) for weight in dense]
+        # A ranker may have tables only, and nothing cannot be split.
+        parts = tf.split(tf.cast(self._dense, tf.float32), sizes) if sizes else []
         mapping = [(weight, tf.reshape(part, weight.shape)) for weight, part in zip(dense, parts, strict=True)]
         with keras.StatelessScope(state_mapping=mapping):
             yield self.ranker

@@ -38,11 +38,11 @@ def test_counts_and_bytes_of_a_small_dataset():
 
 @pytest.mark.parametrize(("name", "counted"), [("caser", caser), ("fossil", fossil)])
 def test_numbers_are_those_of_the_model_and_its_optimizer(name, counted):
-    from rd_tf.models.registry import make_model
+    from rd_tf.models.registry import ModelConfig, make_model
     from rd_tf.train import train
     from rd_tf.training.optimizers import make_optimizer
 
-    model = make_model({**default_flags(train), "model": name, "dim": 6}, SMALL.users, SMALL.items)
+    model = make_model(ModelConfig.of({**default_flags(train), "model": name, "dim": 6}), SMALL.users, SMALL.items)
     optimizer = make_optimizer("lazy_adam", 1e-3, 0.0)
     optimizer.build(model.trainable_variables)
     slots = sum(4 * int(np.prod(variable.shape)) for variable in optimizer.variables if len(variable.shape))

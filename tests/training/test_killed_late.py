@@ -8,8 +8,8 @@ from rd_tf.train import train
 from rd_tf.training.callbacks import TensorBoardWriter
 
 
-def test_the_scalars_of_an_epoch_are_on_disk_before_the_next(tmp_path):
-    board = TensorBoardWriter(tmp_path, {"dim": 8})
+def test_the_scalars_of_an_epoch_are_on_disk_before_the_next(tmp_path, train_flags):
+    board = TensorBoardWriter(tmp_path, train_flags())
     board.scalars(1, {"train/loss": 0.5, "train/ranking_loss": 0.25})
     assert [key for key in scalars(tmp_path) if key[0].startswith("train/")] == [
         ("train/loss", 1),
