@@ -5,7 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from rd_tf import command_line, run_directory
+from rd_tf import command_line, plugins, run_directory
 from rd_tf.runtime import cluster
 from rd_tf.storage import InputError, directory_lock, remove, replace_directory
 
