@@ -51,9 +51,9 @@ def test_what_users_have_seen_is_found_by_their_number_in_the_shard(interactions
 
 def test_the_fingerprint_of_windows_tells_all_apart(interactions):
     windows = make_windows(interactions, np.ones(len(interactions), bool), 2, 1)
-    right = windows_fingerprint([windows], 2, 1)
+    fields, right = dict(vars(windows)), windows_fingerprint([windows], 2, 1)
     assert right == windows.fingerprint()
     for name in ("users", "positions", "sequences", "targets"):
         changed = getattr(windows, name).copy()
         changed.flat[-1] += 1
-        assert windows_fingerprint([type(windows)(**{**vars(windows), name: changed})], 2, 1) != right
+        assert windows_fingerprint([type(windows)(**{**fields, name: changed})], 2, 1) != right

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 import pipelines.distill
-import rd_tf.evaluation.evaluator
 from pipelines.distill import _prepare_if_asked, distill
 from rd_tf import command_line
 from rd_tf.serving.options import ExportOptions
@@ -68,7 +67,7 @@ def test_those_who_learn_nothing_are_evaluated_once_on_the_same_items(first, fla
     assert list(metrics) == ["popularity", "successors"]
     assert list(metrics["popularity"]) == list(first["roles"]["teacher"]["metrics"])
     assert all(0 < found["map"] < 1 for found in metrics.values())
-    monkeypatch.setattr(rd_tf.evaluation.baselines, "evaluate_baselines", None)
+    monkeypatch.setattr("rd_tf.evaluation.evaluator.evaluate_baselines", None)
     assert pipelines.distill._baselines(Path(flags["run_dir"]), flags) == metrics
     with pytest.raises(TypeError):
         pipelines.distill._baselines(Path(flags["run_dir"]), {**flags, "split": "validation"})

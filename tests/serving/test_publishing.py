@@ -99,7 +99,7 @@ def test_an_old_version_that_cannot_be_removed_is_named(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     publish(tmp_path)
-    monkeypatch.setattr(storage, "remove_whole", refuse)
+    monkeypatch.setattr("rd_tf.serving.publishing.remove_whole", refuse)
     with pytest.raises(InputError, match=r"2 is published, but the old .*1 cannot be removed \(Permission denied\)"):
         publish(tmp_path, keep_versions=1)
     assert numbers(tmp_path) == [1, 2]
