@@ -10,7 +10,7 @@ import pandas as pd
 
 from pipelines.paper.chains import DEFAULT, Cell
 from pipelines.paper.summary import SUMMARY, read_summary, summarise
-from pipelines.paper.tables import latex_tables, markdown_tables, readme_tables, tuning_table
+from pipelines.paper.tables import latex_tables, markdown_tables, readme_table, report_tables, tuning_table
 from pipelines.records import (
     ROLES,
     check_alike,
@@ -255,8 +255,8 @@ def write_pages() -> None:
 
 
 def fill_readme(text: str, results: Path) -> str:
-    """Puts the tables between the README's markers; arguments and errors as in `fill_reproduction`."""
-    return replace_between(text, "results", readme_tables(results), README.name)
+    """Puts the small table between the README's markers; arguments and errors as in `fill_reproduction`."""
+    return replace_between(text, "results", readme_table(results), README.name)
 
 
 def fill_reproduction(page: str, results: Path) -> str:
@@ -264,14 +264,20 @@ def fill_reproduction(page: str, results: Path) -> str:
 
     Args:
         page: its text.
-        results: holds `paper`, which `pipelines.paper` has filled, and `tuning`; both may be missing.
+        results: holds `paper`, which `pipelines.paper` has filled, `tuning` and folders with a `report.json`; all may
+            be missing.
 
     Raises:
         InputError: a marker is missing.
     """
     summary = read_summary(results / "paper")
     tables = markdown_tables(summary) if any(summary["cells"].values()) else "No cell has been run yet.\n"
-    parts = {"tables": tables, "plots": _plots(results / "paper"), "tuning": tuning_table(results / "tuning")}
+    parts = {
+        "tables": tables,
+        "reports": report_tables(results) or "No other run has been kept.\n",
+        "plots": _plots(results / "paper"),
+        "tuning": tuning_table(results / "tuning"),
+    }
     for name, text in parts.items():
         page = replace_between(page, name, f"\n{text}", "docs/reproduction.md")
     return page

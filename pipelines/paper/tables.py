@@ -1,6 +1,7 @@
 """The paper's tables in Markdown and LaTeX, ours beside the published."""
 
 import csv
+import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -67,14 +68,16 @@ _OTHER_DATA = (
 _ROWS = {"teacher": "T", "distilled": "RD", "student": "S"}
 # Flags that no row of the tuning table names: they are the same in all, or change no result.
 _NOT_SHOWN = {*NO_PART_OF_THE_RESULT, "split", "validate_every", "model", "epochs", "seed"}
-# Folder below results/ -> heading, in the order of the README.
+# Folder below results/ -> heading, in the order of the tables.
 _FOLDERS = {
-    "gowalla/caser": "Gowalla, Caser, the paper's settings",
-    "unseen/gowalla_raw": "SNAP's raw Gowalla sample (tuned on by nobody), Caser, the paper's settings unchanged",
-    "unseen/world": "Built-in world (12,000 users, tuned on by nobody), Caser, the paper's settings unchanged",
-    "unseen/world_small": "Built-in world (1,000 users: too small for d = 100), Caser, the paper's settings unchanged",
-    "quickstart": "Built-in world, `make quickstart`",
+    "gowalla/caser": "Gowalla, Caser",
+    "unseen/gowalla_raw": "SNAP's raw Gowalla, Caser",
+    "unseen/world": "Built-in world of 12,000 users, Caser",
+    "unseen/world_small": "Built-in world of 1,000 users, Caser",
+    "quickstart": "`make quickstart`, Caser",
 }
+# Metric -> heading of the README's columns.
+_README_COLUMNS = {"map": "MAP", "precision@3": "P@3"}
 
 
 def effectiveness_table(dataset: str, cells: dict[str, Any]) -> str:
@@ -296,36 +299,73 @@ def _read_trial(trial: Path) -> tuple[str, dict[int, float]]:
     return f"`{settings}`" + (", distilled" if flags["teacher"] else ""), maps
 
 
-def readme_tables(results: Path) -> str:
-    """Markdown of every folder of results that is there; the paper's cells stand in place of their single reports."""
-    summary = read_summary(results / "paper")
-    done = {name for name, cell in summary["cells"].items() if cell}
-    parts = [_papers_tables(summary)] if done else []
-    for folder, title in _FOLDERS.items():
-        path = results / folder / "report.json"
-        if path.is_file() and folder not in done:
-            parts.append(_report_table(read_json(path), title, folder))
-    return "\n".join(parts)
+def readme_table(results: Path) -> str:
+    """The README's one table: MAP and P@3 of every model's three roles, a row a model and dataset that results hold.
+
+    Args:
+        results: holds `paper`, which `pipelines.paper` has filled, and folders with a `report.json`; all may be
+            missing.
+    """
+    rows = []
+    for name, cell in _measured(results).items():
+        dataset, model = name.split("/")
+        found = {role: _Shown(each["parameters"], _means(each)) for role, each in cell["roles"].items()}
+        marks = {column: stars(test["t_holm"]) for column, test in cell["comparisons"]["student"].items()}
+        rows.append(_readme_row(f"{dataset.capitalize()}, {model.capitalize()}", len(cell["seeds"]), found, marks))
+    for folder, title in _reports(results).items():
+        report = read_json(results / folder / "report.json")
+        found = {role: _Shown(each["parameters"], each["metrics"]) for role, each in report["roles"].items()}
+        rows.append(_readme_row(title, len(report["seeds"]), found, {}))
+    names = [name for title in _README_COLUMNS.values() for name in (f"{title}, teacher", "alone", "distilled", "gain")]
+    return "\n".join([*head("", "seeds", "student's size", *names), *rows]) + "\n"
 
 
-def _papers_tables(summary: dict[str, Any]) -> str:
-    shown = {dataset: cells for dataset, cells in cells_by_dataset(summary).items() if any(cells.values())}
+@dataclasses.dataclass(frozen=True)
+class _Shown:
+    parameters: int
+    metrics: dict[str, float]
+
+
+def _means(role: dict[str, Any]) -> dict[str, float]:
+    return {column: metric["mean"] for column, metric in role["metrics"].items()}
+
+
+def _readme_row(title: str, seeds: int, found: dict[str, _Shown], marks: dict[str, str]) -> str:
+    texts = []
+    for column in _README_COLUMNS:
+        values = {role: found[role].metrics[column] for role in ROLES}
+        gained = f"{gain(values['distilled'], values['student'])} {marks.get(column, '')}".strip()
+        texts += [*map(short, values.values()), gained.replace("*", "\\*")]
+    return row(title, seeds, f"{100 * found['distilled'].parameters / found['teacher'].parameters:.0f} %", *texts)
+
+
+def _measured(results: Path) -> dict[str, dict[str, Any]]:
+    """The cells of the paper's tables that there is evidence of."""
+    return {name: cell for name, cell in read_summary(results / "paper")["cells"].items() if cell}
+
+
+def _reports(results: Path) -> dict[str, str]:
+    """Folder -> heading of the reports that are there; the paper's cells stand in place of their single reports."""
+    done = _measured(results)
+    return {
+        folder: title
+        for folder, title in _FOLDERS.items()
+        if folder not in done and (results / folder / "report.json").is_file()
+    }
+
+
+def report_tables(results: Path) -> str:
+    """Markdown of every report that is no cell of the paper's tables."""
     return "\n".join(
-        [
-            f"**The paper's tables**: {summary['split']} split ([flags, logs and metrics](results/paper); "
-            "[how to repeat them, tests, efficiency, plots](docs/reproduction.md))",
-            "",
-            LEGEND,
-            "",
-            *(effectiveness_table(dataset, cells) for dataset, cells in shown.items()),
-        ]
+        _report_table(read_json(results / folder / "report.json"), title, folder)
+        for folder, title in _reports(results).items()
     )
 
 
 def _report_table(report: dict[str, Any], title: str, folder: str) -> str:
     seeds = report["seeds"]
     of = f"seed {seeds[0]}" if len(seeds) == 1 else f"mean of seeds {', '.join(map(str, seeds))}"
-    lines = [f"**{title}**: {report['split']} split, {of} ([flags, logs and metrics](results/{folder}))", ""]
+    lines = [f"**{title}**: {report['split']} split, {of} ([flags, logs and metrics](../results/{folder}))", ""]
     lines += head("", "d", "parameters", *HEADS)
     published = PUBLISHED.get(folder, {})
     teacher = report["roles"]["teacher"]["parameters"]

@@ -5,12 +5,13 @@ import pytest
 from pipelines.paper.chains import Cell
 from pipelines.paper.output import PAGE, RESULTS, fill_reproduction, write_output
 from pipelines.paper.summary import summarise
-from pipelines.paper.tables import latex_tables, markdown_tables, readme_tables
+from pipelines.paper.tables import latex_tables, markdown_tables, readme_table
 from pipelines.records import keep_evidence
 from rd_tf.storage import read_json, write_json
 
 CELLS = [Cell("gowalla", "fossil"), Cell("gowalla", "caser"), Cell("foursquare", "caser")]
-MARKERS = "".join(f"<!-- {name}: begin -->\n<!-- {name}: end -->\n" for name in ("tables", "plots", "tuning"))
+PARTS = ("tables", "reports", "plots", "tuning")
+MARKERS = "".join(f"<!-- {name}: begin -->\n<!-- {name}: end -->\n" for name in PARTS)
 
 
 @pytest.fixture(scope="module")
@@ -115,14 +116,18 @@ def test_the_page_and_the_readme_show_the_summary(results):
     assert markdown_tables(read_json(results / "summary.json")) in page
     assert "sweep-gowalla-caser-alpha.png)" in page
     assert fill_reproduction(page, results.parent) == page
-    readme = readme_tables(results.parent)
-    assert "**The paper's tables**: test split" in readme
-    assert readme.count("*published*") == 3
+    rows = readme_table(results.parent).splitlines()[2:]
+    assert [row.split(" | ")[:3] for row in rows] == [
+        ["| Gowalla, Caser", "3", "50 %"],
+        ["| Foursquare, Caser", "1", "50 %"],
+    ]
+    assert "\\*\\* |" in rows[0]
 
 
 def test_a_page_without_results_says_so(tmp_path):
     page = fill_reproduction(MARKERS, tmp_path)
     assert "No cell has been run yet." in page
+    assert "No other run has been kept." in page
     assert "No plot has been drawn yet." in page
 
 
