@@ -173,6 +173,12 @@ def test_a_dataset_made_with_other_flags_is_refused(first, flags):
         distill(**{**flags, "synthetic_users": 70})
 
 
+def test_a_split_that_holds_nothing_out_is_refused_before_anything_is_done(flags, tmp_path):
+    with pytest.raises(InputError, match="--split=all holds nothing out, so there would be nothing to compare"):
+        distill(**{**flags, "run_dir": str(tmp_path / "runs"), "split": "all"})
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_given_teacher_is_used(first, flags, tmp_path):
     teacher = str(Path(flags["run_dir"]) / "seed-0" / "teacher")
     report = distill(**{**flags, "run_dir": str(tmp_path), "teacher": teacher, "seeds": ["0"], "results": ""})
