@@ -349,7 +349,7 @@ def _window_numbers(windows: Windows, users: np.ndarray, positions: np.ndarray) 
 
 
 def write_windows(
-    path: str | os.PathLike[str], data: SplitData, sequence_length: int = 5, target_length: int = 3
+    path: str | os.PathLike[str], data: SplitData, sequence_length: int = 5, target_length: int = 1
 ) -> int:
     """Writes the windows that lists may be made for, as Parquet: `user_id`, `position`, `sequence` and `targets`.
 

@@ -27,7 +27,7 @@ def saved_model_lists(
     *,
     signature: str = "serving_default",
     sequence_length: int = 5,
-    target_length: int = 3,
+    target_length: int = 1,
     mask: str = "target",
     unknown: str = "refuse",
     incomplete: str = "refuse",
