@@ -33,7 +33,10 @@ def parameter_names(command: Command) -> list[str]:
     Those of imported plug-ins are among them where the command makes models.
     """
     names = list(getattr(command, "flag_names", None) or inspect.signature(command).parameters)
-    return [*names, *plugins.flag_names()] if {"model", "import_module"} <= set(names) else names
+    if {"model", "import_module"} <= set(names):
+        # Once each: a command that took its names from others may have those of plug-ins already.
+        names = list(dict.fromkeys([*names, *plugins.flag_names()]))
+    return names
 
 
 def choose(command: Command, values: Flags, **changed: Any) -> Flags:

@@ -60,6 +60,16 @@ def test_a_flagfile_is_read_and_a_later_flag_wins(tmp_path):
     assert (values["dim"], values["split"], values["epochs"]) == (9, "validation", 50)
 
 
+def test_flags_of_plug_ins_stand_once_where_a_command_took_them_from_another(monkeypatch):
+    monkeypatch.setattr(command_line.plugins, "flag_names", lambda: ["decay", "softness"])
+
+    def command(**flags):
+        return flags
+
+    command.flag_names = ["model", "import_module", "decay"]
+    assert command_line.parameter_names(command) == ["model", "import_module", "decay", "softness"]
+
+
 def test_flag_lines_read_back_as_the_same_flags():
     values = command_line.parse(train, ["--dim=3", "--l2=0.5", "--exact_rank", "--cutoffs=1,2"])
     assert command_line.parse(train, command_line.flag_lines(values).splitlines()) == values
