@@ -14,6 +14,7 @@ from rd_tf.prepare import prepare
 from rd_tf.runtime import cluster
 from rd_tf.serving.options import ExportOptions, check_export_name
 from rd_tf.storage import InputError, directory_lock, read_manifest, write_json
+from rd_tf.teach import teach
 from rd_tf.train import train
 
 # With the student's seed the teacher would see the same batches and negatives in the same order, and the noise of its
@@ -32,7 +33,9 @@ _OWN = {
     "results",
     "all_metrics",
 }
-_SET_HERE = {"dim", "seed"}
+_SET_HERE = {"dim", "seed", "windows"}
+# How a file of lists is read; its ids are in --user_column and --item_column, as those of the input are.
+_LIST_FLAGS = ("rank_column", "score_column", "position_column", "unknown", "incomplete")
 
 
 def distill(**flags: Any) -> dict[str, Any]:
@@ -40,7 +43,9 @@ def distill(**flags: Any) -> dict[str, Any]:
 
     With --format=synthetic or --input the dataset directory --dataset is made first, unless it is there. Runs lie under
     --run_dir as seed-<seed>/teacher (trained with <seed> + 1000), student and distilled; a finished one is kept on the
-    next call, --force does all again. --teacher names a finished teacher run to distil from in place of training one.
+    next call, --force does all again. --teacher names what to distil from in place of training a teacher: a finished
+    run, a teacher cache, or a file of lists that another system made (see rd_tf.teach --lists); of lists the table has
+    no teacher's row.
     """
     seeds = parse_seeds(flags["seeds"])
     if not flags["run_dir"]:
@@ -58,21 +63,24 @@ def distill(**flags: Any) -> dict[str, Any]:
             "TF_CONFIG in the environment names several workers, but this pipeline runs in one process; unset it, or "
             "run python -m rd_tf.train on every worker for the teacher and for the students"
         )
-    if flags["teacher"]:
-        # rd_tf.train would take a teacher cache too, but the table needs the teacher's metrics.
+    has_lists = _is_lists(flags["teacher"])
+    if flags["teacher"] and not has_lists:
         run_directory.load_run_manifest(flags["teacher"], "teacher")
+    if flags["split"] == "all":
+        raise InputError("--split=all holds nothing out for the table; train with rd_tf.train --split=all")
     root = Path(flags["run_dir"])
     with directory_lock(root):
         _prepare_if_asked(flags)
-        _check_before_training(flags)
+        _check_before_training(flags, has_lists)
         from rd_tf.runtime import import_quietly
 
         import_quietly()
         from pipelines.report import make_report
 
+        lists = _cache_of_lists(root, flags) if has_lists else ""
         runs = {}
         for seed in seeds:
-            runs[seed] = _train_three(root / f"seed-{seed}", seed, flags)
+            runs[seed] = _train_three(root / f"seed-{seed}", seed, flags, lists)
         distilled = runs[seeds[0]]["distilled"]
         export_path = _export_once(root, distilled, flags)
         return make_report(root, runs, _baselines(root, flags), export_path, flags["results"], flags["all_metrics"])
@@ -81,7 +89,13 @@ def distill(**flags: Any) -> dict[str, Any]:
 distill.flag_names = list(  # type: ignore[attr-defined]
     dict.fromkeys(
         name
-        for name in (*parameter_names(train), *parameter_names(prepare), *parameter_names(export), *sorted(_OWN))
+        for name in (
+            *parameter_names(train),
+            *parameter_names(prepare),
+            *parameter_names(export),
+            *_LIST_FLAGS,
+            *sorted(_OWN),
+        )
         if name not in _SET_HERE
     )
 )
@@ -136,7 +150,7 @@ def _prepare_if_asked(flags: dict[str, Any]) -> None:
         prepare(**choose(prepare, flags, seed=0))
 
 
-def _check_before_training(flags: dict[str, Any]) -> None:
+def _check_before_training(flags: dict[str, Any], has_lists: bool) -> None:
     """Refuses what a later stage would refuse after an hour of training."""
     from rd_tf.data.dataset import check_same_dataset, load_manifest
 
@@ -144,7 +158,7 @@ def _check_before_training(flags: dict[str, Any]) -> None:
     if flags["k"] > items:
         raise InputError(f"--k={flags['k']} is larger than the catalogue of {items} items; use a smaller one")
     ExportOptions(**_export_options(flags)).for_catalogue(items)
-    if not flags["teacher"]:
+    if not flags["teacher"] or has_lists:
         return
     manifest = run_directory.load_run_manifest(flags["teacher"], "teacher")
     check_same_dataset(flags["dataset"], manifest["dataset"]["fingerprint"], "teacher", flags["teacher"])
@@ -161,8 +175,23 @@ def _export_options(flags: dict[str, Any]) -> dict[str, Any]:
     return {field.name: flags[field.name] for field in dataclasses.fields(ExportOptions)}
 
 
-def _train_three(directory: Path, seed: int, flags: dict[str, Any]) -> dict[str, Path]:
-    given = flags["teacher"]
+def _is_lists(teacher: str) -> bool:
+    # Imports NumPy, which would make --help slow.
+    from rd_tf.data.teacher_lists import is_teacher_cache
+
+    return bool(teacher) and (Path(teacher).is_file() or is_teacher_cache(teacher))
+
+
+def _cache_of_lists(root: Path, flags: dict[str, Any]) -> str:
+    """The teacher cache of --teacher=<file or cache>; of a file it is made below --run_dir."""
+    if not Path(flags["teacher"]).is_file():
+        return str(flags["teacher"])
+    given = {"teacher": "", "lists": flags["teacher"], "saved_model": "", "cache": str(root / "teacher_lists")}
+    return teach(**choose(teach, {**command_line.default_flags(teach), **flags}, **given))
+
+
+def _train_three(directory: Path, seed: int, flags: dict[str, Any], lists: str) -> dict[str, Path]:
+    given = lists or flags["teacher"]
     paths = {role: directory / role for role in ROLES}
     if given:
         paths["teacher"] = Path(given)
@@ -171,7 +200,7 @@ def _train_three(directory: Path, seed: int, flags: dict[str, Any]) -> dict[str,
             continue
         print(f"\n{role}, seed {seed}: {paths[role]}", flush=True)
         train(**values)
-    return paths
+    return {role: path for role, path in paths.items() if not (lists and role == "teacher")}
 
 
 def _export_once(root: Path, distilled: Path, flags: dict[str, Any]) -> str:

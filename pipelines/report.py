@@ -169,7 +169,7 @@ class Report:
         split: that all were evaluated on.
         counts: see `rd_tf.evaluation.held_out.HeldOut.counts`.
         seeds: of the students.
-        roles: in the order of `ROLES`.
+        roles: in the order of `ROLES`; no teacher where its lists came from outside.
         comparison: the average precisions of the student distilled against those of the student alone, a pair a user,
             whose values are averaged over the seeds.
         baselines: name in `BASELINE_TITLES` -> metrics, of the rankers that learn nothing.
@@ -231,7 +231,9 @@ def collect(runs: dict[int, dict[str, Path]]) -> Report:
     Raises:
         InputError: a file is missing or damaged, or the students were evaluated on different users.
     """
-    found = {role: {seed: read_metrics(paths[role], ["map"]) for seed, paths in runs.items()} for role in ROLES}
+    # Of lists from outside nobody knows how their teacher ranks.
+    present = [role for role in ROLES if role in next(iter(runs.values()))]
+    found = {role: {seed: read_metrics(paths[role], ["map"]) for seed, paths in runs.items()} for role in present}
     # A given teacher may have been trained with other cutoffs.
     every = [one["metrics"] for metrics in found.values() for one in metrics.values()]
     names = [name for name in every[0] if all(name in one for one in every)]
@@ -266,10 +268,10 @@ def _compare_students(runs: dict[int, dict[str, Path]]) -> PairedComparison:
 def show(report: Report, all_metrics: bool = False) -> None:
     """Prints the paper's metrics of all rankers, sizes and times of the models and, if asked, the other metrics."""
     console = Console(width=_WIDTH, highlight=False)
-    names = list(report.roles["teacher"].metrics)
+    names = list(report.roles["distilled"].metrics)
     columns = {name: title for name, title in zip(COLUMNS, HEADS, strict=True) if name in names}
     rankers = {BASELINE_TITLES[name]: metrics for name, metrics in report.baselines.items()}
-    rankers |= {title: report.roles[role].metrics for role, title in ROLES.items()}
+    rankers |= {ROLES[role]: found.metrics for role, found in report.roles.items()}
     alone, distilled = (report.roles[role].metrics for role in ("student", "distilled"))
     of = f"seed {report.seeds[0]}" if len(report.seeds) == 1 else f"mean of seeds {', '.join(map(str, report.seeds))}"
     table = _table("", *columns.values(), title=f"{report.split} split, {of}")
@@ -279,10 +281,12 @@ def show(report: Report, all_metrics: bool = False) -> None:
     table.add_row("distilled vs alone", *(_short_gain(distilled[name], alone[name]) for name in columns))
     console.print(table)
     sizes = _table("", "model", "d", "parameters", "of the teacher's", "training")
-    for role, title in ROLES.items():
-        found = report.roles[role]
-        share = f"{100 * found.parameters / report.roles['teacher'].parameters:.1f} %"
-        sizes.add_row(title, found.model, str(found.dim), f"{found.parameters:,}", share, f"{found.seconds:.0f} s")
+    teacher = report.roles.get("teacher")
+    for role, found in report.roles.items():
+        share = f"{100 * found.parameters / teacher.parameters:.1f} %" if teacher else ""
+        sizes.add_row(
+            ROLES[role], found.model, str(found.dim), f"{found.parameters:,}", share, f"{found.seconds:.0f} s"
+        )
     console.print(sizes)
     others = [name for name in names if name not in columns]
     if all_metrics:
@@ -301,7 +305,8 @@ def show(report: Report, all_metrics: bool = False) -> None:
 
 def findings(report: Report) -> list[str]:
     """What the table says in sentences, and what to do next where it says nothing good."""
-    teacher, alone, distilled = (report.roles[role].metrics["map"] for role in ROLES)
+    alone, distilled = (report.roles[role].metrics["map"] for role in ("student", "distilled"))
+    teacher = report.roles["teacher"].metrics["map"] if "teacher" in report.roles else math.inf
     test = report.comparison
     found = [f"MAP of the student, distilled against alone: {short(distilled)} against {short(alone)}"]
     if math.isnan(test.t_p) or math.isnan(test.percent):

@@ -16,6 +16,7 @@ from rd_tf.command_line import choose, default_flags
 from rd_tf.evaluate import evaluate
 from rd_tf.export import export
 from rd_tf.models.registry import load_model
+from rd_tf.plugins import DISTILLATION_LOSSES, RANKERS, RANKING_LOSSES
 from rd_tf.teach import teach
 from rd_tf.train import train
 
@@ -235,6 +236,10 @@ class Bpr(keras.losses.Loss):
 def test_plug_ins_train_teach_evaluate_and_export(tmp_path, tiny_dataset, tiny_teacher, train_flags, monkeypatch):
     (tmp_path / "my_rankers.py").write_text(PLUGIN)
     monkeypatch.syspath_prepend(tmp_path)
+    for table, name in ((RANKERS, "mean_of_items"), (DISTILLATION_LOSSES, "likes"), (RANKING_LOSSES, "bpr")):
+        # Forgotten after the test.
+        monkeypatch.setitem(table, name, None)
+        del table[name]
     run_dir, given = str(tmp_path / "run"), {"dataset": tiny_dataset, "import_module": ["my_rankers"]}
     chosen = {"model": "mean_of_items", "distillation_loss": "likes", "ranking_loss": "bpr", "optimizer": "adagrad"}
     made = train(

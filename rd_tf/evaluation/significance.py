@@ -4,7 +4,6 @@ import dataclasses
 from typing import Protocol
 
 import numpy as np
-from scipy import stats
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
@@ -70,6 +69,9 @@ def compare_paired(ours: np.ndarray, reference: np.ndarray, confidence: float = 
     Raises:
         ValueError: no pairs, or not as many values of one as of the other.
     """
+    # A second to import, in every command that evaluates.
+    from scipy import stats
+
     ours, reference = np.asarray(ours, np.float64), np.asarray(reference, np.float64)
     if ours.shape != reference.shape or ours.ndim != 1 or not len(ours):
         raise ValueError(f"ours, reference must be two equally long vectors; received {ours.shape}, {reference.shape}")
@@ -93,6 +95,8 @@ def compare_paired(ours: np.ndarray, reference: np.ndarray, confidence: float = 
 
 
 def _wilcoxon_p(differences: np.ndarray) -> float:
+    from scipy import stats
+
     if not differences.any():
         return 1.0
     exact = len(differences) < 14 and len(np.unique(np.abs(differences))) == len(differences) and differences.all()

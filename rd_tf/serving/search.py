@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
-from scipy.cluster.vq import kmeans2
 
 from rd_tf.models.ranker import SequenceRanker, exclude_items
 from rd_tf.models.table_ops import partial_top_k
@@ -122,6 +121,9 @@ def make_cells(vectors: np.ndarray, clusters: int, seed: int = 0) -> Cells:
         clusters: how many cells, at most num_items.
         seed: of the sample and of the first centroids.
     """
+    # Slow to import, for a kind of search that few exports have.
+    from scipy.cluster.vq import kmeans2
+
     random = np.random.default_rng(seed)
     sample = vectors
     if len(vectors) > _SAMPLE * clusters:

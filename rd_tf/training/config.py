@@ -54,7 +54,7 @@ class RunConfig:
     Attributes:
         model: the ranker.
         training: how it is trained.
-        distillation: from whom it learns, or None.
+        distillation: from whom it learns; nobody where its teacher is empty.
         ranking_loss: made from its name and flags.
         distillation_loss: likewise.
     """

@@ -13,6 +13,8 @@ import pytest
 import pipelines.distill
 from pipelines.distill import _prepare_if_asked, distill
 from rd_tf import command_line
+from rd_tf.command_line import choose, default_flags
+from rd_tf.recommend import recommend
 from rd_tf.serving.options import ExportOptions
 from rd_tf.serving.publishing import are_equal_versions
 from rd_tf.storage import InputError
@@ -184,6 +186,25 @@ def test_a_given_teacher_is_used(first, flags, tmp_path):
     report = distill(**{**flags, "run_dir": str(tmp_path), "teacher": teacher, "seeds": ["0"], "results": ""})
     assert not (tmp_path / "seed-0" / "teacher").exists()
     assert report["roles"]["distilled"]["by_seed"]["0"] == first["roles"]["distilled"]["by_seed"]["0"]
+
+
+def test_lists_of_another_system_are_the_teacher(first, flags, tmp_path, capsys):
+    made = {
+        "run_dir": str(Path(flags["run_dir"]) / "seed-0" / "teacher"),
+        "output": str(tmp_path / "lists.csv"),
+        "k": 60,
+    }
+    recommend(**choose(recommend, {**default_flags(recommend), "dataset": flags["dataset"]}, **made))
+    given = {"teacher": made["output"], "seeds": ["0"], "results": "", "incomplete": "pad", "unknown": "skip"}
+    report = distill(**{**flags, **given, "run_dir": str(tmp_path / "runs")})
+    assert list(report["roles"]) == ["student", "distilled"]
+    assert "student distilled" in capsys.readouterr().out
+    manifest = json.loads((tmp_path / "runs/seed-0/distilled/manifest.json").read_text())
+    assert manifest["teacher"]["lists"]["source"] == made["output"]
+    # A cache goes as well, and what is there is kept.
+    cache = str(tmp_path / "runs/teacher_lists")
+    again = distill(**{**flags, **given, "teacher": cache, "run_dir": str(tmp_path / "runs")})
+    assert again["roles"] == report["roles"]
 
 
 def test_a_teacher_that_is_no_run_is_refused_before_anything_is_done(flags, tmp_path):

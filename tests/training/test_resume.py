@@ -95,11 +95,12 @@ def test_a_process_that_is_killed_or_stopped_goes_on(tiny_dataset, train_flags, 
     train(**{**flags, "run_dir": str(tmp_path / "undisturbed")})
     run = tmp_path / "run"
     lines = command_line.flag_lines({**flags, "run_dir": str(run)}).splitlines()
-    root = Path(__file__).parents[2]
+    root, temporary = Path(__file__).parents[2], tmp_path / "temporary"
+    temporary.mkdir()
     for number in (signal.SIGKILL, signal.SIGTERM):
         process = subprocess.Popen(
             [sys.executable, "-m", "rd_tf.train", *lines],
-            env={**os.environ, "PYTHONPATH": str(root)},
+            env={**os.environ, "PYTHONPATH": str(root), "TMPDIR": str(temporary)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -113,6 +114,8 @@ def test_a_process_that_is_killed_or_stopped_goes_on(tiny_dataset, train_flags, 
         process.send_signal(number)
         written, _ = process.communicate(timeout=60)
         assert process.returncode == (-number if number == signal.SIGKILL else 128 + number), written
+        # Nothing of AutoGraph's, which a killed process does not remove.
+        assert list(temporary.iterdir()) == []
     assert "the same command goes on from there" in written
     train(**{**flags, "run_dir": str(run)})
     check_same(run, tmp_path / "undisturbed")
