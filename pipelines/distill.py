@@ -53,11 +53,6 @@ def distill(**flags: Any) -> dict[str, Any]:
     if not flags["dataset"]:
         raise InputError("--dataset is empty; name a dataset directory")
     check_export_name(flags["export_name"])
-    if flags["split"] == "all":
-        raise InputError(
-            "--split=all holds nothing out, so there would be nothing to compare; give --split=validation or test, and "
-            "train what is served with rd_tf.train --split=all"
-        )
     if cluster()[1] > 1:
         raise InputError(
             "TF_CONFIG in the environment names several workers, but this pipeline runs in one process; unset it, or "

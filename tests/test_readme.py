@@ -14,6 +14,7 @@ from rd_tf import command_line
 from rd_tf.command_line import choose, default_flags, parameter_names
 from rd_tf.evaluate import evaluate
 from rd_tf.flag_definitions import FLAGS
+from rd_tf.plugins import DISTILLATION_LOSSES, RANKERS
 from rd_tf.storage import InputError
 from rd_tf.train import train
 
@@ -79,8 +80,13 @@ def own_models(tmp_path, monkeypatch):
     (module,) = (block for block in code_blocks(ROOT / "docs" / "keras.md", "python") if "register_ranker" in block)
     (tmp_path / "my_models.py").write_text(module)
     monkeypatch.syspath_prepend(tmp_path)
+    before = [(table, dict(table)) for table in (RANKERS, DISTILLATION_LOSSES)]
     yield
+    # Forgotten after the test.
     sys.modules.pop("my_models", None)
+    for table, plugins in before:
+        table.clear()
+        table.update(plugins)
 
 
 def test_the_readme_is_a_front_page():
