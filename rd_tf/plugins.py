@@ -9,7 +9,7 @@ import pathlib
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from rd_tf import flag_definitions
@@ -123,6 +123,27 @@ def register_loss(name: str) -> Callable[[Class], Class]:
         return _register(table, kind, name, cls, ("reduction", "name", "dtype"))
 
     return register
+
+
+def constructor_keywords(made: Any, attributes: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The keywords that made an object, each read from the attribute of its name: what `get_config` has to give.
+
+    Args:
+        made: the object.
+        attributes: keywords and the attributes that hold them, where the names differ.
+
+    Raises:
+        ValueError: a keyword is no attribute; keep it as one, or override `get_config`.
+    """
+    found = {}
+    for name, parameter in inspect.signature(type(made).__init__).parameters.items():
+        if name == "self" or parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            continue
+        attribute = (attributes or {}).get(name, name)
+        if not hasattr(made, attribute):
+            raise ValueError(f"{type(made).__name__} cannot be saved: its keyword {name} is no attribute of it")
+        found[name] = getattr(made, attribute)
+    return found
 
 
 def import_modules(names: Sequence[str]) -> None:

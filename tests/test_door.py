@@ -124,6 +124,8 @@ def test_keras_saves_and_loads_ranker_and_distiller(data, tmp_path):
     distiller.compile(rd_tf.optimizers.LazyAdam(0.01), alpha=0.5)
     distiller.fit(data, epochs=1, batch_size=64, verbose=0)
     query = {"user": tf.constant([0, 1]), "sequence": tf.constant([[1, 2, 3], [0, 0, 4]])}
+    again = keras.losses.deserialize(keras.losses.serialize(rd_tf.losses.WeightedPointwiseDistillation(2.0)))
+    assert again.temperature == 2.0
     for model in (ranker, distiller):
         model.save(tmp_path / "model.keras")
         again = keras.saving.load_model(tmp_path / "model.keras")

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from rd_tf.losses.weights import discrepancy_weight, hybrid_weight, position_weight
-from rd_tf.plugins import register_loss
+from rd_tf.plugins import constructor_keywords, register_loss
 
 Tensor = Any
 
@@ -40,6 +40,10 @@ class DistillationLoss(keras.losses.Loss):
     def weight(self, told: dict[str, Tensor], student_logits: Tensor) -> Tensor | None:
         """How much each item of a list counts, `[batch, K] float32`, for a loss that weighs: shown while training."""
         return None
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's keywords, each read from the attribute of its name."""
+        return {**super().get_config(), **constructor_keywords(self)}
 
 
 @register_loss("weighted_pointwise")
@@ -83,10 +87,6 @@ class WeightedPointwiseDistillation(DistillationLoss):
 
     def call(self, told: dict[str, Tensor], student_logits: Tensor) -> Tensor:
         return weighted_pointwise(self.weight(told, student_logits), student_logits)
-
-    def get_config(self) -> dict[str, Any]:
-        own = {"temperature": self.temperature, "sharpness": self.sharpness, "renormalize": self.renormalize}
-        return {**super().get_config(), **own}
 
 
 def weighted_pointwise(weight: Tensor, logits: Tensor) -> Tensor:

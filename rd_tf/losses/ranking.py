@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from rd_tf.plugins import register_loss
+from rd_tf.plugins import constructor_keywords, register_loss
 
 Tensor = Any
 
@@ -19,6 +19,10 @@ class RankingLoss(keras.losses.Loss):
     """
 
     needs: frozenset[str] = frozenset()
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's keywords, each read from the attribute of its name."""
+        return {**super().get_config(), **constructor_keywords(self)}
 
 
 @register_loss("pointwise")

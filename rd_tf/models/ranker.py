@@ -1,7 +1,6 @@
 """Items that queries look back on, any number a query, without padding."""
 
 import abc
-import inspect
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, Self
@@ -11,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from rd_tf.models.table_ops import partial_top_k, query_products, take_rows
+from rd_tf.plugins import constructor_keywords
 
 Tensor = Any
 
@@ -329,14 +329,7 @@ class SequenceRanker(keras.Model, abc.ABC):
         """
         own = ("num_users", "num_items", "sequence_length", "seed", "unknown_user")
         config = {**super().get_config(), **{name: getattr(self, name) for name in own}}
-        for name, parameter in inspect.signature(type(self).__init__).parameters.items():
-            if name == "self" or parameter.kind is inspect.Parameter.VAR_KEYWORD:
-                continue
-            attribute = self.config_attributes.get(name, name)
-            if not hasattr(self, attribute):
-                raise ValueError(f"{type(self).__name__} cannot be saved: its keyword {name} is no attribute of it")
-            config[name] = getattr(self, attribute)
-        return config
+        return {**config, **constructor_keywords(self, self.config_attributes)}
 
 
 def exclude_items(scores: Tensor, exclude: Tensor) -> Tensor:
