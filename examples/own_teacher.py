@@ -22,7 +22,7 @@ class Listwise(rd_tf.losses.DistillationLoss):
         return -ops.sum(wanted * ops.log_softmax(student_logits), axis=1)
 
 
-data = rd_tf.synthetic_dataset(num_users=1000, num_items=1000).split("validation")
+data = rd_tf.synthetic_dataset(num_users=600, num_items=600).split("validation")
 ids = data.interactions
 # Items that often come with a user's items: any other system could have written this file.
 visits = np.zeros((data.num_users, data.num_items), "float32")

@@ -18,6 +18,28 @@ import_quietly()
 settings.register_profile("rd_tf", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("rd_tf")
 
+# Files of a minute or so. Begun first, they don't keep one process waiting for another at the end.
+LONG = (
+    "test_replicas",
+    "test_workers",
+    "test_resume",
+    "test_examples",
+    "test_distill",
+    "test_export_ranker",
+    "test_batching",
+    "test_mixed_precision",
+    "test_names",
+    "test_interrupted_publishing",
+    "test_door",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the long files first, for `--no-loadscope-reorder`."""
+    order = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
+
 CONFORMANCE = Path(__file__).parent / "conformance"
 ACTIVATIONS = {"iden": "identity", "sigm": "sigmoid", "relu": "relu", "tanh": "tanh"}
 

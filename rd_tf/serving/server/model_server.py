@@ -1,5 +1,6 @@
 """A model server: models, and the interfaces that are turned on."""
 
+import contextlib
 import logging
 import socket
 import threading
@@ -64,7 +65,9 @@ class HttpServer:
             # Only the server's own thread may touch its channels.
             self._server.trigger.pull_trigger(self._close_idle_channels)
             time.sleep(0.02)
-        self._server.trigger.pull_trigger(self._close_everything)
+        # The server's thread may find the call, and close the trigger, before this thread has pulled it.
+        with contextlib.suppress(OSError):
+            self._server.trigger.pull_trigger(self._close_everything)
         self._thread.join(patience_seconds)
         self._server.task_dispatcher.shutdown(timeout=1)
 
