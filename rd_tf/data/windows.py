@@ -78,8 +78,30 @@ def user_blocks(users: np.ndarray, rows: int = _ROWS) -> Iterator[slice]:
         begin = end
 
 
-# Windows that are cut at once: tens of MB of temporaries.
+# Rows that are cut at once: tens of MB of temporaries.
 _BLOCK = 2**18
+
+
+def last_items(items: np.ndarray, starts: np.ndarray, counts: np.ndarray, length: int) -> np.ndarray:
+    """The last items of some histories that lie in one array.
+
+    Args:
+        items: `[n]`, where history i is `items[starts[i] : starts[i] + counts[i]]`.
+        starts: `[histories]`.
+        counts: `[histories]`.
+        length: how many of every history.
+
+    Returns:
+        `[histories, length] int32`, in order, padded with 0 on the left.
+    """
+    rows = np.zeros((len(starts), length), np.int32)
+    for begin in range(0, len(starts), _BLOCK):
+        block = slice(begin, begin + _BLOCK)
+        for column in range(length):
+            place = counts[block] - (length - column)
+            inside = place >= 0
+            rows[block][inside, column] = items[(starts[block] + place)[inside]]
+    return rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +167,7 @@ def make_windows(
     for begin in range(0, len(users), _BLOCK):
         block = slice(begin, min(begin + _BLOCK, len(users)))
         positions[block] = np.arange(block.start, block.stop) - number_at_0[users[block]]
-        rows = _rows_before(items, offsets[users[block]], positions[block], length)
+        rows = last_items(items, offsets[users[block]], positions[block] + 1, length)
         sequences[block], targets[block] = rows[:, :sequence_length], rows[:, sequence_length:]
     return Windows(users, positions, sequences, targets)
 
@@ -157,22 +179,7 @@ def last_sequences(interactions: Interactions, train: np.ndarray, sequence_lengt
         `[users, L] int32`, oldest first, padded with 0 on the left.
     """
     items, offsets = interactions.items[train], user_offsets(interactions.users[train], interactions.num_users)
-    counts = np.diff(offsets)
-    sequences = np.empty((len(counts), sequence_length), np.int32)
-    for begin in range(0, len(counts), _BLOCK):
-        block = slice(begin, begin + _BLOCK)
-        sequences[block] = _rows_before(items, offsets[:-1][block], counts[block] - 1, sequence_length)
-    return sequences
-
-
-def _rows_before(items: np.ndarray, starts: np.ndarray, positions: np.ndarray, length: int) -> np.ndarray:
-    rows = np.zeros((len(positions), length), np.int32)
-    for column in range(length):
-        offset = positions - (length - 1 - column)
-        # A position before the user's first item is padding.
-        inside = offset >= 0
-        rows[inside, column] = items[(starts + offset)[inside]]
-    return rows
+    return last_items(items, offsets[:-1], np.diff(offsets), sequence_length)
 
 
 _CHUNK = 2**22
@@ -243,6 +250,11 @@ class UserItems:
         place = np.arange(max(1, int(counts.max(initial=0))))
         inside = place < counts[:, None]
         return self._items[np.where(inside, self._offsets[users][:, None] + place, -1)]
+
+    def last(self, users: np.ndarray, length: int) -> np.ndarray:
+        """The last items of some users: `[len(users), length] int32`, oldest first, padded with 0 on the left."""
+        starts = self._offsets[users]
+        return last_items(self._items, starts, self._offsets[users + 1] - starts, length)
 
     def histories(self, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """All items of some users, one user after another.

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from rd_tf.data.interactions import Interactions, user_offsets
-from rd_tf.data.windows import split_interactions
+from rd_tf.data.windows import last_items, split_interactions
 from rd_tf.evaluation.evaluator import Evaluator
 from rd_tf.models.ranker import Histories, SequenceRanker
 from rd_tf.serving.options import ExportOptions
@@ -52,10 +52,9 @@ class Queries(NamedTuple):
 
     def sequences(self, length: int) -> np.ndarray:
         """Their last items, `[queries, length] int32`, padded with 0 on the left."""
-        sequences = np.zeros((len(self.users), length), np.int32)
-        for row, recent in zip(sequences, self.recents, strict=True):
-            row[length - min(length, len(recent)) :] = recent[-length:]
-        return sequences
+        counts = np.array([len(recent) for recent in self.recents], np.int64)
+        items = np.concatenate([np.zeros(0, np.int32), *self.recents])
+        return last_items(items, np.cumsum(counts) - counts, counts, length)
 
     def encode(self, ranker: SequenceRanker) -> np.ndarray:
         """Their vectors, `[queries, q] float32`."""

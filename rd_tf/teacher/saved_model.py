@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from rd_tf.data.interactions import Interactions
 from rd_tf.data.teacher_lists import CacheKey, TeacherCache
-from rd_tf.data.windows import SplitData
+from rd_tf.data.windows import SplitData, last_items
 from rd_tf.runtime import progress_bar
 from rd_tf.storage import InputError, file_sha256
 from rd_tf.teacher.list_fitter import ListFitter, check_choices, fitted_lists
@@ -233,10 +233,10 @@ class SavedModelLists:
         width = self._inputs[name].shape[1]
         if width is None:
             return items
-        padded = np.pad(items, [(0, 0), (max(0, width - items.shape[1]), 0)])
-        if name == "exclude_items" and items.shape[1] > width:
-            raise self._trouble(f"takes {width} exclude_items, but {items.shape[1]} are to be kept out")
-        return padded[:, padded.shape[1] - width :]
+        rows, given = items.shape
+        if name == "exclude_items" and given > width:
+            raise self._trouble(f"takes {width} exclude_items, but {given} are to be kept out")
+        return last_items(items.ravel(), np.arange(rows) * given, np.full(rows, given), width)
 
     def _check(self) -> None:
         described = ", ".join(f"{name} {spec.shape} {spec.dtype.name}" for name, spec in self._inputs.items())

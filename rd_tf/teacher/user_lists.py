@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from rd_tf.data.interactions import Interactions
 from rd_tf.data.readers.text import first_lines
-from rd_tf.data.windows import UserItems, last_sequences
+from rd_tf.data.windows import UserItems
 from rd_tf.evaluation.ranks import NOT_FINITE, FrozenScores, block_rows
 from rd_tf.models.ranker import SequenceRanker
 from rd_tf.runtime import Advance, blocks_at_once, compute_ahead
@@ -60,12 +60,11 @@ def ranker_lists(
     if k > is_candidate.sum():
         raise InputError(f"--k={k} is larger than the {is_candidate.sum()} items that the model was trained on")
     items = UserItems(interactions.users, interactions.items, interactions.num_users)
-    sequences = last_sequences(interactions, np.ones(len(interactions), bool), model.sequence_length)
     scores = FrozenScores(model).freeze(is_candidate)
 
     def list_users(users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         history = None if model.looks_back == "none" else items.histories(users)
-        scored = scores(users, sequences[users], history)
+        scored = scores(users, items.last(users, model.sequence_length), history)
         best, values = best_items(scored, items.padded(users), k)
         # A row with a NaN among its scores has no items.
         if np.isnan(scored[best[:, 0] == 0]).any():
@@ -90,8 +89,7 @@ def saved_model_user_lists(
 
     def list_users(users: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         own = seen.padded(users)
-        recent = np.take_along_axis(own, np.argsort(own > 0, axis=1, kind="stable"), 1)
-        items, scores = model.lists(users, recent, own, k)
+        items, scores = model.lists(users, seen.last(users, own.shape[1]), own, k)
         # A signature that takes no items to exclude may have listed them.
         place = np.repeat(np.arange(len(users)), own.shape[1])
         is_own = np.zeros((len(users), interactions.num_items + 1), bool)
