@@ -11,7 +11,7 @@ import tensorflow as tf
 from rd_tf.command_line import choose, default_flags
 from rd_tf.data.dataset import load_dataset
 from rd_tf.data.teacher_lists import CacheKey, load_teacher_cache
-from rd_tf.data.windows import UserItems, last_sequences, make_windows, split_interactions
+from rd_tf.data.windows import Dataset, UserItems, last_sequences, make_windows, split_interactions
 from rd_tf.evaluation.evaluator import Evaluator
 from rd_tf.export import export
 from rd_tf.models.ranker import Histories
@@ -45,7 +45,7 @@ def training_scores(model, users, sequences, history):
 
 def test_training_and_evaluation_agree(tiny_run, tiny_dataset):
     model, interactions, train, _, items = trained(tiny_run, tiny_dataset)
-    evaluator = Evaluator(interactions, split_interactions(interactions, "test"), 5, [3])
+    evaluator = Evaluator(Dataset(interactions).split("test"), 5, [3])
     users = np.arange(interactions.num_users, dtype=np.int32)
     scores = np.zeros((len(users), model.num_items + 1), np.float32)
     sequences = last_sequences(interactions, train, 5)

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from rd_tf.data.interactions import Interactions, distinct_keys
-from rd_tf.data.windows import Split, last_sequences, user_blocks
+from rd_tf.data.windows import Split, SplitData, last_sequences, user_blocks
 from rd_tf.storage import InputError
 
 
@@ -53,17 +53,17 @@ class HeldOut:
         )
 
 
-def make_held_out(interactions: Interactions, split: Split, sequence_length: int) -> HeldOut:
+def make_held_out(data: SplitData, sequence_length: int) -> HeldOut:
     """Lays out what is to be ranked.
 
     Args:
-        interactions: the dataset.
-        split: which rows are training and which are held out.
+        data: the dataset, and which of its rows are training and which are held out.
         sequence_length: L of the model.
 
     Raises:
         InputError: nobody has a held-out item.
     """
+    interactions, split = data.interactions, data.split
     parts = [_block(interactions, split, block) for block in user_blocks(interactions.users)]
     if not sum(len(part.targets) for part in parts):
         raise InputError(f"no user has an item to rank in the split {split.name!r}; give users longer histories")

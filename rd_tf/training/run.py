@@ -111,9 +111,7 @@ def train_run(directory: Path, flags: dict[str, Any], identity: dict[str, Any], 
         overlap = ListOverlap(top_k, lists.items, training.seed)
     evaluator = None
     if data.name != "all":
-        evaluator = Evaluator(
-            data.interactions, data.split, sequence_length, training.cutoffs, training.block_size, workers
-        )
+        evaluator = Evaluator(data, sequence_length, training.cutoffs, training.block_size, workers)
     trainer = Trainer(distiller, batches, strategy, training.steps_per_call)
     fit = Fit(trainer, state, evaluator, overlap, checkpointer, workers, board, training, distillation.k, log)
     best_epoch = fit.run(start)
