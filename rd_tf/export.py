@@ -127,7 +127,7 @@ def _write_server_config(export_dir: Path, image: str) -> None:
 def _instance(model: "SequenceRanker", data: "Interactions", options: ExportOptions) -> dict[str, Any]:
     """What the last user could ask for."""
     visited = [data.item_ids[item - 1] for item in data.items[data.users == data.users[-1]]]
-    recent = visited[-(model.sequence_length if model.looks_back == "none" else _RECENT) :]
+    recent = visited[-(_RECENT if model.has_history else model.sequence_length) :]
     as_id: Any = int if options.id_type == "int64" else str
     return {
         "user_id": as_id(data.user_ids[data.users[-1]]),

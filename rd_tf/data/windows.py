@@ -7,6 +7,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from rd_tf.data.dataset import DatasetShard, load_dataset
 from rd_tf.data.interactions import Interactions, drop_duplicates, k_core, to_interactions, user_offsets
 from rd_tf.data.synthetic import synthetic_interactions
 from rd_tf.storage import InputError
+
+if TYPE_CHECKING:
+    from rd_tf.models.ranker import SequenceRanker
 
 SPLITS = ("validation", "test", "all")
 
@@ -375,6 +379,14 @@ class SplitData:
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the dataset."""
         return self.interactions.fingerprint()
+
+    def histories(self, ranker: "SequenceRanker", users: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        """What a ranker looks back on where it is asked what comes after some users' training items.
+
+        Returns:
+            As `UserItems.histories`; None for a ranker that has no history.
+        """
+        return self.seen.histories(users) if ranker.has_history else None
 
     def windows(self, sequence_length: int, target_length: int) -> Windows:
         """The training windows, cut once for every pair of lengths."""

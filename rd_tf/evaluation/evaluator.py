@@ -105,11 +105,8 @@ class Evaluator:
             )
         if self._scores is None or model is not self._model:
             self._model, self._scores = model, FrozenScores(model)
-        scores = self._scores.freeze()
-        if model.looks_back == "none":
-            return self._evaluate(scores, blocks_at_once())
-        histories = self._data.seen.histories
-        return self._evaluate(lambda users, rows: scores(users, rows, histories(users)), blocks_at_once())
+        scores, histories = self._scores.freeze(), self._data.histories
+        return self._evaluate(lambda users, rows: scores(users, rows, histories(model, users)), blocks_at_once())
 
     def evaluate_scores(self, score: Score) -> Evaluation:
         """Evaluates any ranker by its scores.

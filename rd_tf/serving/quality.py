@@ -61,7 +61,7 @@ class Queries(NamedTuple):
             # Keras takes no maximum of nothing outside of a graph.
             return np.zeros((0, ranker.query_dim), np.float32)
         history = None
-        if ranker.looks_back != "none":
+        if ranker.has_history:
             rows = np.repeat(np.arange(len(self.users), dtype=np.int32), [len(recent) for recent in self.recents])
             history = Histories(np.concatenate([np.zeros(0, np.int32), *self.recents]).astype(np.int32), rows)
         sequences = self.sequences(ranker.sequence_length)

@@ -105,7 +105,7 @@ class TopK:
         self._is_candidate = is_candidate
         self._windows, self._seen, self._mask, self._k = windows, seen, mask, k
         self._block_size = block_rows(block_size, model.num_items + 1)
-        self._history = model.looks_back
+        self._history = model.looks_back if model.has_history else None
         self._first_user = first_user
         self._scores = scores or FrozenScores(model)
 
@@ -124,7 +124,7 @@ class TopK:
             "none": lambda: np.zeros((len(rows), 1), np.int32),
         }[self._mask]()
         history = None
-        if self._history != "none":
+        if self._history:
             history = self._seen.window_histories(self._windows, rows, self._history)
         rankers_users = users + np.int32(self._first_user)
         return best_items(scores(rankers_users, self._windows.sequences[rows], history), exclude, self._k)
