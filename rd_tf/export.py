@@ -86,7 +86,7 @@ def export(
     version = export_ranker(model, *ids, directory, options, quality, keep_versions, ratios, gate_against)
     size = sum(file.stat().st_size for file in version.rglob("*") if file.is_file())
     did = "export kept:" if version in before else "exported"
-    left_out = data.num_items - len(quality.trained_items())
+    left_out = data.num_items - int(data.is_candidate.sum())
     if left_out:
         print(f"{left_out:,} of {data.num_items:,} items have no training row and are left out, as in evaluation")
     print(

@@ -73,7 +73,7 @@ def recommend(
     if manifest:
         from rd_tf.models.registry import load_model
 
-        is_candidate = data.split(manifest["split"]).seen.occurring(interactions.num_items)
+        is_candidate = data.split(manifest["split"]).is_candidate
         lists = ranker_lists(load_model(run_dir), visited, k, is_candidate, block_size)
         model = None
     else:

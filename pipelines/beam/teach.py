@@ -32,7 +32,7 @@ from rd_tf.data.teacher_lists import (
     load_cache_manifest,
     load_teacher_cache,
 )
-from rd_tf.data.windows import ShardWindows
+from rd_tf.data.windows import ShardWindows, trained_items
 from rd_tf.storage import InputError, atomic_directory, json_text
 from rd_tf.teacher.cache import Survey, TeachPlan, make_plan, may_keep, survey_windows
 from rd_tf.teacher.top_k import check_k
@@ -177,7 +177,7 @@ class _TeachJob:
     def facts(self, number: int) -> "_ShardFacts":
         """What the lists of every shard depend on."""
         seen = self.cut(number).seen
-        return _ShardFacts(seen.longest, seen.occurring(self.plan.num_items))
+        return _ShardFacts(seen.longest, trained_items(seen.items, self.plan.num_items))
 
 
 @dataclasses.dataclass(frozen=True)

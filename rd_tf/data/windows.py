@@ -216,6 +216,27 @@ def windows_fingerprint(parts: Iterable[Windows], sequence_length: int, target_l
     return digest.hexdigest()
 
 
+def trained_items(items: np.ndarray, num_items: int) -> np.ndarray:
+    """Which items have a training row, and so may be ranked: `[num_items + 1] bool`; never the padding.
+
+    Args:
+        items: `[rows] int32`, the items of the training rows.
+        num_items: items of the catalogue.
+
+    Raises:
+        InputError: an item beyond `num_items`.
+    """
+    highest = items.max(initial=0)
+    if highest > num_items:
+        raise InputError(
+            f"a user of the dataset has item {highest}, but the model knows {num_items} items; "
+            "its manifest.json is damaged, so train it again"
+        )
+    is_trained = np.zeros(num_items + 1, bool)
+    is_trained[items] = True
+    return is_trained
+
+
 class UserItems:
     """Training items of every user, in time order, as rows of different length.
 
@@ -223,30 +244,20 @@ class UserItems:
         users: `[rows] int32`, sorted.
         items: `[rows] int32`.
         num_users: number of users.
+
+    Attributes:
+        items: `[rows] int32`, as given.
     """
 
     def __init__(self, users: np.ndarray, items: np.ndarray, num_users: int) -> None:
         self._offsets = user_offsets(users, num_users)
+        # The last one is no item, for `padded`.
         self._items = np.append(items, np.int32(0)).astype(np.int32, copy=False)
+        self.items = self._items[:-1]
 
     @property
     def longest(self) -> int:
         return int(np.diff(self._offsets).max(initial=0))
-
-    def occurring(self, num_items: int) -> np.ndarray:
-        """Which items some user has: `[num_items + 1] bool`; never the padding.
-
-        Raises:
-            InputError: a user has an item beyond `num_items`.
-        """
-        if self._items.max() > num_items:
-            raise InputError(
-                f"a user of the dataset has item {self._items.max()}, but the model knows {num_items} items; "
-                "its manifest.json is damaged, so train it again"
-            )
-        occurs = np.zeros(num_items + 1, bool)
-        occurs[self._items[:-1]] = True
-        return occurs
 
     def padded(self, users: np.ndarray) -> np.ndarray:
         """All items of some users: `[len(users), longest among them] int32`, padded with 0 on the right."""
@@ -369,6 +380,11 @@ class SplitData:
     @functools.cached_property
     def items(self) -> np.ndarray:
         return self.interactions.items[self.split.train]
+
+    @functools.cached_property
+    def is_candidate(self) -> np.ndarray:
+        """`[num_items + 1] bool`: which items may be ranked, those with a training row."""
+        return trained_items(self.items, self.num_items)
 
     @functools.cached_property
     def seen(self) -> UserItems:

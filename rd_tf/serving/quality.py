@@ -128,7 +128,7 @@ class HeldOutQuality:
 
     def trained_items(self) -> np.ndarray:
         """Numbers of the items that have a training row, the candidates of evaluation: `[n] int32`, ascending."""
-        return np.unique(self.data.items).astype(np.int32)
+        return np.flatnonzero(self.data.is_candidate).astype(np.int32)
 
 
 @dataclasses.dataclass(frozen=True)

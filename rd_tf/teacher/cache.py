@@ -27,7 +27,7 @@ from rd_tf.data.teacher_lists import (
     load_teacher_cache,
     open_lists,
 )
-from rd_tf.data.windows import ShardWindows, SplitData, Windows, cut_shard, windows_fingerprint
+from rd_tf.data.windows import ShardWindows, SplitData, Windows, cut_shard, trained_items, windows_fingerprint
 from rd_tf.evaluation.ranks import FrozenScores
 from rd_tf.models.ranker import SequenceRanker
 from rd_tf.models.registry import load_model, weights_fingerprint
@@ -72,8 +72,7 @@ def teacher_lists(
             f"received {teacher.num_users} and {teacher.num_items}"
         )
     windows = data.windows(teacher.sequence_length, target_length)
-    is_candidate = data.seen.occurring(data.num_items)
-    top_k = TopK(teacher, windows, data.seen, k, mask, block_size, is_candidate=is_candidate)
+    top_k = TopK(teacher, windows, data.seen, k, mask, block_size, is_candidate=data.is_candidate)
     items, scores = empty_lists(len(windows), k)
 
     def store(first: int, some_items: np.ndarray, some_scores: np.ndarray) -> None:
@@ -192,7 +191,7 @@ def survey_windows(plan: TeachPlan, cut: Callable[[int], ShardWindows], shards: 
         for number in range(shards):
             part = cut(number)
             windows, longest = windows + len(part.windows), max(longest, part.seen.longest)
-            is_candidate[:] |= part.seen.occurring(plan.num_items)
+            is_candidate[:] |= trained_items(part.seen.items, plan.num_items)
             yield part.of_the_dataset()
             # So that no two shards are in memory at a time.
             del part

@@ -54,11 +54,10 @@ class ListFitter:
 
     def __init__(self, data: SplitData, windows: Windows, mask: str) -> None:
         self.data, self.windows, self.mask = data, windows, mask
-        self.is_candidate = data.seen.occurring(data.num_items)
         popularity = np.bincount(data.items, minlength=data.num_items + 1)
         popularity[0] = 0
         # Of equally popular items the one with the lower number.
-        self._popular = np.argsort(-popularity, kind="stable")[: int(self.is_candidate.sum())].astype(np.int32)
+        self._popular = np.argsort(-popularity, kind="stable")[: int(data.is_candidate.sum())].astype(np.int32)
         self._seen = distinct_keys(data.users, data.items, data.num_items + 1) if mask == "seen" else None
         self.counts = {"items kept out by the mask": 0, "windows without a list": 0, "windows with too few items": 0}
         self.first_short: tuple[int, int] | None = None
@@ -168,7 +167,7 @@ def fitted_lists(
     """
     data, windows = fitter.data, fitter.windows
     if incomplete == "pad":
-        check_k(k, fitter.mask, int(fitter.is_candidate.sum()), windows.targets.shape[1], data.seen.longest)
+        check_k(k, fitter.mask, int(data.is_candidate.sum()), windows.targets.shape[1], data.seen.longest)
     fitter.counts = dict.fromkeys(fitter.counts, 0)
     items, scores = empty_lists(len(windows), k)
     for rows in blocks:

@@ -143,7 +143,7 @@ class SavedModelLists:
         exclude = excludes[key.mask]
 
         def read(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-            return self.lists(windows.users[rows], windows.sequences[rows], exclude(rows), k, fitter.is_candidate)
+            return self.lists(windows.users[rows], windows.sequences[rows], exclude(rows), k, data.is_candidate)
 
         blocks = [np.arange(at, min(at + block_size, len(windows))) for at in range(0, len(windows), block_size)]
         with progress_bar("SavedModel's lists", len(windows), "windows") as advance:

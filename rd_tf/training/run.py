@@ -98,7 +98,6 @@ def train_run(directory: Path, flags: dict[str, Any], identity: dict[str, Any], 
         board = TensorBoardWriter(directory, flags)
     overlap = None
     if lists is not None:
-        candidates = data.seen.occurring(model.num_items)
         top_k = TopK(
             model,
             windows,
@@ -106,7 +105,7 @@ def train_run(directory: Path, flags: dict[str, Any], identity: dict[str, Any], 
             distillation.k,
             distillation.mask,
             training.block_size,
-            is_candidate=candidates,
+            is_candidate=data.is_candidate,
         )
         overlap = ListOverlap(top_k, lists.items, training.seed)
     evaluator = None
