@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rd_tf.data.dataset import DatasetShard, load_dataset
-from rd_tf.data.interactions import Interactions, drop_duplicates, k_core, to_interactions, user_offsets
+from rd_tf.data.interactions import Interactions, distinct_keys, drop_duplicates, k_core, to_interactions, user_offsets
 from rd_tf.data.synthetic import synthetic_interactions
 from rd_tf.storage import InputError
 
@@ -265,6 +265,27 @@ class UserItems:
         place = np.arange(max(1, int(counts.max(initial=0))))
         inside = place < counts[:, None]
         return self._items[np.where(inside, self._offsets[users][:, None] + place, -1)]
+
+    @functools.cached_property
+    def _pairs(self) -> np.ndarray:
+        users = np.repeat(np.arange(len(self._offsets) - 1), np.diff(self._offsets))
+        pairs = distinct_keys(users, self.items, int(self._items.max()) + 1)
+        # Larger than any pair, so that a search finds something.
+        return np.append(pairs, np.iinfo(np.int64).max)
+
+    def has(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """Which items are items of some users.
+
+        Args:
+            users: `[n]`.
+            items: `[n, m]`, whole numbers from 0.
+
+        Returns:
+            `[n, m] bool`.
+        """
+        size = int(self._items.max()) + 1
+        pairs = users[:, None].astype(np.int64) * size + items
+        return (items < size) & (self._pairs[np.searchsorted(self._pairs, pairs)] == pairs)
 
     def last(self, users: np.ndarray, length: int) -> np.ndarray:
         """The last items of some users: `[len(users), length] int32`, oldest first, padded with 0 on the left."""

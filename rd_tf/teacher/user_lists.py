@@ -88,10 +88,7 @@ def saved_model_user_lists(model: SavedModelLists, data: SplitData, k: int, bloc
         own = seen.padded(users)
         items, scores = model.lists(users, seen.last(users, own.shape[1]), own, k)
         # A signature that takes no items to exclude may have listed them.
-        place = np.repeat(np.arange(len(users)), own.shape[1])
-        is_own = np.zeros((len(users), data.num_items + 1), bool)
-        is_own[place, own.ravel()] = True
-        free = (items > 0) & ~np.take_along_axis(is_own, items, 1)
+        free = (items > 0) & ~seen.has(users, items)
         order = np.argsort(~free, axis=1, kind="stable")[:, :k]
         items = np.where(np.take_along_axis(free, order, 1), np.take_along_axis(items, order, 1), 0)
         return items, None if scores is None else np.take_along_axis(scores, order, 1)
