@@ -362,13 +362,11 @@ def cut_shard(shard: DatasetShard, split: str, sequence_length: int, target_leng
         sequence_length: L, at least 1.
         target_length: T, at least 1.
     """
-    # Whose raw ids they are, nobody asks here.
-    raw_ids = [""] * shard.num_users
-    interactions = Interactions(shard.users - shard.first_user, shard.items, shard.timestamps, raw_ids, [])
-    train = split_interactions(interactions, split).train
-    windows = make_windows(interactions, train, sequence_length, target_length)
-    seen = UserItems(interactions.users[train], interactions.items[train], shard.num_users)
-    return ShardWindows(shard.first_user, windows, seen)
+    # Windows depend on no raw id, but there is one for every user.
+    user_ids = [""] * shard.num_users
+    interactions = Interactions(shard.users - shard.first_user, shard.items, shard.timestamps, user_ids, [])
+    data = Dataset(interactions).split(split)
+    return ShardWindows(shard.first_user, data.windows(sequence_length, target_length), data.seen)
 
 
 class SplitData:
@@ -431,6 +429,27 @@ class SplitData:
         if key not in self._windows:
             self._windows[key] = make_windows(self.interactions, self.split.train, *key)
         return self._windows[key]
+
+    def shard(self, first_user: int, num_users: int, sequence_length: int, target_length: int) -> ShardWindows:
+        """What `cut_shard` cuts for some consecutive users, out of the windows of all."""
+        windows = self.windows(sequence_length, target_length)
+        if num_users == self.num_users:
+            return ShardWindows(0, windows, self.seen)
+
+        def rows(users: np.ndarray) -> slice:
+            return slice(*np.searchsorted(users, np.array([first_user, first_user + num_users], users.dtype)))
+
+        own, train = rows(windows.users), rows(self.users)
+        return ShardWindows(
+            first_user,
+            Windows(
+                windows.users[own] - np.int32(first_user),
+                windows.positions[own],
+                windows.sequences[own],
+                windows.targets[own],
+            ),
+            UserItems(self.users[train] - np.int32(first_user), self.items[train], num_users),
+        )
 
 
 class Dataset:

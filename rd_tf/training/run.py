@@ -56,7 +56,15 @@ def train_run(directory: Path, flags: dict[str, Any], identity: dict[str, Any], 
             # Worker 0 makes the lists where there are none yet.
             if not workers.is_chief:
                 workers.wait()
-            lists = find_teacher(data.interactions, windows, flags)
+            lists = find_teacher(
+                distillation.teacher,
+                data,
+                windows,
+                distillation.k,
+                distillation.mask,
+                training.dataset,
+                training.block_size,
+            )
             if workers.is_chief:
                 workers.wait()
     strategy = workers.strategy
