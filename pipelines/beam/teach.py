@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,12 +52,15 @@ def beam_teach(
     force: bool,
     runner: str,
     beam_options: list[str],
+    import_module: Sequence[str] = (),
 ) -> str:
     """Writes the teacher cache that rd_tf.teach would write, byte for byte, one shard of the dataset a work item.
 
     --teacher, --dataset and --cache may lie wherever Beam has a file system (gs://, s3://, hdfs://) and every worker
-    reaches them. A cache that exists and belongs to this teacher is kept.
+    reaches them. Every worker imports the modules of --import_module. A cache that exists and belongs to this teacher
+    is kept.
     """
+    command_line.import_plugins(import_module)
     for name, value in (("teacher", teacher), ("dataset", dataset)):
         if not value:
             raise InputError(f"--{name} is empty; name a {'run' if name == 'teacher' else name} directory")
@@ -78,7 +81,7 @@ def beam_teach(
     # A worker may be in another directory.
     teacher, dataset = (path if is_remote(path) else str(Path(path).absolute()) for path in (teacher, dataset))
     with _cache_place(place) as output, workers_sentences():
-        job = _TeachJob(plan, teacher, dataset, len(described.get("shards", [])), output)
+        job = _TeachJob(plan, teacher, dataset, len(described.get("shards", [])), output, tuple(import_module))
         run_pipeline(lambda pipeline: _add_steps(pipeline, job), runner, beam_options)
     print(f"teacher cache: {place} (K = {k}, mask {mask})", flush=True)
     return place
@@ -149,6 +152,7 @@ class _TeachJob:
         dataset: the dataset directory.
         shards: of the dataset; 0 where it is not sharded.
         output: directory that the cache's files are written to.
+        import_module: modules that register rankers.
     """
 
     plan: TeachPlan
@@ -156,6 +160,7 @@ class _TeachJob:
     dataset: str
     shards: int
     output: str
+    import_module: tuple[str, ...]
 
     def cut(self, number: int) -> ShardWindows:
         """The windows of a shard.
@@ -190,6 +195,7 @@ class _Lister:
         from rd_tf.teacher.cache import ShardLists
 
         share_cores(0)
+        command_line.import_plugins(job.import_module)
         names = [run_directory.MANIFEST, run_directory.WEIGHTS]
         with local_files(job.teacher, names) as directory:
             model = load_model(directory, "teacher")
