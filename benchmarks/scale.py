@@ -256,16 +256,14 @@ def _top_k(data: Any, model: Any, settings: _Settings) -> tuple[list[float], Any
 
 def _evaluate(data: Any, model: Any, settings: _Settings) -> tuple[list[float], Any, dict[str, int]]:
     from benchmarks.subjects import SEQUENCE_LENGTH
-    from rd_tf.data.windows import Split
+    from rd_tf.data.windows import Split, SplitData
     from rd_tf.evaluation.evaluator import Evaluator
 
     world, split = data.interactions, data.split
     chosen = np.zeros(world.num_users, bool)
     chosen[np.random.default_rng(settings.seed).permutation(world.num_users)[: _queries(data)]] = True
-    held_out = split.held_out & chosen[world.users]
-    evaluator = Evaluator(
-        world, Split(split.name, split.train, held_out), SEQUENCE_LENGTH, (3, 5, 10), settings.block_size
-    )
+    of_chosen = SplitData(world, Split(split.name, split.train, split.held_out & chosen[world.users]))
+    evaluator = Evaluator(of_chosen, SEQUENCE_LENGTH, (3, 5, 10), settings.block_size)
     users = evaluator.held_out.counts["users"]
     values = [seconds_of(lambda: evaluator.evaluate(model)) / users * _PER for _ in range(settings.repeats + 1)][1:]
     return values, _ranking_floor(data, settings), {"users": users}

@@ -328,10 +328,11 @@ def _their_lists(authors: ReferenceProcess, k: int, settings: _Settings) -> Call
 
 def _measure_evaluation(name: str, authors: ReferenceProcess | None, settings: _Settings) -> Iterator[Measurement]:
     from benchmarks.subjects import SEQUENCE_LENGTH, CaserSizes, make_caser, ranking_work
+    from rd_tf.data.windows import SplitData
     from rd_tf.evaluation.evaluator import Evaluator
 
     data, dim, block_size = settings.data, EVALUATIONS[name], settings.block_size
-    evaluator = Evaluator(data.interactions, data.split, SEQUENCE_LENGTH, _CUTOFFS, block_size)
+    evaluator = Evaluator(SplitData(data.interactions, data.split), SEQUENCE_LENGTH, _CUTOFFS, block_size)
     users = evaluator.held_out.counts["users"]
     model = make_caser(data.interactions, dim, settings.seed)
     theirs = None if authors is None else _their_evaluation(authors, dim, settings)
@@ -368,9 +369,10 @@ def some_users(data: Any, sequence_length: int, count: int, seed: int) -> dict[s
         `sequences` `[users, L]`; `seen` and `targets`, the users' distinct items one after another, and where each
         user's begin, `seen_offsets` and `target_offsets` `[users + 1]`.
     """
+    from rd_tf.data.windows import SplitData
     from rd_tf.evaluation.held_out import make_held_out
 
-    held_out = make_held_out(data.interactions, data.split, sequence_length)
+    held_out = make_held_out(SplitData(data.interactions, data.split), sequence_length)
     size = min(count, len(held_out.users))
     rows = np.sort(np.random.default_rng(seed).choice(len(held_out.users), size, replace=False))
     seen, seen_offsets = _cut(held_out.seen, held_out.seen_offsets, rows)

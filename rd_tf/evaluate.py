@@ -43,16 +43,14 @@ def evaluate(
     from rd_tf.runtime import import_quietly
 
     import_quietly()
-    from rd_tf.data.dataset import load_dataset
-    from rd_tf.data.windows import split_interactions
-    from rd_tf.evaluation.evaluator import Evaluator, save_evaluation
+    from rd_tf.data.windows import open_dataset
+    from rd_tf.evaluation.evaluator import evaluate_on, save_evaluation
     from rd_tf.models.registry import load_model
     from rd_tf.runtime import share_cores
 
     share_cores(0)
-    interactions, model = load_dataset(dataset), load_model(run_dir)
-    rows = split_interactions(interactions, split)
-    evaluation = Evaluator(interactions, rows, model.sequence_length, cutoffs, block_size).evaluate(model)
+    data, model = open_dataset(dataset).split(split), load_model(run_dir)
+    evaluation = evaluate_on(model, data, cutoffs, block_size)
     result = save_evaluation(
         evaluation,
         split,

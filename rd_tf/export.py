@@ -55,7 +55,7 @@ def export(
             other flags that do not fit together, a model that ranks worse than it may, or a directory that cannot be
             written.
     """
-    from rd_tf.data.dataset import check_same_dataset, load_dataset, load_manifest
+    from rd_tf.data.dataset import check_same_dataset, load_manifest
 
     command_line.import_plugins(import_module)
     manifest = run_directory.load_run_manifest(run_dir)
@@ -71,22 +71,22 @@ def export(
     from rd_tf.runtime import import_quietly
 
     import_quietly()
+    from rd_tf.data.windows import open_dataset
     from rd_tf.models.registry import load_model
     from rd_tf.serving.export import export_ranker
     from rd_tf.serving.publishing import versions
     from rd_tf.serving.quality import HeldOutQuality
 
     model = load_model(run_dir)
-    data = load_dataset(dataset)
+    data = open_dataset(dataset).split(manifest["split"])
+    ids = data.interactions.user_ids, data.interactions.item_ids
     directory = Path(export_dir).absolute() / export_name
-    quality = HeldOutQuality(data, manifest["split"], model.sequence_length)
+    quality = HeldOutQuality(data, model.sequence_length)
     before = versions(directory) if directory.is_dir() else []
-    version = export_ranker(
-        model, data.user_ids, data.item_ids, directory, options, quality, keep_versions, ratios, gate_against
-    )
+    version = export_ranker(model, *ids, directory, options, quality, keep_versions, ratios, gate_against)
     size = sum(file.stat().st_size for file in version.rglob("*") if file.is_file())
     did = "export kept:" if version in before else "exported"
-    left_out = data.num_items - len(quality.trained_items())
+    left_out = data.num_items - int(data.is_candidate.sum())
     if left_out:
         print(f"{left_out:,} of {data.num_items:,} items have no training row and are left out, as in evaluation")
     print(
@@ -98,7 +98,7 @@ def export(
             _write_server_config(directory.parent, serving_image)
         base = shlex.quote(str(directory))
         print(f"python -m rd_tf.serve --model_name={export_name} --model_base_path={base}")
-        body = shlex.quote(json.dumps({"instances": [_instance(model, data, options)]}))
+        body = shlex.quote(json.dumps({"instances": [_instance(model, data.interactions, options)]}))
         print(f"curl -d {body} http://localhost:8501/v1/models/{export_name}:predict")
     return str(version)
 
@@ -127,7 +127,7 @@ def _write_server_config(export_dir: Path, image: str) -> None:
 def _instance(model: "SequenceRanker", data: "Interactions", options: ExportOptions) -> dict[str, Any]:
     """What the last user could ask for."""
     visited = [data.item_ids[item - 1] for item in data.items[data.users == data.users[-1]]]
-    recent = visited[-(model.sequence_length if model.looks_back == "none" else _RECENT) :]
+    recent = visited[-(_RECENT if model.has_history else model.sequence_length) :]
     as_id: Any = int if options.id_type == "int64" else str
     return {
         "user_id": as_id(data.user_ids[data.users[-1]]),

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rd_tf import command_line
-from rd_tf.data.preparation import check_preparation
+from rd_tf.data.preparation import COLUMNS, WORLD, filters_of, kept_dataset, nothing_left, source_of, summary
 from rd_tf.storage import InputError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def prepare(
         InputError: a flag, a file or a row cannot be used.
     """
     flags = dict(locals())
-    columns = {"user_column": user_column, "item_column": item_column, "time_column": time_column}
+    columns = {name: flags[name] for name in COLUMNS}
     write_windows = functools.partial(_write_windows, windows, dataset, split, sequence_length, target_length)
     if windows and not windows.endswith(".parquet"):
         raise InputError(f"--windows={windows} has to end in .parquet; name such a file")
@@ -60,38 +60,25 @@ def prepare(
         manifest = load_manifest(dataset)
         write_windows()
         return manifest
-    check_preparation(input, format, columns, dataset, force)
-    if not force and Path(dataset).exists():
-        from rd_tf.data.preparation import keep_dataset
-
-        manifest = keep_dataset(flags)
+    if there := kept_dataset(flags):
         write_windows()
-        return manifest
+        return there
     # Reading takes pandas and pyarrow, which would make --help slow.
     from rd_tf.data.dataset import save_dataset
     from rd_tf.data.interactions import drop_duplicates, k_core, to_interactions
-    from rd_tf.data.preparation import filters_of, nothing_left, summary
     from rd_tf.data.synthetic import synthetic_check_ins
 
-    source: dict[str, Any] = {"input": list(input), "format": format}
+    source = source_of(flags)
     if format == "synthetic":
-        world: dict[str, Any] = {
-            "synthetic_users": synthetic_users,
-            "synthetic_items": synthetic_items,
-            "synthetic_visits": synthetic_visits,
-            "seed": seed,
-        }
-        check_ins = synthetic_check_ins(**world)
-        source |= world
+        check_ins = synthetic_check_ins(**{name: flags[name] for name in WORLD})
     elif format == "tfds":
         check_ins, built = _from_tfds(input, columns, skip_bad_rows, tfds_data_dir, tfds_manual_dir)
-        source |= {**columns, "tfds_data_dir": tfds_data_dir, **built}
+        source |= built
     else:
         from rd_tf.data.readers.check_ins import read_check_ins
         from rd_tf.data.readers.files import file_sha256
 
         check_ins = read_check_ins(input, format, columns, skip_bad_rows)
-        source |= columns
         source["input_sha256"] = [file_sha256(path) for path in input]
     users, items, timestamps = check_ins.users, check_ins.items, check_ins.timestamps
     kept = drop_duplicates(users, items, timestamps, duplicates)

@@ -64,7 +64,8 @@ def recommend(
 
     share_cores(0)
     data = open_dataset(dataset)
-    interactions = data.interactions
+    # Held-out items are visited items, too.
+    interactions, visited = data.interactions, data.split("all")
     if users:
         chosen = read_user_file(users, interactions.user_ids)
     else:
@@ -72,14 +73,14 @@ def recommend(
     if manifest:
         from rd_tf.models.registry import load_model
 
-        is_candidate = data.split(manifest["split"]).seen.occurring(interactions.num_items)
-        lists = ranker_lists(load_model(run_dir), interactions, k, is_candidate, block_size)
+        is_candidate = data.split(manifest["split"]).is_candidate
+        lists = ranker_lists(load_model(run_dir), visited, k, is_candidate, block_size)
         model = None
     else:
         from rd_tf.teacher.saved_model import SavedModelLists
 
         model = SavedModelLists(saved_model, signature, interactions, "skip")
-        lists = saved_model_user_lists(model, interactions, k, block_size)
+        lists = saved_model_user_lists(model, visited, k, block_size)
     with progress_bar("recommendations", len(chosen), "users") as advance:
         columns = {"user_column": user_column, "item_column": item_column}
         rows, short = write_user_lists(output, lists, chosen, interactions, k, advance, columns)

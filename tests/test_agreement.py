@@ -11,7 +11,7 @@ import tensorflow as tf
 from rd_tf.command_line import choose, default_flags
 from rd_tf.data.dataset import load_dataset
 from rd_tf.data.teacher_lists import CacheKey, load_teacher_cache
-from rd_tf.data.windows import UserItems, last_sequences, make_windows, split_interactions
+from rd_tf.data.windows import Dataset, UserItems, last_sequences, make_windows, split_interactions
 from rd_tf.evaluation.evaluator import Evaluator
 from rd_tf.export import export
 from rd_tf.models.ranker import Histories
@@ -37,7 +37,7 @@ def trained(tiny_run, tiny_dataset):
 
 def training_scores(model, users, sequences, history):
     """Scores as the training step computes them: the query times gathered rows."""
-    looked_back = None if model.looks_back == "none" else Histories(*history)
+    looked_back = Histories(*history) if model.has_history else None
     query = model.encode(tf.constant(users), tf.constant(sequences), history=looked_back)
     items = np.tile(np.arange(1, model.num_items + 1), (len(users), 1))
     return np.asarray(model.score(query, tf.constant(items)))
@@ -45,7 +45,7 @@ def training_scores(model, users, sequences, history):
 
 def test_training_and_evaluation_agree(tiny_run, tiny_dataset):
     model, interactions, train, _, items = trained(tiny_run, tiny_dataset)
-    evaluator = Evaluator(interactions, split_interactions(interactions, "test"), 5, [3])
+    evaluator = Evaluator(Dataset(interactions).split("test"), 5, [3])
     users = np.arange(interactions.num_users, dtype=np.int32)
     scores = np.zeros((len(users), model.num_items + 1), np.float32)
     sequences = last_sequences(interactions, train, 5)
@@ -67,8 +67,8 @@ def test_training_and_the_cache_agree(tiny_run, tiny_dataset, tmp_path):
     )
     key = CacheKey(interactions.fingerprint(), "test", 5, 1, windows.fingerprint())
     cache = load_teacher_cache(path, key, 6)
-    looks_back = model.looks_back != "none"
-    history = items.window_histories(windows, np.arange(len(windows)), model.looks_back) if looks_back else None
+    every = np.arange(len(windows))
+    history = items.window_histories(windows, every, model.looks_back) if model.has_history else None
     scores = training_scores(model, windows.users, windows.sequences, history)
     # By score, since items that are equal to rounding may change places.
     best = -np.sort(-scores, 1)[:, :6]

@@ -1,7 +1,6 @@
 """python -m pipelines.beam.prepare: what rd_tf.prepare does, for check-ins that no machine can hold."""
 
 import contextlib
-import dataclasses
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 from pipelines.beam.files import LOCAL, check_beam, remove_tree
 from rd_tf import command_line
-from rd_tf.data.preparation import check_preparation
+from rd_tf.data.preparation import COLUMNS, kept_dataset, source_of, summary
 from rd_tf.storage import InputError, atomic_directory
 
 
@@ -49,30 +48,24 @@ def beam_prepare(
         InputError: a flag, a file or a row cannot be used.
     """
     flags = dict(locals())
-    columns = {"user_column": user_column, "item_column": item_column, "time_column": time_column}
-    check_preparation(input, format, columns, dataset, force)
-    if not force and Path(dataset).exists():
-        from rd_tf.data.preparation import keep_dataset
-
-        return keep_dataset(flags)
+    columns = {name: flags[name] for name in COLUMNS}
+    if there := kept_dataset(flags):
+        return there
     check_beam(runner, beam_options)
     if runner != LOCAL and not work_dir:
         raise InputError(f"--work_dir is empty; name a directory or URL that every worker of --runner={runner} reaches")
     # Imports Beam, which would make --help slow, and may not be installed.
     from pipelines.beam.prepare_steps import FileSource, Filters, Source, Steps, TfdsSource, WorldSource
-    from rd_tf.data.preparation import summary
 
     sources: list[Source]
+    source = source_of(flags)
     if format == "synthetic":
-        world = WorldSource(synthetic_users, synthetic_items, synthetic_visits, seed)
-        sources, described = [world], dataclasses.asdict(world)
+        sources = [WorldSource(synthetic_users, synthetic_items, synthetic_visits, seed)]
     elif format == "tfds":
         sources = [TfdsSource(name, tfds_data_dir, columns) for name in input]
-        built = _built_datasets(input, tfds_data_dir, tfds_manual_dir)
-        described = {**columns, "tfds_data_dir": tfds_data_dir, "tfds": built}
+        source["tfds"] = _built_datasets(input, tfds_data_dir, tfds_manual_dir)
     else:
-        sources, described = [FileSource(path, format, columns) for path in input], columns
-    source = {"input": list(input), "format": format, **described}
+        sources = [FileSource(path, format, columns) for path in input]
     filters = Filters(duplicates, min_user_items, min_item_users, skip_bad_rows)
     with atomic_directory(dataset, replace=force) as temporary, _work(work_dir, temporary) as work:
         steps = Steps(runner, beam_options, work, bucket_rows)

@@ -30,7 +30,7 @@ from rd_tf.data.interaction_files import Rows, shard_bounds, shard_entries, shar
 from rd_tf.data.interactions import fingerprint
 from rd_tf.data.preparation import filters_of, nothing_left
 from rd_tf.data.readers import times
-from rd_tf.data.readers.check_ins import bad_row, checked_pieces
+from rd_tf.data.readers.check_ins import Tally, checked_pieces
 from rd_tf.data.readers.checked_rows import CheckedFile, CheckedRows
 from rd_tf.data.readers.files import file_sha256
 from rd_tf.storage import InputError, write_json
@@ -185,17 +185,12 @@ def inputs_of(work: str, skip_bad_rows: bool) -> ReadInputs:
     Raises:
         InputError: what `read_check_ins` says of the same files.
     """
-    reports = []
-    skipped, first_skipped = dict[str, int](), ""
+    reports, tally = [], Tally(skip_bad_rows)
     for _, found in sorted(read_json(f"{work}/read.json"), key=lambda found: found[0]):
         if "error" in found:
             raise InputError(found["error"])
         report = SourceReport(**found)
-        if report.first_skipped and not skip_bad_rows:
-            raise InputError(bad_row(report.first_skipped))
-        first_skipped = first_skipped or report.first_skipped
-        for reason, count in report.skipped.items():
-            skipped[reason] = skipped.get(reason, 0) + count
+        tally.add(report.rows_read, report.skipped, report.first_skipped)
         reports.append(report)
     common = times.common_unit(
         [report.name for report in reports], [report.unit for report in reports], [each.too_large for each in reports]
@@ -210,7 +205,7 @@ def inputs_of(work: str, skip_bad_rows: bool) -> ReadInputs:
         rows_read += report.rows_read
     sha256 = [report.sha256 for report in reports if report.sha256]
     unit = reports[0].time_unit or common.unit
-    return ReadInputs(pieces, rows, unit, rows_read, skipped, first_skipped, sha256)
+    return ReadInputs(pieces, rows, unit, tally.rows_read, tally.skipped, tally.first_skipped, sha256)
 
 
 def _read(number: int, source: Source, work: str) -> tuple[int, dict[str, Any]]:

@@ -4,11 +4,9 @@ import contextlib
 import dataclasses
 import re
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from pipelines.beam.files import (
     check_beam,
@@ -28,14 +26,14 @@ from rd_tf.data.teacher_lists import (
     Described,
     cache_manifest,
     check_cache,
+    check_k,
     is_teacher_cache,
     load_cache_manifest,
     load_teacher_cache,
 )
-from rd_tf.data.windows import ShardWindows
+from rd_tf.data.windows import ShardWindows, windows_fingerprint
 from rd_tf.storage import InputError, atomic_directory, json_text
-from rd_tf.teacher.cache import Survey, TeachPlan, make_plan, may_keep, survey_windows
-from rd_tf.teacher.top_k import check_k
+from rd_tf.teacher.cache import Facts, TeachPlan, make_plan, may_keep
 
 if TYPE_CHECKING:
     import apache_beam as beam
@@ -54,12 +52,15 @@ def beam_teach(
     force: bool,
     runner: str,
     beam_options: list[str],
+    import_module: Sequence[str] = (),
 ) -> str:
     """Writes the teacher cache that rd_tf.teach would write, byte for byte, one shard of the dataset a work item.
 
     --teacher, --dataset and --cache may lie wherever Beam has a file system (gs://, s3://, hdfs://) and every worker
-    reaches them. A cache that exists and belongs to this teacher is kept.
+    reaches them. Every worker imports the modules of --import_module. A cache that exists and belongs to this teacher
+    is kept.
     """
+    command_line.import_plugins(import_module)
     for name, value in (("teacher", teacher), ("dataset", dataset)):
         if not value:
             raise InputError(f"--{name} is empty; name a {'run' if name == 'teacher' else name} directory")
@@ -80,7 +81,7 @@ def beam_teach(
     # A worker may be in another directory.
     teacher, dataset = (path if is_remote(path) else str(Path(path).absolute()) for path in (teacher, dataset))
     with _cache_place(place) as output, workers_sentences():
-        job = _TeachJob(plan, teacher, dataset, len(described.get("shards", [])), output)
+        job = _TeachJob(plan, teacher, dataset, len(described.get("shards", [])), output, tuple(import_module))
         run_pipeline(lambda pipeline: _add_steps(pipeline, job), runner, beam_options)
     print(f"teacher cache: {place} (K = {k}, mask {mask})", flush=True)
     return place
@@ -151,6 +152,7 @@ class _TeachJob:
         dataset: the dataset directory.
         shards: of the dataset; 0 where it is not sharded.
         output: directory that the cache's files are written to.
+        import_module: modules that register rankers.
     """
 
     plan: TeachPlan
@@ -158,6 +160,7 @@ class _TeachJob:
     dataset: str
     shards: int
     output: str
+    import_module: tuple[str, ...]
 
     def cut(self, number: int) -> ShardWindows:
         """The windows of a shard.
@@ -170,35 +173,14 @@ class _TeachJob:
                 raise InputError(f"--dataset={self.dataset} was replaced meanwhile; begin again")
             return self.plan.cut(load_shard(directory, number))
 
-    def survey(self, _: object = None) -> Survey:
-        """Goes over the windows of all shards."""
-        return survey_windows(self.plan, self.cut, self.shards or 1)
+    def fingerprint(self, _: object = None) -> str:
+        """The fingerprint of the windows of all shards."""
+        parts = (self.cut(number).of_the_dataset() for number in range(self.shards or 1))
+        return windows_fingerprint(parts, *self.plan.lengths)
 
-    def facts(self, number: int) -> "_ShardFacts":
+    def facts(self, number: int) -> Facts:
         """What the lists of every shard depend on."""
-        seen = self.cut(number).seen
-        return _ShardFacts(seen.longest, seen.occurring(self.plan.num_items))
-
-
-@dataclasses.dataclass(frozen=True)
-class _ShardFacts:
-    """What must be known of all shards before the first list is made.
-
-    Attributes:
-        longest: most training items of a user.
-        is_candidate: `[num_items + 1] bool`, the items that have a training row.
-    """
-
-    longest: int
-    is_candidate: np.ndarray
-
-
-def _merge_facts(facts: Iterable[_ShardFacts]) -> _ShardFacts:
-    """Facts about some shards together."""
-    longest, is_candidate = 0, np.zeros(1, bool)
-    for shard in facts:
-        longest, is_candidate = max(longest, shard.longest), is_candidate | shard.is_candidate
-    return _ShardFacts(longest, is_candidate)
+        return Facts.of(self.cut(number), self.plan.num_items)
 
 
 class _Lister:
@@ -213,6 +195,7 @@ class _Lister:
         from rd_tf.teacher.cache import ShardLists
 
         share_cores(0)
+        command_line.import_plugins(job.import_module)
         names = [run_directory.MANIFEST, run_directory.WEIGHTS]
         with local_files(job.teacher, names) as directory:
             model = load_model(directory, "teacher")
@@ -243,10 +226,9 @@ class _TeachShard:
         self._shared = Shared()
         self._windows = Metrics.counter("beam_teach", "windows")
 
-    def __call__(self, number: int, facts: _ShardFacts) -> tuple[int, Described]:
-        job, plan = self._job, self._job.plan
-        candidates = int(facts.is_candidate.sum())
-        check_k(plan.k, plan.mask, candidates, plan.target_length, facts.longest)
+    def __call__(self, number: int, facts: Facts) -> tuple[int, Described]:
+        job = self._job
+        facts.check(job.plan)
         lister = self._shared.acquire(lambda: _Lister(job))
         with lister.lock:
             described = lister.lists.write(
@@ -260,9 +242,9 @@ class _TeachShard:
         return number, described
 
 
-def _write_manifest(_: object, job: _TeachJob, files: dict[int, Described], survey: Survey) -> None:
+def _write_manifest(_: object, job: _TeachJob, files: dict[int, Described], fingerprint: str) -> None:
     """Writes the cache's manifest, the last of its files."""
-    key, in_order = job.plan.key(survey.fingerprint), [files[number] for number in sorted(files)]
+    key, in_order = job.plan.key(fingerprint), [files[number] for number in sorted(files)]
     manifest = cache_manifest(key, job.plan.k, in_order, sharded=job.shards > 0)
     with new_file(job.output, MANIFEST) as file:
         file.write(json_text(manifest).encode())
@@ -274,13 +256,13 @@ def _add_steps(pipeline: "beam.Pipeline", job: _TeachJob) -> None:
 
     # Reshuffled, so that runners do not fuse all shards into one bundle.
     numbers = pipeline | "Shards" >> beam.Create(range(job.shards or 1)) | "Spread" >> beam.Reshuffle()
-    facts = numbers | "Facts" >> beam.Map(job.facts) | "OfAllShards" >> beam.CombineGlobally(_merge_facts)
+    facts = numbers | "Facts" >> beam.Map(job.facts) | "OfAllShards" >> beam.CombineGlobally(Facts.together)
     files = numbers | "TeachShard" >> beam.Map(_TeachShard(job), beam.pvalue.AsSingleton(facts))
-    survey = pipeline | "All" >> beam.Create([None]) | "Fingerprint" >> beam.Map(job.survey)
+    windows = pipeline | "All" >> beam.Create([None]) | "Fingerprint" >> beam.Map(job.fingerprint)
     (
         pipeline
         | "Last" >> beam.Create([None])
-        | "WriteManifest" >> beam.Map(_write_manifest, job, beam.pvalue.AsDict(files), beam.pvalue.AsSingleton(survey))
+        | "WriteManifest" >> beam.Map(_write_manifest, job, beam.pvalue.AsDict(files), beam.pvalue.AsSingleton(windows))
     )
 
 

@@ -140,18 +140,16 @@ def _list_all(model: Any, interactions: Any) -> Callable[[], str]:
     import numpy as np
     import tensorflow as tf
 
-    from rd_tf.data.windows import UserItems, last_sequences
+    from rd_tf.data.windows import Dataset
     from rd_tf.models.ranker import Histories
 
-    sequences = last_sequences(interactions, np.ones(len(interactions), bool), model.sequence_length)
-    items = UserItems(interactions.users, interactions.items, interactions.num_users)
-    looks_back = model.looks_back != "none"
+    data = Dataset(interactions).split("all")
     blocks = []
     for begin in range(0, interactions.num_users, _BLOCK):
         users = np.arange(begin, min(begin + _BLOCK, interactions.num_users), dtype=np.int32)
-        arrays = (users, sequences[users], *(items.histories(users) if looks_back else ()))
+        arrays = (users, data.seen.last(users, model.sequence_length), *(data.histories(model, users) or ()))
         blocks.append([tf.constant(array) for array in arrays])
-    shapes = ([None], [None, model.sequence_length], *([[None]] * 2 if looks_back else []))
+    shapes = ([None], [None, model.sequence_length], *([[None]] * 2 if model.has_history else []))
 
     @tf.function(input_signature=[tf.TensorSpec(shape, tf.int32) for shape in shapes], autograph=False)
     def recommend(user: tf.Tensor, sequence: tf.Tensor, *history: tf.Tensor) -> Any:

@@ -224,7 +224,7 @@ def training_batches(
         seed,
         None if lists is None else lists.items,
         RankSampler(data.users, data.items, *sizes, rank_samples) if rank_samples else None,
-        None if model.looks_back == "none" else (data.seen, model.looks_back),
+        (data.seen, model.looks_back) if model.has_history else None,
         user_dropout,
         data.num_users,
         model.noise_width if model.dropout_rate else 0,

@@ -3,9 +3,18 @@
 from pathlib import Path
 from typing import Any
 
-from rd_tf.data.dataset import load_manifest
+from rd_tf.data.dataset import is_dataset, load_manifest
 from rd_tf.data.readers.files import input_sha256
 from rd_tf.storage import InputError
+
+COLUMNS = ("user_column", "item_column", "time_column")
+WORLD = ("synthetic_users", "synthetic_items", "synthetic_visits", "seed")
+
+
+def source_of(flags: dict[str, Any]) -> dict[str, Any]:
+    """What the manifest's "source" holds of the flags that say what is read."""
+    read = {"synthetic": WORLD, "tfds": (*COLUMNS, "tfds_data_dir")}.get(flags["format"], COLUMNS)
+    return {name: flags[name] for name in ("input", "format", *read)}
 
 
 def filters_of(
@@ -85,19 +94,25 @@ def summary(manifest: dict[str, Any], dataset: str) -> str:
     return "\n".join(lines)
 
 
-def keep_dataset(flags: dict[str, Any]) -> dict[str, Any]:
-    """Says that a dataset directory is kept, where it was made by the same flags from the same input.
+def kept_dataset(flags: dict[str, Any]) -> dict[str, Any] | None:
+    """Checks the flags of a preparation, and says whether a dataset that is there is kept.
+
+    It is kept where it was made by the same flags from the same input and is not to be replaced.
 
     Args:
         flags: every flag of `rd_tf.prepare`, of which those that the manifest does not tell have no part in the
             dataset; others are not looked at.
 
     Returns:
-        The dataset's manifest.
+        The manifest of the dataset that is kept, or None where one is to be made.
 
     Raises:
-        InputError: it was made by other flags or from other input, or is no dataset directory.
+        InputError: flags do not fit together, the directory may not be written, or the dataset in it was made by other
+            flags or from other input.
     """
+    _check_flags(flags)
+    if flags["force"] or not Path(flags["dataset"]).exists():
+        return None
     directory, manifest = flags["dataset"], load_manifest(flags["dataset"])
     source = {**manifest["source"], "shards": len(manifest.get("shards", []))}
     flags = {**flags, "shards": min(flags["shards"], manifest["users"])}
@@ -121,19 +136,8 @@ def _as_text(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def check_preparation(input: list[str], format: str, columns: dict[str, str], dataset: str, force: bool) -> None:
-    """Refuses flags that do not fit together, and a `dataset` that may not be written.
-
-    Args:
-        input: files, or names of datasets.
-        format: their layout.
-        columns: from the flags `user_column`, `item_column`, `time_column` to column names.
-        dataset: the directory to write.
-        force: whether a dataset may be replaced.
-
-    Raises:
-        InputError: one of them cannot be used.
-    """
+def _check_flags(flags: dict[str, Any]) -> None:
+    input, format, dataset = flags["input"], flags["format"], flags["dataset"]
     if not dataset:
         raise InputError("--dataset is empty; name the directory to write")
     if format == "synthetic" and input:
@@ -143,8 +147,8 @@ def check_preparation(input: list[str], format: str, columns: dict[str, str], da
             "--input is empty; name the check-in files (with --format=tfds: the datasets), or pass --format=synthetic"
             " for the built-in world"
         )
-    if len(set(columns.values())) < len(columns):
-        named = ", ".join(f"--{flag}={name}" for flag, name in columns.items())
+    if len({flags[name] for name in COLUMNS}) < len(COLUMNS):
+        named = ", ".join(f"--{name}={flags[name]}" for name in COLUMNS)
         raise InputError(f"{named}: user, item and time need a column each")
     directory = Path(dataset)
     if not directory.exists():
@@ -152,12 +156,10 @@ def check_preparation(input: list[str], format: str, columns: dict[str, str], da
         if not above.is_dir():
             raise InputError(f"--dataset={dataset}: {above} is a file, not a directory; name another directory")
         return
-    if not force:
+    if not flags["force"]:
         if (directory / "manifest.json").is_file():
             return
         raise InputError(f"--dataset={dataset} exists already; name another directory or pass --force to replace it")
-    from rd_tf.data.dataset import is_dataset
-
     # --force replaces a dataset; it must not wipe out a directory that somebody named by mistake.
     if not directory.is_dir() or (any(directory.iterdir()) and not is_dataset(directory)):
         raise InputError(

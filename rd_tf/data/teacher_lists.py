@@ -14,7 +14,7 @@ from typing import IO, Any, Literal
 import numpy as np
 from numpy.lib import format as npy_format
 
-from rd_tf.data.windows import Windows
+from rd_tf.data.windows import UserItems, Windows
 from rd_tf.storage import InputError, atomic_directory, file_sha256, read_json, read_manifest, write_json
 
 
@@ -510,6 +510,25 @@ def check_mask(mask: str) -> None:
         raise ValueError(f"mask must be one of {', '.join(MASKS)}; received {mask!r}")
 
 
+def masked_items(mask: str, windows: Windows, seen: UserItems, rows: np.ndarray) -> np.ndarray:
+    """What a mask keeps out of the lists of some windows: `[len(rows), any] int32`, 0 = none.
+
+    Args:
+        mask: "target", the window's own targets (the paper); "seen", all training items of the user; "none", nothing.
+        windows: the training windows.
+        seen: their users' training items.
+        rows: `[n]`, which windows.
+    """
+    if mask == "target":
+        return windows.targets[rows]
+    return seen.padded(windows.users[rows]) if mask == "seen" else np.zeros((len(rows), 0), np.int32)
+
+
+def most_masked(mask: str, target_length: int, longest: int) -> int:
+    """How many items a mask keeps out of a list at most; arguments as of `check_k`."""
+    return {"target": target_length, "seen": longest, "none": 0}[mask]
+
+
 def check_k(k: int, mask: str, num_items: int, target_length: int, longest: int) -> None:
     """Checks that every window has K items left.
 
@@ -523,7 +542,7 @@ def check_k(k: int, mask: str, num_items: int, target_length: int, longest: int)
     Raises:
         InputError: fewer than K items would remain for some window.
     """
-    masked = {"target": target_length, "seen": longest, "none": 0}[mask]
+    masked = most_masked(mask, target_length, longest)
     if k > num_items - masked:
         raise InputError(
             f"--k={k} is larger than the catalogue of {num_items} items with a training row less the {masked} that "

@@ -7,13 +7,17 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rd_tf.data.dataset import DatasetShard, load_dataset
-from rd_tf.data.interactions import Interactions, drop_duplicates, k_core, to_interactions, user_offsets
+from rd_tf.data.interactions import Interactions, distinct_keys, drop_duplicates, k_core, to_interactions, user_offsets
 from rd_tf.data.synthetic import synthetic_interactions
 from rd_tf.storage import InputError
+
+if TYPE_CHECKING:
+    from rd_tf.models.ranker import SequenceRanker
 
 SPLITS = ("validation", "test", "all")
 
@@ -78,8 +82,30 @@ def user_blocks(users: np.ndarray, rows: int = _ROWS) -> Iterator[slice]:
         begin = end
 
 
-# Windows that are cut at once: tens of MB of temporaries.
+# Rows that are cut at once: tens of MB of temporaries.
 _BLOCK = 2**18
+
+
+def last_items(items: np.ndarray, starts: np.ndarray, counts: np.ndarray, length: int) -> np.ndarray:
+    """The last items of some histories that lie in one array.
+
+    Args:
+        items: `[n]`, where history i is `items[starts[i] : starts[i] + counts[i]]`.
+        starts: `[histories]`.
+        counts: `[histories]`.
+        length: how many of every history.
+
+    Returns:
+        `[histories, length] int32`, in order, padded with 0 on the left.
+    """
+    rows = np.zeros((len(starts), length), np.int32)
+    for begin in range(0, len(starts), _BLOCK):
+        block = slice(begin, begin + _BLOCK)
+        for column in range(length):
+            place = counts[block] - (length - column)
+            inside = place >= 0
+            rows[block][inside, column] = items[(starts[block] + place)[inside]]
+    return rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +171,7 @@ def make_windows(
     for begin in range(0, len(users), _BLOCK):
         block = slice(begin, min(begin + _BLOCK, len(users)))
         positions[block] = np.arange(block.start, block.stop) - number_at_0[users[block]]
-        rows = _rows_before(items, offsets[users[block]], positions[block], length)
+        rows = last_items(items, offsets[users[block]], positions[block] + 1, length)
         sequences[block], targets[block] = rows[:, :sequence_length], rows[:, sequence_length:]
     return Windows(users, positions, sequences, targets)
 
@@ -157,22 +183,7 @@ def last_sequences(interactions: Interactions, train: np.ndarray, sequence_lengt
         `[users, L] int32`, oldest first, padded with 0 on the left.
     """
     items, offsets = interactions.items[train], user_offsets(interactions.users[train], interactions.num_users)
-    counts = np.diff(offsets)
-    sequences = np.empty((len(counts), sequence_length), np.int32)
-    for begin in range(0, len(counts), _BLOCK):
-        block = slice(begin, begin + _BLOCK)
-        sequences[block] = _rows_before(items, offsets[:-1][block], counts[block] - 1, sequence_length)
-    return sequences
-
-
-def _rows_before(items: np.ndarray, starts: np.ndarray, positions: np.ndarray, length: int) -> np.ndarray:
-    rows = np.zeros((len(positions), length), np.int32)
-    for column in range(length):
-        offset = positions - (length - 1 - column)
-        # A position before the user's first item is padding.
-        inside = offset >= 0
-        rows[inside, column] = items[(starts + offset)[inside]]
-    return rows
+    return last_items(items, offsets[:-1], np.diff(offsets), sequence_length)
 
 
 _CHUNK = 2**22
@@ -205,6 +216,27 @@ def windows_fingerprint(parts: Iterable[Windows], sequence_length: int, target_l
     return digest.hexdigest()
 
 
+def trained_items(items: np.ndarray, num_items: int) -> np.ndarray:
+    """Which items have a training row, and so may be ranked: `[num_items + 1] bool`; never the padding.
+
+    Args:
+        items: `[rows] int32`, the items of the training rows.
+        num_items: items of the catalogue.
+
+    Raises:
+        InputError: an item beyond `num_items`.
+    """
+    highest = items.max(initial=0)
+    if highest > num_items:
+        raise InputError(
+            f"a user of the dataset has item {highest}, but the model knows {num_items} items; "
+            "its manifest.json is damaged, so train it again"
+        )
+    is_trained = np.zeros(num_items + 1, bool)
+    is_trained[items] = True
+    return is_trained
+
+
 class UserItems:
     """Training items of every user, in time order, as rows of different length.
 
@@ -212,30 +244,20 @@ class UserItems:
         users: `[rows] int32`, sorted.
         items: `[rows] int32`.
         num_users: number of users.
+
+    Attributes:
+        items: `[rows] int32`, as given.
     """
 
     def __init__(self, users: np.ndarray, items: np.ndarray, num_users: int) -> None:
         self._offsets = user_offsets(users, num_users)
+        # The last one is no item, for `padded`.
         self._items = np.append(items, np.int32(0)).astype(np.int32, copy=False)
+        self.items = self._items[:-1]
 
     @property
     def longest(self) -> int:
         return int(np.diff(self._offsets).max(initial=0))
-
-    def occurring(self, num_items: int) -> np.ndarray:
-        """Which items some user has: `[num_items + 1] bool`; never the padding.
-
-        Raises:
-            InputError: a user has an item beyond `num_items`.
-        """
-        if self._items.max() > num_items:
-            raise InputError(
-                f"a user of the dataset has item {self._items.max()}, but the model knows {num_items} items; "
-                "its manifest.json is damaged, so train it again"
-            )
-        occurs = np.zeros(num_items + 1, bool)
-        occurs[self._items[:-1]] = True
-        return occurs
 
     def padded(self, users: np.ndarray) -> np.ndarray:
         """All items of some users: `[len(users), longest among them] int32`, padded with 0 on the right."""
@@ -243,6 +265,32 @@ class UserItems:
         place = np.arange(max(1, int(counts.max(initial=0))))
         inside = place < counts[:, None]
         return self._items[np.where(inside, self._offsets[users][:, None] + place, -1)]
+
+    @functools.cached_property
+    def _pairs(self) -> np.ndarray:
+        users = np.repeat(np.arange(len(self._offsets) - 1), np.diff(self._offsets))
+        pairs = distinct_keys(users, self.items, int(self._items.max()) + 1)
+        # Larger than any pair, so that a search finds something.
+        return np.append(pairs, np.iinfo(np.int64).max)
+
+    def has(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """Which items are items of some users.
+
+        Args:
+            users: `[n]`.
+            items: `[n, m]`, whole numbers from 0.
+
+        Returns:
+            `[n, m] bool`.
+        """
+        size = int(self._items.max()) + 1
+        pairs = users[:, None].astype(np.int64) * size + items
+        return (items < size) & (self._pairs[np.searchsorted(self._pairs, pairs)] == pairs)
+
+    def last(self, users: np.ndarray, length: int) -> np.ndarray:
+        """The last items of some users: `[len(users), length] int32`, oldest first, padded with 0 on the left."""
+        starts = self._offsets[users]
+        return last_items(self._items, starts, self._offsets[users + 1] - starts, length)
 
     def histories(self, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """All items of some users, one user after another.
@@ -314,13 +362,11 @@ def cut_shard(shard: DatasetShard, split: str, sequence_length: int, target_leng
         sequence_length: L, at least 1.
         target_length: T, at least 1.
     """
-    # Whose raw ids they are, nobody asks here.
-    raw_ids = [""] * shard.num_users
-    interactions = Interactions(shard.users - shard.first_user, shard.items, shard.timestamps, raw_ids, [])
-    train = split_interactions(interactions, split).train
-    windows = make_windows(interactions, train, sequence_length, target_length)
-    seen = UserItems(interactions.users[train], interactions.items[train], shard.num_users)
-    return ShardWindows(shard.first_user, windows, seen)
+    # Windows depend on no raw id, but there is one for every user.
+    user_ids = [""] * shard.num_users
+    interactions = Interactions(shard.users - shard.first_user, shard.items, shard.timestamps, user_ids, [])
+    data = Dataset(interactions).split(split)
+    return ShardWindows(shard.first_user, data.windows(sequence_length, target_length), data.seen)
 
 
 class SplitData:
@@ -355,6 +401,11 @@ class SplitData:
         return self.interactions.items[self.split.train]
 
     @functools.cached_property
+    def is_candidate(self) -> np.ndarray:
+        """`[num_items + 1] bool`: which items may be ranked, those with a training row."""
+        return trained_items(self.items, self.num_items)
+
+    @functools.cached_property
     def seen(self) -> UserItems:
         """Every user's training items."""
         return UserItems(self.users, self.items, self.num_users)
@@ -364,12 +415,41 @@ class SplitData:
         """SHA-256 (hex) of the dataset."""
         return self.interactions.fingerprint()
 
+    def histories(self, ranker: "SequenceRanker", users: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        """What a ranker looks back on where it is asked what comes after some users' training items.
+
+        Returns:
+            As `UserItems.histories`; None for a ranker that has no history.
+        """
+        return self.seen.histories(users) if ranker.has_history else None
+
     def windows(self, sequence_length: int, target_length: int) -> Windows:
         """The training windows, cut once for every pair of lengths."""
         key = sequence_length, target_length
         if key not in self._windows:
             self._windows[key] = make_windows(self.interactions, self.split.train, *key)
         return self._windows[key]
+
+    def shard(self, first_user: int, num_users: int, sequence_length: int, target_length: int) -> ShardWindows:
+        """What `cut_shard` cuts for some consecutive users, out of the windows of all."""
+        windows = self.windows(sequence_length, target_length)
+        if num_users == self.num_users:
+            return ShardWindows(0, windows, self.seen)
+
+        def rows(users: np.ndarray) -> slice:
+            return slice(*np.searchsorted(users, np.array([first_user, first_user + num_users], users.dtype)))
+
+        own, train = rows(windows.users), rows(self.users)
+        return ShardWindows(
+            first_user,
+            Windows(
+                windows.users[own] - np.int32(first_user),
+                windows.positions[own],
+                windows.sequences[own],
+                windows.targets[own],
+            ),
+            UserItems(self.users[train] - np.int32(first_user), self.items[train], num_users),
+        )
 
 
 class Dataset:

@@ -1,7 +1,6 @@
 """Metrics of a ranker on the held-out items of a split."""
 
 import dataclasses
-import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ import pandas as pd
 
 from rd_tf import run_directory
 from rd_tf.data.interactions import Interactions
-from rd_tf.data.windows import Split, SplitData, UserItems
+from rd_tf.data.windows import Split, SplitData
 from rd_tf.evaluation.held_out import make_held_out
 from rd_tf.evaluation.metrics import AT_CUTOFF, average_precision, parse_cutoffs
 from rd_tf.evaluation.ranks import NOT_FINITE, FrozenScores, Score, rank_targets
@@ -64,8 +63,7 @@ class Evaluator:
     """Evaluates rankers on one split; all that does not depend on the ranker is prepared once.
 
     Args:
-        interactions: the dataset.
-        split: which rows are training and which are held out.
+        data: the dataset, and which of its rows are training and which are held out.
         sequence_length: L of the models.
         cutoffs: n, list lengths of the metrics.
         block_size: users scored in one matrix product.
@@ -77,27 +75,20 @@ class Evaluator:
 
     def __init__(
         self,
-        interactions: Interactions,
-        split: Split,
+        data: SplitData,
         sequence_length: int,
         cutoffs: Sequence[str | int] = (3, 5, 10, 20),
         block_size: int = 1024,
         spread: Spread | None = None,
     ) -> None:
-        self.sizes = (interactions.num_users, interactions.num_items, sequence_length)
-        self.cutoffs = parse_cutoffs(cutoffs, interactions.num_items)
+        self.sizes = (data.num_users, data.num_items, sequence_length)
+        self.cutoffs = parse_cutoffs(cutoffs, data.num_items)
         self.block_size = block_size
-        self.held_out = make_held_out(interactions, split, sequence_length)
+        self.held_out = make_held_out(data, sequence_length)
         self._spread = spread or Alone()
-        self._interactions, self._train = interactions, split.train
+        self._data = data
         self._model: SequenceRanker | None = None
         self._scores: FrozenScores | None = None
-
-    @functools.cached_property
-    def _items(self) -> UserItems:
-        # Only for rankers that look back: a copy of the training rows.
-        data, train = self._interactions, self._train
-        return UserItems(data.users[train], data.items[train], data.num_users)
 
     def evaluate(self, model: SequenceRanker) -> Evaluation:
         """Evaluates a ranker; call it again after training on, the same graph sees the new weights.
@@ -114,11 +105,8 @@ class Evaluator:
             )
         if self._scores is None or model is not self._model:
             self._model, self._scores = model, FrozenScores(model)
-        scores = self._scores.freeze()
-        if model.looks_back == "none":
-            return self._evaluate(scores, blocks_at_once())
-        histories = self._items.histories
-        return self._evaluate(lambda users, rows: scores(users, rows, histories(users)), blocks_at_once())
+        scores, histories = self._scores.freeze(), self._data.histories
+        return self._evaluate(lambda users, rows: scores(users, rows, histories(model, users)), blocks_at_once())
 
     def evaluate_scores(self, score: Score) -> Evaluation:
         """Evaluates any ranker by its scores.
@@ -142,7 +130,7 @@ class Evaluator:
         return self._evaluate(checked, 1)
 
     def _users(self) -> dict[str, Any]:
-        users, names = self.held_out.users, self._interactions.user_ids
+        users, names = self.held_out.users, self._data.interactions.user_ids
         return {"user": users, "user_id": pd.Series([names[user] for user in users.tolist()], dtype="str")}
 
     def _evaluate(self, score: Score, threads: int) -> Evaluation:
@@ -176,7 +164,7 @@ def evaluate_on(
         InputError: a cutoff that is no list length of this catalogue, or the split holds nothing out.
         ValueError: the ranker is made for other users, items or sequences.
     """
-    return Evaluator(data.interactions, data.split, ranker.sequence_length, cutoffs, block_size).evaluate(ranker)
+    return Evaluator(data, ranker.sequence_length, cutoffs, block_size).evaluate(ranker)
 
 
 def popularity_scores(interactions: Interactions, split: Split) -> Score:
@@ -237,7 +225,7 @@ def evaluate_baselines(
     interactions: Interactions, split: Split, cutoffs: Sequence[str | int], block_size: int = 1024
 ) -> dict[str, Evaluation]:
     """Evaluates all of `BASELINES` by name; arguments and errors as in `rd_tf.evaluation.evaluator.Evaluator`."""
-    evaluator = Evaluator(interactions, split, 1, cutoffs, block_size)
+    evaluator = Evaluator(SplitData(interactions, split), 1, cutoffs, block_size)
     return {name: evaluator.evaluate_scores(scores(interactions, split)) for name, scores in BASELINES.items()}
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from rd_tf.data.interactions import Interactions, distinct_keys
-from rd_tf.data.windows import Split, last_sequences, user_blocks
+from rd_tf.data.windows import Split, SplitData, last_sequences, user_blocks
 from rd_tf.storage import InputError
 
 
@@ -53,24 +53,22 @@ class HeldOut:
         )
 
 
-def make_held_out(interactions: Interactions, split: Split, sequence_length: int) -> HeldOut:
+def make_held_out(data: SplitData, sequence_length: int) -> HeldOut:
     """Lays out what is to be ranked.
 
     Args:
-        interactions: the dataset.
-        split: which rows are training and which are held out.
+        data: the dataset, and which of its rows are training and which are held out.
         sequence_length: L of the model.
 
     Raises:
         InputError: nobody has a held-out item.
     """
+    interactions, split = data.interactions, data.split
     parts = [_block(interactions, split, block) for block in user_blocks(interactions.users)]
     if not sum(len(part.targets) for part in parts):
         raise InputError(f"no user has an item to rank in the split {split.name!r}; give users longer histories")
     users = np.concatenate([part.users for part in parts])
     targets = np.concatenate([part.targets for part in parts])
-    is_candidate = np.zeros(interactions.num_item_rows, bool)
-    is_candidate[interactions.items[split.train]] = True
     return HeldOut(
         users=users.astype(np.int32),
         sequences=last_sequences(interactions, split.train, sequence_length)[users],
@@ -78,12 +76,12 @@ def make_held_out(interactions: Interactions, split: Split, sequence_length: int
         target_offsets=_offsets([part.target_counts for part in parts]),
         seen=np.concatenate([part.seen for part in parts]),
         seen_offsets=_offsets([part.seen_counts for part in parts]),
-        is_candidate=is_candidate,
+        is_candidate=data.is_candidate,
         counts={
             "users": len(users),
             "users_without_targets": interactions.num_users - len(users),
             "targets": len(targets),
-            "unknown_targets": int(np.count_nonzero(~is_candidate[targets])),
+            "unknown_targets": int(np.count_nonzero(~data.is_candidate[targets])),
             "repeated_targets": sum(part.repeated for part in parts),
         },
     )

@@ -31,7 +31,7 @@ class FrozenScores:
     """
 
     def __init__(self, model: SequenceRanker) -> None:
-        self._looks_back = model.looks_back != "none"
+        self._has_history = model.has_history
         shapes = ([None], [None, model.sequence_length], [None], [None])
         signature = [tf.TensorSpec([None, None], tf.float32), *(tf.TensorSpec(shape, tf.int32) for shape in shapes)]
 
@@ -56,7 +56,7 @@ class FrozenScores:
         """
         item_matrix = self._item_matrix()()
         # Before several threads ask for it.
-        (self._score_with_history if self._looks_back else self._score)()
+        (self._score_with_history if self._has_history else self._score)()
         if not np.isfinite(np.asarray(item_matrix)[:, 1:]).all():
             raise InputError("the model's weights are not finite; train it again with a smaller --learning_rate")
         if is_candidate is not None and not is_candidate[1:].all():

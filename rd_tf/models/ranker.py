@@ -1,4 +1,4 @@
-"""Items that queries look back on, any number a query, without padding."""
+"""The base of all rankers: a query of user and items times the item table; and the histories of queries."""
 
 import abc
 from collections.abc import Mapping
@@ -76,7 +76,7 @@ class SequenceRanker(keras.Model, abc.ABC):
         noise_width: how many such numbers a query has.
         config_attributes: keywords of the constructor and the attributes that hold them, where the names differ.
         looks_back: "none", or which items a training window looks back on beside its sequence: "before" or "all" (see
-            `rd_tf.data.user_items`); then `encode` is given `Histories`. Not `history`, which Keras' `fit` overwrites.
+            `rd_tf.data.windows.UserItems`). Not `history`, which Keras' `fit` overwrites.
 
     Raises:
         ValueError: a count below 1.
@@ -110,6 +110,11 @@ class SequenceRanker(keras.Model, abc.ABC):
         self.seed = seed
         self.unknown_user = unknown_user
         self.user_rows = num_users + int(unknown_user)
+
+    @property
+    def has_history(self) -> bool:
+        """Whether `encode` is given `Histories`, not a sequence alone."""
+        return self.looks_back != "none"
 
     def add_table(self, name: str, rows: int, dim: int, seed_offset: int, of_items: bool = False) -> keras.Variable:
         """Adds an embedding table `[rows, dim]`, normal with standard deviation 1 / dim (as the authors').

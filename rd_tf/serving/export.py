@@ -142,7 +142,7 @@ def export_to(ranker: SequenceRanker, data: SplitData, directory: str | os.PathL
     Returns:
         The version directory that appeared or was kept; errors as for `export_ranker`.
     """
-    quality = HeldOutQuality(data.interactions, data.name, ranker.sequence_length)
+    quality = HeldOutQuality(data, ranker.sequence_length)
     ids = data.interactions.user_ids, data.interactions.item_ids
     return export_ranker(ranker, *ids, directory, ExportOptions(**options), quality)
 

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from rd_tf.data.dataset import write_lines
-from rd_tf.models.ranker import SequenceRanker
+from rd_tf.models.ranker import SequenceRanker, exclude_items
 from rd_tf.serving.agreement import TOLERANCE, Disagreement
 from rd_tf.serving.options import ExportOptions
 from rd_tf.serving.quality import (
@@ -111,7 +111,7 @@ def _convert(directory: Path, wider: SequenceRanker, exported: SequenceRanker, o
         tf.TensorSpec([1], tf.int32, name="user"),
         tf.TensorSpec([1, ranker.sequence_length], tf.int32, name="sequence"),
     ]
-    if ranker.looks_back != "none":
+    if ranker.has_history:
         signature.append(tf.TensorSpec([1, None], tf.int32, name="history"))
 
     @tf.function(autograph=False, input_signature=signature)
@@ -127,6 +127,7 @@ def _convert(directory: Path, wider: SequenceRanker, exported: SequenceRanker, o
             else:
                 scores = ranker.score_all(query)[0]
         recent = sequence if history is None else tf.concat([sequence, history], 1)
+        # Not `exclude_items`: the converter makes sums of its update, which are wrong for an item that is there twice.
         blocked = tf.reshape(recent, [-1, 1]) if options.exclude_recent else tf.zeros([1, 1], tf.int32)
         is_blocked = tf.scatter_nd(blocked, tf.ones([tf.shape(blocked)[0]]), [rows]) > 0
         scores = tf.where(is_blocked | tf.equal(tf.range(rows), 0), NO_SCORE, scores)
@@ -156,7 +157,7 @@ def _with_others(tables: SequenceRanker, others: SequenceRanker) -> SequenceRank
 
 def _inputs(ranker: SequenceRanker, query: Queries) -> dict[str, np.ndarray]:
     inputs = {"user": query.users, "sequence": query.sequences(ranker.sequence_length)}
-    if ranker.looks_back != "none":
+    if ranker.has_history:
         recent = query.recents[0]
         inputs["history"] = recent[None] if len(recent) else np.zeros((1, 1), np.int32)
     return inputs
@@ -166,13 +167,12 @@ def _compare(ask: Any, exported: SequenceRanker, queries: Queries, options: Expo
     """Largest difference of a score from the ranker's own."""
     # With float16 the converter also rounds constants of the graph, such as the exponent of a history's length.
     largest, tolerance = 0.0, TOLERANCE["float16" if options.weights == "float16" else exported.compute_dtype]
-    looks_back = exported.looks_back != "none"
     for row in range(len(queries.users)):
         query = queries.rows(slice(row, row + 1))
         found = ask(**_inputs(exported, query))
-        scores = np.array(exported.score_all(query.encode(exported)))[0]
-        recent = query.recents[0] if looks_back else query.recents[0][-exported.sequence_length :]
-        scores[recent if options.exclude_recent else []] = -np.inf
+        recent = query.recents[0] if exported.has_history else query.recents[0][-exported.sequence_length :]
+        exclude = recent[None] if options.exclude_recent else np.zeros((1, 0), np.int32)
+        scores = np.asarray(exclude_items(exported.score_all(query.encode(exported)), exclude))[0]
         best = -np.sort(-scores)[: options.max_k]
         for expected in (best, scores[found["items"]]):
             expected = np.where(np.isneginf(expected), NO_SCORE, expected)

@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from rd_tf.data.interactions import Interactions, user_offsets
-from rd_tf.data.windows import split_interactions
+from rd_tf.data.windows import SplitData, last_items
 from rd_tf.evaluation.evaluator import Evaluator
 from rd_tf.models.ranker import Histories, SequenceRanker
 from rd_tf.serving.options import ExportOptions
@@ -52,10 +51,9 @@ class Queries(NamedTuple):
 
     def sequences(self, length: int) -> np.ndarray:
         """Their last items, `[queries, length] int32`, padded with 0 on the left."""
-        sequences = np.zeros((len(self.users), length), np.int32)
-        for row, recent in zip(sequences, self.recents, strict=True):
-            row[length - min(length, len(recent)) :] = recent[-length:]
-        return sequences
+        counts = np.array([len(recent) for recent in self.recents], np.int64)
+        items = np.concatenate([np.zeros(0, np.int32), *self.recents])
+        return last_items(items, np.cumsum(counts) - counts, counts, length)
 
     def encode(self, ranker: SequenceRanker) -> np.ndarray:
         """Their vectors, `[queries, q] float32`."""
@@ -63,7 +61,7 @@ class Queries(NamedTuple):
             # Keras takes no maximum of nothing outside of a graph.
             return np.zeros((0, ranker.query_dim), np.float32)
         history = None
-        if ranker.looks_back != "none":
+        if ranker.has_history:
             rows = np.repeat(np.arange(len(self.users), dtype=np.int32), [len(recent) for recent in self.recents])
             history = Histories(np.concatenate([np.zeros(0, np.int32), *self.recents]).astype(np.int32), rows)
         sequences = self.sequences(ranker.sequence_length)
@@ -94,19 +92,17 @@ class HeldOutQuality:
     """Measures rankers on the held-out items of the split that a run was trained for.
 
     Args:
-        interactions: the dataset.
-        split: "validation" or "test".
+        data: the dataset and its split, "validation" or "test".
         sequence_length: L of the rankers.
     """
 
-    def __init__(self, interactions: Interactions, split: str, sequence_length: int) -> None:
-        self.split = split
-        self._interactions, self._rows = interactions, split_interactions(interactions, split)
-        cutoffs = [n for n in _METRIC_CUTOFFS if n <= interactions.num_items]
+    def __init__(self, data: SplitData, sequence_length: int) -> None:
+        self.data = data
+        cutoffs = [n for n in _METRIC_CUTOFFS if n <= data.num_items]
         self._evaluator: Evaluator | None = None
         # A model is also served where nobody has a held-out item and nothing can be measured.
         with contextlib.suppress(InputError):
-            self._evaluator = Evaluator(interactions, self._rows, sequence_length, cutoffs or [1])
+            self._evaluator = Evaluator(data, sequence_length, cutoffs or [1])
 
     def metrics(self, ranker: SequenceRanker) -> dict[str, float] | None:
         """Every metric of `rd_tf.evaluation.metrics`; None where nobody has a held-out item."""
@@ -121,20 +117,18 @@ class HeldOutQuality:
             return None
         after = before if exported is None else self.metrics(exported) or before
         change = after["map"] / before["map"] - 1 if before["map"] else 0.0
-        dataset = self._interactions.fingerprint()
-        return {"split": self.split, "dataset": dataset, "float32": before, "exported": after, "map_change": change}
+        described = {"split": self.data.name, "dataset": self.data.fingerprint}
+        return {**described, "float32": before, "exported": after, "map_change": change}
 
     def queries(self, count: int) -> Queries:
         """Users spread over the dataset, at most `count`, each with all training items, as evaluation asks for them."""
-        interactions, train = self._interactions, self._rows.train
-        users, items = interactions.users[train], interactions.items[train]
-        offsets = user_offsets(users, interactions.num_users)
-        chosen = np.unique(np.linspace(0, interactions.num_users - 1, count).astype(np.int32))
-        return Queries(chosen, [items[offsets[user] : offsets[user + 1]].astype(np.int32) for user in chosen])
+        chosen = np.unique(np.linspace(0, self.data.num_users - 1, count).astype(np.int32))
+        items, rows = self.data.seen.histories(chosen)
+        return Queries(chosen, np.split(items, np.searchsorted(rows, np.arange(1, len(chosen)))))
 
     def trained_items(self) -> np.ndarray:
         """Numbers of the items that have a training row, the candidates of evaluation: `[n] int32`, ascending."""
-        return np.unique(self._interactions.items[self._rows.train]).astype(np.int32)
+        return np.flatnonzero(self.data.is_candidate).astype(np.int32)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -181,7 +181,7 @@ class QueryEncoder(tf.Module):
         )
         def encode(users: tf.Tensor, recent: tf.Tensor) -> tf.Tensor:
             with stored.dense_weights_in_use() as ranker:
-                history = known_items(recent) if ranker.looks_back != "none" else None
+                history = known_items(recent) if ranker.has_history else None
                 query = ranker.encode(users, last_known(recent, ranker.sequence_length), history=history)
             return tf.cast(query, tf.float32)
 
@@ -240,7 +240,7 @@ def make_find(encode: QueryEncoder, stored: StoredRanker, search: Search, option
     Returns:
         A function of users `[b]`, recent `[b, n]` and exclude `[b, m]`, numbers, `int32`; 0 = unknown or none.
     """
-    max_k, looks_back = options.max_k, stored.ranker.looks_back != "none"
+    max_k = options.max_k
     table = tf.TensorSpec([None, None], tf.int32)
 
     @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.int32), table, table])
@@ -254,7 +254,7 @@ def make_find(encode: QueryEncoder, stored: StoredRanker, search: Search, option
 
     def find_batched(users: tf.Tensor, recent: tf.Tensor, exclude: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         rows = tf.shape(users)[0]
-        if not looks_back:
+        if not stored.ranker.has_history:
             # Such a ranker reads the last L known items only, so longer lists can share a batch too.
             recent = last_known(recent, stored.ranker.sequence_length)
         width = tf.maximum(tf.shape(recent)[1], tf.shape(exclude)[1])

@@ -1,15 +1,15 @@
 """The lists of a trained ranker: of all windows in memory, or as a cache on disk, shard by shard."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rd_tf import run_directory
-from rd_tf.data.dataset import DatasetShard, check_same_dataset, load_dataset, load_manifest, load_shard
-from rd_tf.data.interactions import Interactions
+from rd_tf.data.dataset import DatasetShard, check_same_dataset, load_manifest, load_shard
+from rd_tf.data.interaction_files import entries_of
 from rd_tf.data.teacher_lists import (
     AGAIN,
     CacheKey,
@@ -27,7 +27,15 @@ from rd_tf.data.teacher_lists import (
     load_teacher_cache,
     open_lists,
 )
-from rd_tf.data.windows import ShardWindows, SplitData, Windows, cut_shard, windows_fingerprint
+from rd_tf.data.windows import (
+    ShardWindows,
+    SplitData,
+    Windows,
+    cut_shard,
+    open_dataset,
+    trained_items,
+    windows_fingerprint,
+)
 from rd_tf.evaluation.ranks import FrozenScores
 from rd_tf.models.ranker import SequenceRanker
 from rd_tf.models.registry import load_model, weights_fingerprint
@@ -72,8 +80,7 @@ def teacher_lists(
             f"received {teacher.num_users} and {teacher.num_items}"
         )
     windows = data.windows(teacher.sequence_length, target_length)
-    is_candidate = data.seen.occurring(data.num_items)
-    top_k = TopK(teacher, windows, data.seen, k, mask, block_size, is_candidate=is_candidate)
+    top_k = TopK(teacher, windows, data.seen, k, mask, block_size, is_candidate=data.is_candidate)
     items, scores = empty_lists(len(windows), k)
 
     def store(first: int, some_items: np.ndarray, some_scores: np.ndarray) -> None:
@@ -112,14 +119,18 @@ class TeachPlan:
     mask: str
     block_size: int
 
+    @property
+    def lengths(self) -> tuple[int, int]:
+        """L and T."""
+        return self.sequence_length, self.target_length
+
     def key(self, windows: str | None) -> CacheKey:
         """The key of the cache; `windows` is the windows' fingerprint, or None for any."""
-        lengths = self.sequence_length, self.target_length
-        return CacheKey(self.dataset, self.split, *lengths, windows, self.teacher, self.mask)
+        return CacheKey(self.dataset, self.split, *self.lengths, windows, self.teacher, self.mask)
 
     def cut(self, shard: DatasetShard) -> ShardWindows:
         """The training windows of a shard."""
-        return cut_shard(shard, self.split, self.sequence_length, self.target_length)
+        return cut_shard(shard, self.split, *self.lengths)
 
     def default_place(self, teacher: str) -> str:
         """Where the cache of a teacher's run directory lies unless it is told otherwise."""
@@ -160,45 +171,44 @@ def make_plan(teacher: str, manifest: dict[str, Any], k: int, mask: str, block_s
 
 
 @dataclasses.dataclass(frozen=True)
-class Survey:
-    """Facts about the windows of all shards.
+class Facts:
+    """What must be known of all windows before the first list is made.
 
     Attributes:
-        fingerprint: `Windows.fingerprint()` of all windows.
         windows: how many there are.
         longest: most training items of a user.
         is_candidate: `[num_items + 1] bool`, the items that have a training row.
     """
 
-    fingerprint: str
     windows: int
     longest: int
     is_candidate: np.ndarray
 
+    @classmethod
+    def of(cls, shard: ShardWindows, num_items: int) -> "Facts":
+        """Facts about one shard.
 
-def survey_windows(plan: TeachPlan, cut: Callable[[int], ShardWindows], shards: int) -> Survey:
-    """Goes over the windows once, a shard at a time.
+        Raises:
+            InputError: it has an item beyond `num_items`.
+        """
+        return cls(len(shard.windows), shard.seen.longest, trained_items(shard.seen.items, num_items))
 
-    Args:
-        plan: of the cache.
-        cut: from a shard's number to its windows.
-        shards: how many there are.
-    """
-    windows = longest = 0
-    is_candidate = np.zeros(plan.num_items + 1, bool)
+    @classmethod
+    def together(cls, facts: Iterable["Facts"]) -> "Facts":
+        """Facts about some shards together."""
+        windows, longest, is_candidate = 0, 0, np.zeros(1, bool)
+        for each in facts:
+            windows, longest = windows + each.windows, max(longest, each.longest)
+            is_candidate = is_candidate | each.is_candidate
+        return cls(windows, longest, is_candidate)
 
-    def parts() -> Iterator[Windows]:
-        nonlocal windows, longest
-        for number in range(shards):
-            part = cut(number)
-            windows, longest = windows + len(part.windows), max(longest, part.seen.longest)
-            is_candidate[:] |= part.seen.occurring(plan.num_items)
-            yield part.of_the_dataset()
-            # So that no two shards are in memory at a time.
-            del part
+    def check(self, plan: TeachPlan) -> None:
+        """Checks that every window has K items left.
 
-    fingerprint = windows_fingerprint(parts(), plan.sequence_length, plan.target_length)
-    return Survey(fingerprint, windows, longest, is_candidate)
+        Raises:
+            InputError: fewer than K items would remain for some window.
+        """
+        check_k(plan.k, plan.mask, int(self.is_candidate.sum()), plan.target_length, self.longest)
 
 
 def may_keep(check: Callable[[], object], is_default_place: bool) -> bool:
@@ -244,10 +254,20 @@ def keeps_cache(directory: Path, key: CacheKey, k: int, force: bool, is_default_
     return True
 
 
-def make_cache(teacher: str, dataset: str, cache: str, k: int, mask: str, block_size: int, force: bool) -> Path:
+def make_cache(
+    teacher: str,
+    dataset: str,
+    cache: str,
+    k: int,
+    mask: str,
+    block_size: int,
+    force: bool,
+    data: SplitData | None = None,
+) -> Path:
     """Lists the teacher's best K items for every window of its own split, L and T.
 
-    The cache of a sharded dataset is cut into the same shards, and one shard's windows are in memory at a time.
+    The cache of a sharded dataset is cut into the same shards, and without `data` one shard's windows are in memory at
+    a time.
 
     Args:
         teacher: the teacher's run directory.
@@ -258,6 +278,7 @@ def make_cache(teacher: str, dataset: str, cache: str, k: int, mask: str, block_
         block_size: windows a block.
         force: whether a cache that is there is made again; otherwise it is kept if it belongs to this teacher. A stale
             one in the default place is always made again.
+        data: the dataset with the teacher's split, where it is in memory already.
 
     Returns:
         The cache's directory.
@@ -268,36 +289,54 @@ def make_cache(teacher: str, dataset: str, cache: str, k: int, mask: str, block_
     manifest = run_directory.load_run_manifest(teacher, "teacher")
     check_same_dataset(dataset, manifest["dataset"]["fingerprint"], "teacher", teacher)
     plan = make_plan(teacher, manifest, k, mask, block_size)
-    shards = len(load_manifest(dataset).get("shards", []))
-    cut = _cutter(plan, dataset, shards)
-    survey = survey_windows(plan, cut, shards or 1)
-    key = plan.key(survey.fingerprint)
+    described = load_manifest(dataset)
+    shards, entries = len(described.get("shards", [])), entries_of(described)
+    if data is None and not shards:
+        data = open_dataset(dataset).split(plan.split)
+
+    def cut(number: int) -> ShardWindows:
+        if data is None:
+            return plan.cut(load_shard(dataset, number))
+        return data.shard(entries[number]["first_user"], entries[number]["users"], *plan.lengths)
+
+    if data is None:
+        fingerprint, facts = _survey(plan, cut, len(entries))
+    else:
+        whole = data.shard(0, data.num_users, *plan.lengths)
+        fingerprint, facts = whole.windows.fingerprint(), Facts.of(whole, plan.num_items)
+    key = plan.key(fingerprint)
     directory = Path(cache or plan.default_place(teacher))
     if keeps_cache(directory, key, k, force, is_default_place=not cache):
         return directory
-    check_k(k, mask, int(survey.is_candidate.sum()), plan.target_length, survey.longest)
+    facts.check(plan)
     lists = ShardLists(plan, load_model(teacher, "teacher"))
     with (
         atomic_directory(directory, replace=directory.exists()) as temporary,
-        progress_bar("teacher's top-K", survey.windows, "windows") as advance,
+        progress_bar("teacher's top-K", facts.windows, "windows") as advance,
     ):
         files = [
-            lists.write(cut(number), survey.is_candidate, files_in(temporary), number, shards, advance)
-            for number in range(shards or 1)
+            lists.write(cut(number), facts.is_candidate, files_in(temporary), number, shards, advance)
+            for number in range(len(entries))
         ]
         write_json(temporary / "manifest.json", cache_manifest(key, k, files, sharded=shards > 0))
-    print(f"teacher cache: {directory} ({survey.windows:,} windows, K = {k}, mask {mask})", flush=True)
+    print(f"teacher cache: {directory} ({facts.windows:,} windows, K = {k}, mask {mask})", flush=True)
     return directory
 
 
-def _cutter(plan: TeachPlan, dataset: str, shards: int) -> Callable[[int], ShardWindows]:
-    """From a shard's number to its windows, which are in memory as long as the caller keeps them."""
-    if shards:
-        return lambda number: plan.cut(load_shard(dataset, number))
-    # A dataset of one file is read, checked against its fingerprint, and cut once.
-    whole = load_dataset(dataset)
-    windows = plan.cut(DatasetShard(0, whole.num_users, whole.users, whole.items, whole.timestamps))
-    return lambda number: windows
+def _survey(plan: TeachPlan, cut: Callable[[int], ShardWindows], shards: int) -> tuple[str, Facts]:
+    """The fingerprint of all windows and facts about them, a shard in memory at a time."""
+    facts = Facts.together([])
+
+    def parts() -> Iterator[Windows]:
+        nonlocal facts
+        for number in range(shards):
+            part = cut(number)
+            facts = Facts.together([facts, Facts.of(part, plan.num_items)])
+            yield part.of_the_dataset()
+            # So that no two shards are in memory at a time.
+            del part
+
+    return windows_fingerprint(parts(), *plan.lengths), facts
 
 
 class ShardLists:
@@ -349,35 +388,40 @@ class ShardLists:
         return writer.described()
 
 
-def find_teacher(interactions: Interactions, windows: Windows, flags: dict[str, Any]) -> TeacherCache:
-    """Opens the teacher's lists, after making them where --teacher is a run directory that has none yet.
+def find_teacher(
+    teacher: str, data: SplitData, windows: Windows, k: int, mask: str, dataset: str, block_size: int
+) -> TeacherCache:
+    """Opens the teacher's lists, after making them where the teacher is a run directory that has none yet.
 
     Args:
-        interactions: the dataset.
-        windows: the student's windows.
-        flags: every flag of `rd_tf.train`.
+        teacher: a run directory or a teacher cache.
+        data: what the student is trained on.
+        windows: those of the data that have the student's L and T.
+        k: K.
+        mask: "target", "seen" or "none".
+        dataset: the directory of the data.
+        block_size: windows a block, where lists are made.
 
     Raises:
         InputError: the teacher is of another dataset, split, L or T, or is no teacher at all.
     """
-    teacher, k, mask = flags["teacher"], flags["k"], flags["mask"]
     fingerprint = None
     directory = Path(teacher)
     if not is_teacher_cache(directory):
         manifest = run_directory.load_run_manifest(teacher, "teacher")
-        if manifest["split"] != flags["split"]:
+        if manifest["split"] != data.name:
             raise InputError(
                 f"--teacher={teacher} was trained with --split={manifest['split']}, but this run has "
-                f"--split={flags['split']}; use a teacher of the same split"
+                f"--split={data.name}; use a teacher of the same split"
             )
         fingerprint = manifest["model"]["fingerprint"]
-        directory = make_cache(teacher, flags["dataset"], "", k, mask, flags["block_size"], force=False)
-    key = CacheKey.of(interactions.fingerprint(), flags["split"], windows, fingerprint, mask)
+        directory = make_cache(teacher, dataset, "", k, mask, block_size, False, data)
+    key = CacheKey.of(data.fingerprint, data.name, windows, fingerprint, mask)
     cache = load_teacher_cache(directory, key, k)
     lowest, highest = cache.item_range()
-    if lowest < 1 or highest > interactions.num_items:
+    if lowest < 1 or highest > data.num_items:
         raise InputError(
             f"teacher cache {directory} lists items from {lowest} to {highest}, but the catalogue has 1 to "
-            f"{interactions.num_items}; {AGAIN}"
+            f"{data.num_items}; {AGAIN}"
         )
     return cache

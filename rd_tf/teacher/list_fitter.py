@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from rd_tf.data.interactions import distinct_keys
 from rd_tf.data.readers.files import shorten
 from rd_tf.data.teacher_lists import (
     CacheKey,
@@ -15,6 +14,7 @@ from rd_tf.data.teacher_lists import (
     empty_lists,
     half_precision,
     lists_manifest,
+    most_masked,
 )
 from rd_tf.data.windows import SplitData, Windows
 from rd_tf.storage import InputError
@@ -54,12 +54,10 @@ class ListFitter:
 
     def __init__(self, data: SplitData, windows: Windows, mask: str) -> None:
         self.data, self.windows, self.mask = data, windows, mask
-        self.is_candidate = data.seen.occurring(data.num_items)
         popularity = np.bincount(data.items, minlength=data.num_items + 1)
         popularity[0] = 0
         # Of equally popular items the one with the lower number.
-        self._popular = np.argsort(-popularity, kind="stable")[: int(self.is_candidate.sum())].astype(np.int32)
-        self._seen = distinct_keys(data.users, data.items, data.num_items + 1) if mask == "seen" else None
+        self._popular = np.argsort(-popularity, kind="stable")[: int(data.is_candidate.sum())].astype(np.int32)
         self.counts = {"items kept out by the mask": 0, "windows without a list": 0, "windows with too few items": 0}
         self.first_short: tuple[int, int] | None = None
 
@@ -111,8 +109,8 @@ class ListFitter:
             left: `[n]`, how many items each list has.
         """
         k = items.shape[1]
-        most_masked = {"target": self.windows.targets.shape[1], "seen": self.data.seen.longest, "none": 0}[self.mask]
-        popular = self._popular[: 2 * k + most_masked]
+        masked = most_masked(self.mask, self.windows.targets.shape[1], self.data.seen.longest)
+        popular = self._popular[: 2 * k + masked]
         size = max(1, _CELLS // (len(popular) * k))
         for first in range(0, len(rows), size):
             part = slice(first, first + size)
@@ -130,11 +128,9 @@ class ListFitter:
         """`[n, m] bool`: which items the mask does not keep out of the windows' lists."""
         if self.mask == "target":
             return ~(items[:, :, None] == self.windows.targets[rows][:, None, :]).any(2)
-        if self._seen is None or not len(self._seen):
-            return np.ones(items.shape, bool)
-        keys = self.windows.users[rows].astype(np.int64)[:, None] * (self.data.num_items + 1) + items
-        found = np.minimum(np.searchsorted(self._seen, keys), len(self._seen) - 1)
-        return self._seen[found] != keys
+        if self.mask == "seen":
+            return ~self.data.seen.has(self.windows.users[rows], items)
+        return np.ones(items.shape, bool)
 
 
 def fitted_lists(
@@ -168,7 +164,7 @@ def fitted_lists(
     """
     data, windows = fitter.data, fitter.windows
     if incomplete == "pad":
-        check_k(k, fitter.mask, int(fitter.is_candidate.sum()), windows.targets.shape[1], data.seen.longest)
+        check_k(k, fitter.mask, int(data.is_candidate.sum()), windows.targets.shape[1], data.seen.longest)
     fitter.counts = dict.fromkeys(fitter.counts, 0)
     items, scores = empty_lists(len(windows), k)
     for rows in blocks:

@@ -187,7 +187,7 @@ def read_list_file(
         raise InputError(rows.unknown(int(np.argmin(is_known)), counts, data.name, windows))
     if not is_known.any():
         raise InputError(f"{path}: no row names a user and an item of the dataset; name the lists of this dataset")
-    is_trained = is_known & data.seen.occurring(data.num_items)[rows.items]
+    is_trained = is_known & data.is_candidate[rows.items]
     counts["rows of items without a training row"] = int(np.count_nonzero(is_known & ~is_trained))
     chosen = np.flatnonzero(is_trained)
     order = rows.order()

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from rd_tf.data.interactions import Interactions
-from rd_tf.data.teacher_lists import CacheKey, TeacherCache
-from rd_tf.data.windows import SplitData
+from rd_tf.data.teacher_lists import CacheKey, TeacherCache, masked_items
+from rd_tf.data.windows import SplitData, last_items
 from rd_tf.runtime import progress_bar
 from rd_tf.storage import InputError, file_sha256
 from rd_tf.teacher.list_fitter import ListFitter, check_choices, fitted_lists
@@ -135,15 +135,10 @@ class SavedModelLists:
         assert key.mask is not None
         windows = data.windows(key.sequence_length, key.target_length)
         fitter = ListFitter(data, windows, key.mask)
-        excludes: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-            "target": lambda rows: windows.targets[rows],
-            "seen": lambda rows: data.seen.padded(windows.users[rows]),
-            "none": lambda rows: np.zeros((len(rows), 0), np.int32),
-        }
-        exclude = excludes[key.mask]
 
         def read(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-            return self.lists(windows.users[rows], windows.sequences[rows], exclude(rows), k, fitter.is_candidate)
+            exclude = masked_items(fitter.mask, windows, data.seen, rows)
+            return self.lists(windows.users[rows], windows.sequences[rows], exclude, k, data.is_candidate)
 
         blocks = [np.arange(at, min(at + block_size, len(windows))) for at in range(0, len(windows), block_size)]
         with progress_bar("SavedModel's lists", len(windows), "windows") as advance:
@@ -233,10 +228,10 @@ class SavedModelLists:
         width = self._inputs[name].shape[1]
         if width is None:
             return items
-        padded = np.pad(items, [(0, 0), (max(0, width - items.shape[1]), 0)])
-        if name == "exclude_items" and items.shape[1] > width:
-            raise self._trouble(f"takes {width} exclude_items, but {items.shape[1]} are to be kept out")
-        return padded[:, padded.shape[1] - width :]
+        rows, given = items.shape
+        if name == "exclude_items" and given > width:
+            raise self._trouble(f"takes {width} exclude_items, but {given} are to be kept out")
+        return last_items(items.ravel(), np.arange(rows) * given, np.full(rows, given), width)
 
     def _check(self) -> None:
         described = ", ".join(f"{name} {spec.shape} {spec.dtype.name}" for name, spec in self._inputs.items())

@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from rd_tf.data.teacher_lists import Store, check_k
+from rd_tf.data.teacher_lists import Store, check_k, masked_items
 from rd_tf.data.windows import UserItems, Windows
 from rd_tf.evaluation.ranks import FrozenScores, Scores, block_rows
 from rd_tf.models.ranker import SequenceRanker
@@ -77,8 +77,7 @@ class TopK:
         windows: the training windows.
         seen: the users' training items, for the mask "seen" and for a ranker that looks back on a history.
         k: K.
-        mask: "target" keeps a window's own targets out of its list (the paper), "seen" all training items of the user,
-            "none" nothing. The padding is never in a list.
+        mask: what is kept out of a list, see `masked_items`; the padding is in none.
         block_size: windows a block; fewer where the catalogue is so large that memory would matter.
         first_user: the ranker's number of the user whom windows and seen items call 0.
         scores: of the ranker, where other windows were scored with it before; None for new ones.
@@ -105,7 +104,7 @@ class TopK:
         self._is_candidate = is_candidate
         self._windows, self._seen, self._mask, self._k = windows, seen, mask, k
         self._block_size = block_rows(block_size, model.num_items + 1)
-        self._history = model.looks_back
+        self._history = model.looks_back if model.has_history else None
         self._first_user = first_user
         self._scores = scores or FrozenScores(model)
 
@@ -117,17 +116,12 @@ class TopK:
         return np.concatenate(items), np.concatenate(scores)
 
     def _block(self, scores: Scores, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        users = self._windows.users[rows]
-        exclude = {
-            "target": lambda: self._windows.targets[rows],
-            "seen": lambda: self._seen.padded(users),
-            "none": lambda: np.zeros((len(rows), 1), np.int32),
-        }[self._mask]()
+        exclude = masked_items(self._mask, self._windows, self._seen, rows)
         history = None
-        if self._history != "none":
+        if self._history:
             history = self._seen.window_histories(self._windows, rows, self._history)
-        rankers_users = users + np.int32(self._first_user)
-        return best_items(scores(rankers_users, self._windows.sequences[rows], history), exclude, self._k)
+        users = self._windows.users[rows] + np.int32(self._first_user)
+        return best_items(scores(users, self._windows.sequences[rows], history), exclude, self._k)
 
     def all_lists(self, store: Store, advance: Advance) -> None:
         """Hands the lists of all windows to `store`, block by block, in order.

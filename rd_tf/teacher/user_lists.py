@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from rd_tf.data.interactions import Interactions
 from rd_tf.data.readers.text import first_lines
-from rd_tf.data.windows import UserItems, last_sequences
+from rd_tf.data.windows import SplitData
 from rd_tf.evaluation.ranks import NOT_FINITE, FrozenScores, block_rows
 from rd_tf.models.ranker import SequenceRanker
 from rd_tf.runtime import Advance, blocks_at_once, compute_ahead
@@ -43,13 +43,13 @@ class UserLists:
 
 
 def ranker_lists(
-    model: SequenceRanker, interactions: Interactions, k: int, is_candidate: np.ndarray, block_size: int = 1024
+    model: SequenceRanker, data: SplitData, k: int, is_candidate: np.ndarray, block_size: int = 1024
 ) -> UserLists:
     """The lists of a ranker: its best K items for a user who has just visited the last of their items.
 
     Args:
         model: the ranker.
-        interactions: the dataset; none of a user's items is in the list.
+        data: the dataset; none of a user's training items is in the list.
         k: K.
         is_candidate: `[num_items + 1] bool`, the items that may be listed: those that the ranker was trained on.
         block_size: users a matrix product.
@@ -59,13 +59,11 @@ def ranker_lists(
     """
     if k > is_candidate.sum():
         raise InputError(f"--k={k} is larger than the {is_candidate.sum()} items that the model was trained on")
-    items = UserItems(interactions.users, interactions.items, interactions.num_users)
-    sequences = last_sequences(interactions, np.ones(len(interactions), bool), model.sequence_length)
+    items = data.seen
     scores = FrozenScores(model).freeze(is_candidate)
 
     def list_users(users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        history = None if model.looks_back == "none" else items.histories(users)
-        scored = scores(users, sequences[users], history)
+        scored = scores(users, items.last(users, model.sequence_length), data.histories(model, users))
         best, values = best_items(scored, items.padded(users), k)
         # A row with a NaN among its scores has no items.
         if np.isnan(scored[best[:, 0] == 0]).any():
@@ -75,33 +73,27 @@ def ranker_lists(
     return UserLists(list_users, block_rows(block_size, model.num_items + 1), blocks_at_once(), True)
 
 
-def saved_model_user_lists(
-    model: SavedModelLists, interactions: Interactions, k: int, block_size: int = 1024
-) -> UserLists:
-    """The lists of a SavedModel, which is told of all items of a user.
+def saved_model_user_lists(model: SavedModelLists, data: SplitData, k: int, block_size: int = 1024) -> UserLists:
+    """The lists of a SavedModel, which is told of all training items of a user.
 
     Args:
         model: the signature.
-        interactions: the dataset; none of a user's items is in the list.
+        data: the dataset; none of a user's training items is in the list.
         k: K.
         block_size: users a request.
     """
-    seen = UserItems(interactions.users, interactions.items, interactions.num_users)
+    seen = data.seen
 
     def list_users(users: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         own = seen.padded(users)
-        recent = np.take_along_axis(own, np.argsort(own > 0, axis=1, kind="stable"), 1)
-        items, scores = model.lists(users, recent, own, k)
+        items, scores = model.lists(users, seen.last(users, own.shape[1]), own, k)
         # A signature that takes no items to exclude may have listed them.
-        place = np.repeat(np.arange(len(users)), own.shape[1])
-        is_own = np.zeros((len(users), interactions.num_items + 1), bool)
-        is_own[place, own.ravel()] = True
-        free = (items > 0) & ~np.take_along_axis(is_own, items, 1)
+        free = (items > 0) & ~seen.has(users, items)
         order = np.argsort(~free, axis=1, kind="stable")[:, :k]
         items = np.where(np.take_along_axis(free, order, 1), np.take_along_axis(items, order, 1), 0)
         return items, None if scores is None else np.take_along_axis(scores, order, 1)
 
-    return UserLists(list_users, block_rows(block_size, interactions.num_items + 1), 1, model.has_scores)
+    return UserLists(list_users, block_rows(block_size, data.num_items + 1), 1, model.has_scores)
 
 
 def write_user_lists(

@@ -67,7 +67,7 @@ class Validation(keras.callbacks.Callback):
         if not hasattr(self, "_data"):
             raise ValueError("Validation needs fit(data) with data of rd_tf.load_dataset(...).split('validation')")
         length = self.model.student.sequence_length
-        self._evaluator = Evaluator(self._data.interactions, self._data.split, length, *self._settings)
+        self._evaluator = Evaluator(self._data, length, *self._settings)
         self.best_epoch, self.best_map, self._waited = 0, 0.0, 0
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:

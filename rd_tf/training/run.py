@@ -56,7 +56,15 @@ def train_run(directory: Path, flags: dict[str, Any], identity: dict[str, Any], 
             # Worker 0 makes the lists where there are none yet.
             if not workers.is_chief:
                 workers.wait()
-            lists = find_teacher(data.interactions, windows, flags)
+            lists = find_teacher(
+                distillation.teacher,
+                data,
+                windows,
+                distillation.k,
+                distillation.mask,
+                training.dataset,
+                training.block_size,
+            )
             if workers.is_chief:
                 workers.wait()
     strategy = workers.strategy
@@ -98,7 +106,6 @@ def train_run(directory: Path, flags: dict[str, Any], identity: dict[str, Any], 
         board = TensorBoardWriter(directory, flags)
     overlap = None
     if lists is not None:
-        candidates = data.seen.occurring(model.num_items)
         top_k = TopK(
             model,
             windows,
@@ -106,14 +113,12 @@ def train_run(directory: Path, flags: dict[str, Any], identity: dict[str, Any], 
             distillation.k,
             distillation.mask,
             training.block_size,
-            is_candidate=candidates,
+            is_candidate=data.is_candidate,
         )
         overlap = ListOverlap(top_k, lists.items, training.seed)
     evaluator = None
     if data.name != "all":
-        evaluator = Evaluator(
-            data.interactions, data.split, sequence_length, training.cutoffs, training.block_size, workers
-        )
+        evaluator = Evaluator(data, sequence_length, training.cutoffs, training.block_size, workers)
     trainer = Trainer(distiller, batches, strategy, training.steps_per_call)
     fit = Fit(trainer, state, evaluator, overlap, checkpointer, workers, board, training, distillation.k, log)
     best_epoch = fit.run(start)

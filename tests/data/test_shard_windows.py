@@ -5,7 +5,7 @@ import pytest
 
 from rd_tf.data.dataset import load_shard, save_dataset
 from rd_tf.data.interactions import Interactions
-from rd_tf.data.windows import UserItems, cut_shard, make_windows, split_interactions, windows_fingerprint
+from rd_tf.data.windows import Dataset, UserItems, cut_shard, make_windows, split_interactions, windows_fingerprint
 
 # Users without rows (unseen in the shard, at its end), with few, with many.
 COUNTS = [3, 0, 9, 1, 12, 5, 0, 2, 0]
@@ -35,6 +35,19 @@ def test_shards_together_are_the_whole(interactions, tmp_path, split, sequence_l
         np.testing.assert_array_equal(joined, getattr(whole, name))
         assert joined.dtype == np.int32
     assert windows_fingerprint(iter(parts), sequence_length, target_length) == whole.fingerprint()
+
+
+@pytest.mark.parametrize("shards", [1, 2, 4, 9])
+def test_a_shard_of_data_in_memory_is_what_is_cut_of_its_file(interactions, tmp_path, shards):
+    save_dataset(interactions, tmp_path / "d", {}, shards=shards)
+    data = Dataset(interactions).split("test")
+    for number in range(shards):
+        shard = load_shard(tmp_path / "d", number)
+        expected, found = cut_shard(shard, "test", 2, 3), data.shard(shard.first_user, shard.num_users, 2, 3)
+        assert found.first_user == expected.first_user
+        assert found.windows.fingerprint() == expected.windows.fingerprint()
+        users = np.arange(shard.num_users)
+        np.testing.assert_array_equal(found.seen.histories(users), expected.seen.histories(users))
 
 
 def test_what_users_have_seen_is_found_by_their_number_in_the_shard(interactions, tmp_path):

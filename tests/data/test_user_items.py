@@ -17,6 +17,25 @@ def test_padded_rows_are_as_wide_as_the_longest_of_them():
     assert items.padded(np.array([1])).tolist() == [[0]]
 
 
+def test_last_items_are_padded_on_the_left():
+    assert UserItems(USERS, ITEMS, 4).last(np.array([3, 1, 0, 2]), 3).tolist() == [
+        [0, 0, 4],
+        [0] * 3,
+        [5, 1, 9],
+        [2, 7, 3],
+    ]
+
+
+def test_a_user_has_his_own_items_only():
+    asked = np.array([[5, 9, 0, 10, 1], [5, 9, 0, 10, 1], [2, 4, 3, 9, 11]])
+    assert UserItems(USERS, ITEMS, 4).has(np.array([0, 1, 2], "int32"), asked).tolist() == [
+        [True, True, False, False, True],
+        [False] * 5,
+        [True, False, True, False, False],
+    ]
+    assert not UserItems(USERS[:0], ITEMS[:0], 4).has(np.array([3]), np.array([[0, 1]])).any()
+
+
 def test_histories_of_users_come_in_time_order_and_may_be_empty():
     items, rows = UserItems(USERS, ITEMS, 4).histories(np.array([3, 1, 0, 0]))
     assert items.tolist() == [4, 5, 1, 9, 5, 1, 9]

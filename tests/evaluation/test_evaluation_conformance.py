@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rd_tf.data.interactions import Interactions
-from rd_tf.data.windows import Split
+from rd_tf.data.windows import Split, SplitData
 from rd_tf.evaluation.evaluator import Evaluator
 
 CASES = json.loads((Path(__file__).parents[1] / "conformance" / "metrics.json").read_text())["cases"]
@@ -29,7 +29,7 @@ def per_user():
         [str(user) for user in range(len(CASES) + 1)],
         [str(item) for item in range(num_items)],
     )
-    evaluator = Evaluator(interactions, Split("test", ~held_out, held_out), 5, [3, 5, 10], block_size=5)
+    evaluator = Evaluator(SplitData(interactions, Split("test", ~held_out, held_out)), 5, [3, 5, 10], block_size=5)
     # Item 0 is an ordinary item in the authors' vectors; here column 0 is the padding.
     padded = np.concatenate([np.full((len(CASES), 1), 99, np.float32), scores], axis=1)
     evaluation = evaluator.evaluate_scores(lambda users, sequences: padded[users])

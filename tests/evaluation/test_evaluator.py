@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rd_tf.data.interactions import Interactions
-from rd_tf.data.windows import SplitData, split_interactions
+from rd_tf.data.windows import Dataset
 from rd_tf.evaluation.evaluator import Evaluator, evaluate_on
 from rd_tf.evaluation.metrics import parse_cutoffs
 from rd_tf.models.caser import Caser
@@ -23,7 +23,7 @@ def interactions():
 
 def test_metrics_are_means_of_the_per_user_columns(interactions):
     model = Caser(5, 25, sequence_length=3, dim=4)
-    evaluation = evaluate_on(model, SplitData(interactions, split_interactions(interactions, "test")), [3, 10])
+    evaluation = evaluate_on(model, Dataset(interactions).split("test"), [3, 10])
     assert evaluation.per_user["user"].tolist() == [1, 2, 3, 4]  # user 0 has too few items for a held-out one
     assert evaluation.counts["users_without_targets"] == 1
     assert list(evaluation.metrics)[:4] == ["precision@3", "precision@10", "recall@3", "recall@10"]
@@ -36,8 +36,7 @@ def test_metrics_are_means_of_the_per_user_columns(interactions):
 
 
 def test_the_same_graph_sees_new_weights_and_another_model_gets_another(interactions):
-    split = split_interactions(interactions, "validation")
-    evaluator = Evaluator(interactions, split, 3, [3], block_size=2)
+    evaluator = Evaluator(Dataset(interactions).split("validation"), 3, [3], block_size=2)
     model, other = (Caser(5, 25, sequence_length=3, dim=4, seed=seed) for seed in (0, 1))
     before = evaluator.evaluate(model)
     graph = evaluator._scores._score
@@ -50,7 +49,7 @@ def test_the_same_graph_sees_new_weights_and_another_model_gets_another(interact
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_one_score_that_is_not_finite_is_refused(interactions, bad):
-    evaluator = Evaluator(interactions, split_interactions(interactions, "test"), 3, [3])
+    evaluator = Evaluator(Dataset(interactions).split("test"), 3, [3])
     scores = np.zeros((5, 26), np.float32)
     scores[:, 0] = bad
     evaluator.evaluate_scores(lambda users, _: scores[users])
@@ -60,7 +59,7 @@ def test_one_score_that_is_not_finite_is_refused(interactions, bad):
 
 
 def test_a_model_of_other_sizes_is_refused(interactions):
-    evaluator = Evaluator(interactions, split_interactions(interactions, "test"), 3, [3])
+    evaluator = Evaluator(Dataset(interactions).split("test"), 3, [3])
     with pytest.raises(ValueError, match="5 users, 25 items and sequences of 3; received 5, 26 and 4"):
         evaluator.evaluate(Caser(5, 26, sequence_length=4, dim=4))
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rd_tf.data.interactions import Interactions
-from rd_tf.data.windows import Split, user_blocks
+from rd_tf.data.windows import Split, SplitData, user_blocks
 from rd_tf.evaluation import held_out as held_out_module
 from rd_tf.evaluation.held_out import make_held_out
 
@@ -29,7 +29,7 @@ def dataset(generator):
 def test_targets_and_seen_items_are_the_users_sets(monkeypatch, seed, rows):
     monkeypatch.setattr(held_out_module, "user_blocks", functools.partial(user_blocks, rows=rows))
     interactions, split = dataset(np.random.default_rng(seed))
-    held_out = make_held_out(interactions, split, sequence_length=3)
+    held_out = make_held_out(SplitData(interactions, split), sequence_length=3)
 
     def items_of(user, mask):
         return np.unique(interactions.items[mask & (interactions.users == user)])

@@ -7,12 +7,21 @@ from pathlib import Path
 import pytest
 from tiny_shards import SHARDS, cut_power_in_the_second_shard
 
+from pipelines.beam.files import run_pipeline
 from pipelines.beam.teach import beam_teach
-from rd_tf import command_line
+from rd_tf import command_line, plugins
 from rd_tf.data.dataset import load_dataset, save_dataset
 from rd_tf.storage import InputError
 from rd_tf.teach import teach
+from rd_tf.train import train
 
+PLUGIN = """
+import rd_tf
+
+@rd_tf.register_ranker("mine")
+class Mine(rd_tf.models.Caser):
+    pass
+"""
 LISTS = {"k": 5, "mask": "target", "block_size": 32, "force": False}
 
 
@@ -63,6 +72,30 @@ def test_a_dataset_that_is_not_sharded_gives_a_cache_that_is_not(tiny_teacher, t
     teach(teacher=tiny_teacher, dataset=tiny_dataset, cache=str(tmp_path / "local"), **LISTS)
     run(tiny_teacher, tiny_dataset, tmp_path / "beam")
     assert contents(tmp_path / "beam").keys() == {"items.npy", "scores.npy", "manifest.json"}
+    assert contents(tmp_path / "beam") == contents(tmp_path / "local")
+
+
+def test_workers_import_plug_ins(monkeypatch, sharded_dataset, tmp_path, train_flags):
+    (tmp_path / "my_rankers.py").write_text(PLUGIN)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def forget():
+        plugins.RANKERS.pop("mine", None)
+        sys.modules.pop("my_rankers", None)
+
+    def run_elsewhere(*arguments):
+        forget()
+        run_pipeline(*arguments)
+
+    monkeypatch.setattr("pipelines.beam.teach.run_pipeline", run_elsewhere)
+    given = {"import_module": ["my_rankers"]}
+    places = {"teacher": str(tmp_path / "run"), "dataset": sharded_dataset}
+    try:
+        train(**train_flags(**given, model="mine", dataset=sharded_dataset, run_dir=places["teacher"], epochs=1))
+        teach(**places, **given, cache=str(tmp_path / "local"), **LISTS)
+        run(**places, **given, cache=tmp_path / "beam")
+    finally:
+        forget()
     assert contents(tmp_path / "beam") == contents(tmp_path / "local")
 
 

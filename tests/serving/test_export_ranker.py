@@ -11,7 +11,7 @@ from serving.small_world import ITEMS, LOWEST, NUM_ITEMS, NUM_USERS, USERS, L, r
 from tensorflow.core.protobuf import saved_model_pb2
 
 from rd_tf.data.interactions import Interactions
-from rd_tf.data.windows import split_interactions
+from rd_tf.data.windows import Dataset
 from rd_tf.models.caser import Caser
 from rd_tf.models.fossil import Fossil
 from rd_tf.serving import export
@@ -260,8 +260,8 @@ class Measured(HeldOutQuality):
         rows[1][8] = self.untrained[0]
         items = np.concatenate(rows).astype(np.int32)
         stamps = np.tile(np.arange(10, dtype=np.int64), NUM_USERS)
-        self.interactions = Interactions(users, items, stamps, USERS, ITEMS)
-        super().__init__(self.interactions, "test", L)
+        interactions = Interactions(users, items, stamps, USERS, ITEMS)
+        super().__init__(Dataset(interactions).split("test"), L)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -295,7 +295,7 @@ def test_items_without_a_training_row_are_not_served(model, tmp_path, kind):
 def test_what_is_served_is_what_was_measured(tmp_path, weights):
     model, quality = small_caser(), Measured()
     version = export_ranker(model, USERS, ITEMS, tmp_path / "student", ExportOptions(weights=weights), quality)
-    data, split = quality.interactions, split_interactions(quality.interactions, "test")
+    data, split = quality.data.interactions, quality.data.split
     seen = [[ITEMS[i - 1] for i in data.items[split.train & (data.users == user)]] for user in range(NUM_USERS)]
     (answer,) = run_saved_model(version, [request(USERS, seen, seen, [3] * NUM_USERS)])
     hits, users = 0, 0

@@ -33,7 +33,7 @@ def test_the_interpreter_lists_what_the_ranker_does(kind, weights, tmp_path):
     recent = np.array([4, 9, 30, 2], np.int32)
     inputs = {"user": np.array([1], np.int32), "sequence": recent[None, -3:]}
     history = None
-    if model.looks_back != "none":
+    if model.has_history:
         inputs["history"] = np.array([[4, 0, 9, 30, 2]], np.int32)
         history = Histories(recent, np.zeros(4, np.int32))
     found = make_interpreter(version / "model.tflite")(**inputs)

@@ -248,7 +248,7 @@ def run(**flags):
 def listed(tiny_dataset, tmp_path):
     """Every user's list of 30 items of the tiny dataset, drawn at random."""
     data = open_dataset(tiny_dataset).split("test")
-    random, trained = np.random.default_rng(0), np.flatnonzero(data.seen.occurring(data.num_items))
+    random, trained = np.random.default_rng(0), np.flatnonzero(data.is_candidate)
     ids = data.interactions
     rows = [(user, ids.item_ids[item - 1]) for user in ids.user_ids for item in random.permutation(trained)[:30]]
     return write(tmp_path / "lists.csv", rows)

@@ -37,7 +37,7 @@ def expected(run_dir, dataset, k):
     everything = np.ones(len(interactions), bool)
     sequences = last_sequences(interactions, everything, model.sequence_length)
     items = UserItems(interactions.users, interactions.items, interactions.num_users)
-    untrained = np.flatnonzero(~data.split("test").seen.occurring(interactions.num_items))[1:].astype(np.int32)
+    untrained = np.flatnonzero(~data.split("test").is_candidate)[1:].astype(np.int32)
     rows = []
     for user in range(interactions.num_users):
         one = np.array([user], np.int32)

@@ -101,7 +101,7 @@ def popular(path, data, items, length=None):
 
 
 def trained_ids(data):
-    return [data.interactions.item_ids[item - 1] for item in np.flatnonzero(data.seen.occurring(data.num_items))]
+    return [data.interactions.item_ids[item - 1] for item in np.flatnonzero(data.is_candidate)]
 
 
 def test_without_exclusion_and_scores_more_items_are_asked_for(data, tmp_path):

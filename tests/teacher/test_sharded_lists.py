@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from tiny_shards import SHARDS, cut_power_in_the_second_shard
 
+from rd_tf.data import windows
 from rd_tf.data.dataset import load_dataset, save_dataset
 from rd_tf.data.teacher_lists import (
     CacheKey,
@@ -120,10 +121,19 @@ def test_training_from_shards_gives_the_same_weights(
     assert len(fingerprints) == 1
 
 
-def test_training_makes_the_lists_of_a_sharded_dataset_itself(tiny_teacher, sharded_dataset, tmp_path, train_flags):
-    run = str(tmp_path / "run")
-    train(**train_flags(dataset=sharded_dataset, run_dir=run, teacher=tiny_teacher, epochs=1, k=3))
-    assert len(manifest(Path(tiny_teacher) / "top_k" / "test-k3-target")["shards"]) == SHARDS
+def test_training_makes_the_lists_of_a_sharded_dataset_itself(
+    monkeypatch, tiny_teacher, sharded_dataset, tmp_path, train_flags
+):
+    expected, cut = contents(make(tiny_teacher, sharded_dataset, tmp_path / "cache", k=3, block_size=16)), []
+    make_windows = windows.make_windows
+    monkeypatch.setattr(windows, "make_windows", lambda *arguments: cut.append(arguments) or make_windows(*arguments))
+    flags = {"run_dir": str(tmp_path / "run"), "teacher": tiny_teacher, "epochs": 1, "k": 3, "block_size": 16}
+    train(**train_flags(dataset=sharded_dataset, **flags))
+    # Of the windows that it trains on, which are not cut again.
+    assert len(cut) == 1
+    made = contents(Path(tiny_teacher) / "top_k" / "test-k3-target")
+    assert made == expected
+    assert len(json.loads(made["manifest.json"])["shards"]) == SHARDS
 
 
 def test_items_beyond_the_catalogue_in_a_shard_are_refused(tiny_teacher, sharded_dataset, tmp_path, train_flags):

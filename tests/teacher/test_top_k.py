@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rd_tf.data.windows import UserItems, Windows
+from rd_tf.data.windows import UserItems, Windows, trained_items
 from rd_tf.models.caser import Caser
 from rd_tf.storage import InputError
 from rd_tf.teacher.top_k import TopK
@@ -104,7 +104,7 @@ def test_items_without_a_training_row_are_in_no_list():
     model, windows = Caser(3, 15, 3, 4), make_windows()
     model.item_bias.assign(np.linspace(-1, 1, 16))
     seen = UserItems(USERS, ITEMS, 3)
-    is_candidate = seen.occurring(15)
+    is_candidate = trained_items(ITEMS, 15)
     is_candidate[[14, 15]] = False
     most = int(is_candidate.sum())
     items, scores = collect(TopK(model, windows, seen, most, "none", 16, is_candidate=is_candidate), 37, most)

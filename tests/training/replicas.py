@@ -52,7 +52,7 @@ def main(strategy: str, replicas: int) -> None:
             model = make(USERS, ITEMS, 3, 4, dropout=0.3, unknown_user=True)
             distiller = RankingDistiller(model, object())
             distiller.compile(make_optimizer(name, 0.01, l2=1e-3), student_rank_from_epoch=1)
-        histories = None if model.looks_back == "none" else batches.histories
+        histories = batches.histories if model.has_history else None
         data = dataclasses.replace(batches, histories=histories, noise_width=model.noise_width)
         losses += [report.means["loss"] for report in Trainer(distiller, data, workers.strategy, 2).epochs(3)]
         weights += [np.asarray(weight).ravel().tolist() for weight in model.get_weights()]

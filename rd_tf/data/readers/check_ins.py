@@ -1,8 +1,8 @@
-"""Which layout a file has."""
+"""Reads check-ins: which layout a file has, and the rows of all files."""
 
 import contextlib
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -140,6 +140,36 @@ def checked_pieces(path: str, format: str, columns: dict[str, str], fractional: 
     return CheckedFile(path, pieces, columns_of(layout, columns), fractional=fractional)
 
 
+class Tally:
+    """Counts what is read of several files, and what is left out.
+
+    Args:
+        skip_bad_rows: leave out and count rows that cannot be read, rather than raise.
+
+    Attributes:
+        rows_read: readable and skipped rows.
+        skipped: from the reason to the number of rows left out.
+        first_skipped: where the first of them stands and what it holds; empty if there is none.
+    """
+
+    def __init__(self, skip_bad_rows: bool) -> None:
+        self._skip_bad_rows = skip_bad_rows
+        self.rows_read, self.skipped, self.first_skipped = 0, dict[str, int](), ""
+
+    def add(self, rows_read: int, skipped: Mapping[str, int], first_skipped: str) -> None:
+        """Counts another file.
+
+        Raises:
+            InputError: it has a row that cannot be read and must not be skipped.
+        """
+        if first_skipped and not self._skip_bad_rows:
+            raise InputError(f"{first_skipped}; mend it or pass --skip_bad_rows")
+        self.rows_read += rows_read
+        self.first_skipped = self.first_skipped or first_skipped
+        for reason, count in skipped.items():
+            self.skipped[reason] = self.skipped.get(reason, 0) + count
+
+
 NamedTable = tuple[str, RawTable, dict[str, str]]
 
 
@@ -208,16 +238,11 @@ def join_tables(tables: Iterable[NamedTable], skip_bad_rows: bool) -> CheckIns:
     files: list[CheckedFile] = []
     paths: list[str] = []
     times: list[np.ndarray] = []
-    rows_read, skipped, first_skipped = 0, dict[str, int](), ""
+    tally = Tally(skip_bad_rows)
     for path, table, names in tables:
-        file = CheckedFile(path, [table], names, first_row=rows_read)
+        file = CheckedFile(path, [table], names, first_row=tally.rows_read)
         [rows] = file
-        if file.first_skipped and not skip_bad_rows:
-            raise InputError(bad_row(file.first_skipped))
-        rows_read += file.rows_read
-        first_skipped = first_skipped or file.first_skipped
-        for reason, count in file.skipped.items():
-            skipped[reason] = skipped.get(reason, 0) + count
+        tally.add(file.rows_read, file.skipped, file.first_skipped)
         parts.append((users.codes(rows.user_ids, rows.users), items.codes(rows.item_ids, rows.items)))
         paths.append(path)
         files.append(file)
@@ -232,15 +257,10 @@ def join_tables(tables: Iterable[NamedTable], skip_bad_rows: bool) -> CheckIns:
         user_ids=list(users.ids),
         item_ids=list(items.ids),
         time_unit=common.unit,
-        rows_read=rows_read,
-        skipped=skipped,
-        first_skipped=first_skipped,
+        rows_read=tally.rows_read,
+        skipped=tally.skipped,
+        first_skipped=tally.first_skipped,
     )
-
-
-def bad_row(first_skipped: str) -> str:
-    """What to say of a row that cannot be read, where rows may not be skipped."""
-    return f"{first_skipped}; mend it or pass --skip_bad_rows"
 
 
 class _Vocabulary:
