@@ -25,7 +25,7 @@ from pipelines.beam.files import (
     write_bytes,
     write_table,
 )
-from rd_tf.data.interactions import drop_duplicates
+from rd_tf.data.interactions import distinct_keys, drop_duplicates
 
 USER, ITEM = "user", "item"
 # Rounds of the k-core in one pipeline. A cluster takes minutes to start a pipeline; a needless round only reads.
@@ -302,9 +302,8 @@ class CoreFilter:
         """Users and items without repeats."""
         if not self._core.repeats or not len(users):
             return users, items
-        keys = np.sort(users.astype(np.int64) * self._core.item_codes + items)
-        keys = keys[np.diff(keys, prepend=-1) != 0]
-        return keys // self._core.item_codes, keys % self._core.item_codes
+        size = self._core.item_codes
+        return np.divmod(distinct_keys(users, items, size), size)
 
 
 def core_stage(pipeline: beam.Pipeline, core: Core, bucket_numbers: list[int]) -> None:

@@ -141,7 +141,8 @@ class TrainingBatches:
 
     def _rows(self, indices: tf.Tensor) -> dict[str, tf.Tensor]:
         """The given rows of all arrays, and their histories."""
-        # In NumPy: as tensors the windows would be in memory twice, and the teacher's lists, a memory map, at all.
+        # In NumPy: as tensors, the windows would be in memory a second time, and the teacher's lists, which may be a
+        # memory map, would be read as a whole.
         # TensorFlow keeps the function until the process ends, so it must not keep the arrays; the dataset keeps self.
         this = weakref.ref(self)
 
@@ -172,7 +173,7 @@ def _shuffle(places: tf.Tensor, seed: tf.Tensor, rows: int) -> tf.Tensor:
     # tf.random.experimental.index_shuffle fixes 4 rounds, which leaves neighbours and whole batches correlated (0.03 a
     # place apart, 0.12 at 512 of 367,611); with 12 no correlation is left to see.
     max_index = tf.constant(rows - 1, tf.int64)
-    # It takes no empty index, which a replica has where a batch is smaller than the replicas are many.
+    # The operation refuses an empty index, which a replica gets where a batch has fewer rows than there are replicas.
     index = tf.concat([places, [0]], 0)
     return tf.raw_ops.RandomIndexShuffle(index=index, seed=seed, max_index=max_index, rounds=_SHUFFLE_ROUNDS)[:-1]
 

@@ -1,4 +1,4 @@
-"""Check-ins as numbers: filters, and the files that hold them."""
+"""Check-ins as numbers, their fingerprint, and the filters: duplicates and the k-core."""
 
 import dataclasses
 import hashlib
@@ -79,7 +79,7 @@ class Interactions:
 
 def user_offsets(users: np.ndarray, num_users: int) -> np.ndarray:
     """Where each user's rows begin in a user-sorted array: `[num_users + 1] int64`, the last entry is the row count."""
-    # Numbers of the users' own type: of another one, all users would be converted first.
+    # In the users' own dtype: with another one, NumPy would convert all users first.
     return np.searchsorted(users, np.arange(num_users + 1, dtype=users.dtype)).astype(np.int64)
 
 

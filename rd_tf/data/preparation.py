@@ -1,4 +1,4 @@
-"""What a dataset was prepared from, and whether one that is there may be kept."""
+"""What both preparations share: the checks of their flags, what the manifest tells of the origin, the summary."""
 
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ def filters_of(
         min_user_items: the flag.
         min_item_users: the flag.
         skip_bad_rows: the flag.
-        rows_read: rows that can be used and others.
+        rows_read: all rows, usable or not.
         skipped: from a reason to the number of rows left out.
         first_skipped: where the first of them stands; empty if there is none.
         duplicates_dropped: rows.

@@ -71,7 +71,7 @@ def synthetic_interactions(num_users: int, num_items: int, mean_visits: float, s
         kind = (random.random(len(users))[:, None] > taste[users]).sum(1).clip(0, _CATEGORIES - 1)
         chosen = where * _CATEGORIES + kind
         low, high = cell_starts[chosen], cell_starts[chosen + 1]
-        # A small district may lack a category; then any of its places will do, and of an empty one any at all.
+        # A small district may lack the category: then any of its places is drawn, or any place at all if it has none.
         for wider in ((district_starts[where], district_starts[where + 1]), (0, num_items)):
             low, high = np.where(low == high, wider[0], low), np.where(low == high, wider[1], high)
         return draw(low, high)

@@ -207,7 +207,7 @@ def windows_fingerprint(parts: Iterable[Windows], sequence_length: int, target_l
             digest.update(np.ascontiguousarray(windows.users, "<i4").data)
             for file, array in zip(waiting, (windows.positions, windows.sequences, windows.targets), strict=True):
                 file.write(np.ascontiguousarray(array, "<i4").data)
-            # Else they would stay in memory until the next part is there.
+            # Else this part would be in memory beside the next one.
             del windows, array
         for file in waiting:
             file.seek(0)
@@ -403,7 +403,8 @@ class SplitData:
     @functools.cached_property
     def is_candidate(self) -> np.ndarray:
         """`[num_items + 1] bool`: which items may be ranked, those with a training row."""
-        return trained_items(self.items, self.num_items)
+        # Not self.items, a copy that would stay.
+        return trained_items(self.interactions.items[self.split.train], self.num_items)
 
     @functools.cached_property
     def seen(self) -> UserItems:

@@ -201,8 +201,8 @@ def successor_scores(interactions: Interactions, split: Split) -> Score:
     pairs, counts = np.unique(items[:-1][is_pair] * size + items[1:][is_pair], return_counts=True)
     before, after = np.divmod(pairs, size)
     offsets = np.searchsorted(before, np.arange(size + 1))
-    # Instead of the count its place, from 1, among the distinct counts after the same item: that keeps the sums below
-    # 2^24, up to where float32 is exact.
+    # A count is replaced by its place, from 1, among the distinct counts after the same item, so that the sums below
+    # stay under 2^24, up to which float32 is exact.
     first = before * (counts.max(initial=0) + 1)
     distinct, places = np.unique(first + counts, return_inverse=True)
     gains = ((popularity.max() + 1) * (places - np.searchsorted(distinct, first) + 1)).astype(np.float32)

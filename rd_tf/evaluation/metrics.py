@@ -1,4 +1,4 @@
-"""List lengths of the metrics, checked."""
+"""The ranking metrics at a list length, average precision, and the check of list lengths."""
 
 from collections.abc import Sequence
 

@@ -159,7 +159,7 @@ class _Counter:
         targets, columns = held_out.targets, len(held_out.is_candidate)
         self._user = np.repeat(np.arange(len(held_out.users)), np.diff(held_out.target_offsets))
         seen_user = np.repeat(np.arange(len(held_out.users)), np.diff(held_out.seen_offsets))
-        # No rivals of a user: the seen items and the targets, in one array so that one assignment a user does.
+        # What no target of a user competes with: his seen items and targets, in one array for one assignment a user.
         order = np.argsort(np.concatenate([seen_user, self._user]), kind="stable")
         self._own = np.concatenate([held_out.seen, targets])[order]
         self._own_offsets = held_out.seen_offsets + held_out.target_offsets

@@ -1,4 +1,4 @@
-"""The p-values of a family of tests, corrected for their number."""
+"""Paired tests of two rankers, corrected for their number; and how processes share the users they evaluate."""
 
 import dataclasses
 from typing import Protocol

@@ -1,4 +1,4 @@
-"""From lists of any length to K items for every window, none of which may not be taught."""
+"""Makes lists of exactly K items for every window out of lists of any length."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +23,7 @@ UNKNOWN, INCOMPLETE = ("refuse", "skip"), ("refuse", "pad")
 # (windows [n]) -> their lists, items [n, m] int32 with 0 for none and scores [n, m] float32; None where there are none.
 ReadLists = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]
 # Cells of an array that is made at once: tens of MB.
-_CELLS = 2**22
+CELLS = 2**22
 
 
 def check_choices(mask: str, unknown: str, incomplete: str) -> None:
@@ -74,7 +74,7 @@ class ListFitter:
 
         Returns:
             items `[n, K] int32` and scores `[n, K] float32`, 0 at the end of too short lists; and `[n] int64`, how many
-            items of each list may be taught, in sum, so more than K where it is longer.
+            items of each list the mask lets through, which may be more than K.
         """
         is_free = (listed > 0) & self._is_free(rows, listed)
         self.counts["items kept out by the mask"] += int(np.count_nonzero(listed) - np.count_nonzero(is_free))
@@ -111,7 +111,7 @@ class ListFitter:
         k = items.shape[1]
         masked = most_masked(self.mask, self.windows.targets.shape[1], self.data.seen.longest)
         popular = self._popular[: 2 * k + masked]
-        size = max(1, _CELLS // (len(popular) * k))
+        size = max(1, CELLS // (len(popular) * k))
         for first in range(0, len(rows), size):
             part = slice(first, first + size)
             own, count = items[part], np.minimum(left[part], k)

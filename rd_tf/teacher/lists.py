@@ -14,14 +14,11 @@ from rd_tf.data.readers.check_ins import read_parquet_table
 from rd_tf.data.readers.checked_rows import FAULTS, encode_ids
 from rd_tf.data.readers.files import RawTable, shorten
 from rd_tf.data.readers.text import read_text_table
+from rd_tf.data.readers.times import DECIMAL
 from rd_tf.data.teacher_lists import CacheKey, TeacherCache
 from rd_tf.data.windows import SplitData, Windows
 from rd_tf.storage import InputError, atomic_file
-from rd_tf.teacher.list_fitter import ListFitter, check_choices, fitted_lists
-
-# Cells of an array that is made at once: tens of MB.
-_CELLS = 2**22
-_DECIMAL = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
+from rd_tf.teacher.list_fitter import CELLS, ListFitter, check_choices, fitted_lists
 
 
 def read_teacher_lists(
@@ -148,7 +145,7 @@ class ListFile:
 
     def _blocks(self, k: int) -> list[np.ndarray]:
         widest = max(k, self.windows.targets.shape[1], int(np.diff(self.offsets).max(initial=0)))
-        size, windows = max(1, _CELLS // widest), len(self.windows)
+        size, windows = max(1, CELLS // widest), len(self.windows)
         return [np.arange(first, min(first + size, windows)) for first in range(0, windows, size)]
 
     def _read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
@@ -321,7 +318,7 @@ class _Rows:
         if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
             values = column.cast(pa.float64(), safe=False).to_numpy()
         elif pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-            is_number = pc.match_substring_regex(column.fill_null(b""), _DECIMAL).to_numpy()
+            is_number = pc.match_substring_regex(column.fill_null(b""), DECIMAL).to_numpy()
             text = column.filter(pa.array(is_number)).to_pylist()
             values = np.full(len(column), np.nan)
             values[is_number] = np.array([float(number) for number in text])
@@ -369,7 +366,7 @@ def write_windows(
     user_ids, item_ids = pa.array(interactions.user_ids, pa.string()), pa.array(interactions.item_ids, pa.string())
     lists = pa.list_(pa.string())
     schema = pa.schema([("user_id", pa.string()), ("position", pa.int32()), ("sequence", lists), ("targets", lists)])
-    size = max(1, _CELLS // (sequence_length + target_length))
+    size = max(1, CELLS // (sequence_length + target_length))
 
     def raw_lists(items: np.ndarray) -> pa.ListArray:
         is_item = items > 0

@@ -90,7 +90,7 @@ class SavedModelLists:
         self.path = highest_version(directory)
         self._name, self._unknown = signature, unknown
         try:
-            # Kept: the signature does not keep the variables alive.
+            # An attribute, since a signature alone does not keep its variables alive.
             self._loaded = tf.saved_model.load(str(self.path))
         except (OSError, ValueError, KeyError, RuntimeError, tf.errors.OpError) as error:
             first = str(error).splitlines()[0][:200]

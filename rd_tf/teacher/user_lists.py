@@ -137,7 +137,7 @@ def write_user_lists(
             blocks, compute_ahead(lists.list_users, blocks, lists.threads, lists.threads), strict=True
         ):
             owner, place = np.nonzero(items)
-            # What is left out of a list is at its end.
+            # Short lists have their zeros at the end.
             arrays = [user_ids.take(pa.array(block[owner])), pa.array(place + 1, pa.int32())]
             arrays.append(item_ids.take(pa.array(items[owner, place] - 1)))
             if scores is not None:

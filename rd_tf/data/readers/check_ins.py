@@ -45,6 +45,10 @@ def detect_format(path: str) -> str:
     )
 
 
+def _layout(path: str, format: str) -> str:
+    return detect_format(path) if format == "auto" else format
+
+
 _PIECE = 2**19
 
 
@@ -133,7 +137,7 @@ def checked_pieces(path: str, format: str, columns: dict[str, str], fractional: 
     Raises:
         InputError: the layout is unknown; iterating raises it where the file cannot be used.
     """
-    layout = detect_format(path) if format == "auto" else format
+    layout = _layout(path, format)
     pieces: Iterator[RawTable] = (
         read_parquet_pieces(path, columns) if layout == "parquet" else read_text_pieces(path, layout, columns)
     )
@@ -215,7 +219,7 @@ def read_check_ins(paths: Sequence[str], format: str, columns: dict[str, str], s
 
     def tables() -> Iterator[NamedTable]:
         for path in paths:
-            layout = detect_format(path) if format == "auto" else format
+            layout = _layout(path, format)
             table = read_parquet_table(path, columns) if layout == "parquet" else read_text_table(path, layout, columns)
             yield path, table, columns_of(layout, columns)
 

@@ -18,7 +18,7 @@ _MICRO = 1_000_000
 
 _PLAIN_INTEGER = r"^-?\d{1,18}$"
 _INTEGER = r"^\s*[+-]?\d+\s*$"
-_DECIMAL = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
+DECIMAL = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 _ISO = r"^\s*\d{4}-\d\d-\d\d([T ]\d\d(:?\d\d(:?\d\d([.,]\d+)?)?)?( ?(Z|[+-]\d\d(:?\d\d)?))?)?\s*$"
 
 
@@ -70,7 +70,7 @@ class TimeParser:
 
     def __init__(self, place: str, fractional: bool = False) -> None:
         self._place, self._fractional = place, fractional
-        # Of text: None until a value is known to be the one or the other.
+        # Whether times that are text are ISO 8601 or numbers; None until the first one is seen.
         self._is_iso: bool | None = None
         self._whole_seen = False
 
@@ -124,7 +124,7 @@ class TimeParser:
         if plain and not self._is_iso and not self._fractional:
             self._is_iso = False if len(column) else self._is_iso
             return Times(INTEGER, *_filled(column.cast(pa.large_string()).cast(pa.int64())))
-        integer, decimal, iso = (_matches(column, pattern) for pattern in (_INTEGER, _DECIMAL, _ISO))
+        integer, decimal, iso = (_matches(column, pattern) for pattern in (_INTEGER, DECIMAL, _ISO))
         known = decimal | iso
         if not known.any():
             return Times(None, np.zeros(len(column), np.int64), known)
