@@ -29,9 +29,9 @@ class GRURanker(rd_tf.SequenceRanker):
 if __name__ == "__main__":
     data = rd_tf.synthetic_dataset(num_users=600, num_items=600).split("validation")
     teacher = rd_tf.models.Caser.for_dataset(data, dim=32)
-    rd_tf.RankingDistiller(teacher).fit(data, epochs=10, batch_size=128, verbose=2)
+    rd_tf.RankingDistiller(teacher).fit(data, epochs=8, batch_size=128, verbose=2)
     distiller = rd_tf.RankingDistiller(GRURanker.for_dataset(data), rd_tf.teacher_lists(teacher, data))
     distiller.compile(optimizer=rd_tf.optimizers.LazyAdam(5e-3))
-    distiller.fit(data, epochs=10, batch_size=128, verbose=2)
+    distiller.fit(data, epochs=8, batch_size=128, verbose=2)
     print(f"MAP: {rd_tf.evaluate(distiller.student, data).metrics['map']:.4f}")
     print("exported", rd_tf.export(distiller.student, data, "saved_models/gru"))
