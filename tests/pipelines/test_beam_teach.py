@@ -76,19 +76,19 @@ def test_a_dataset_that_is_not_sharded_gives_a_cache_that_is_not(tiny_teacher, t
 
 
 def test_workers_import_plug_ins(monkeypatch, sharded_dataset, tmp_path, train_flags):
-    (tmp_path / "my_rankers.py").write_text(PLUGIN)
+    (tmp_path / "beam_rankers.py").write_text(PLUGIN)
     monkeypatch.syspath_prepend(tmp_path)
 
     def forget():
         plugins.RANKERS.pop("mine", None)
-        sys.modules.pop("my_rankers", None)
+        sys.modules.pop("beam_rankers", None)
 
     def run_elsewhere(*arguments):
         forget()
         run_pipeline(*arguments)
 
     monkeypatch.setattr("pipelines.beam.teach.run_pipeline", run_elsewhere)
-    given = {"import_module": ["my_rankers"]}
+    given = {"import_module": ["beam_rankers"]}
     places = {"teacher": str(tmp_path / "run"), "dataset": sharded_dataset}
     try:
         train(**train_flags(**given, model="mine", dataset=sharded_dataset, run_dir=places["teacher"], epochs=1))
