@@ -7,7 +7,7 @@ import keras
 
 import rd_tf
 
-data = rd_tf.synthetic_dataset(num_users=800, num_items=800).split("validation")
+data = rd_tf.synthetic_dataset(num_users=500, num_items=500).split("validation")
 
 # A ranker alone: the teacher.
 teacher = rd_tf.models.Caser.for_dataset(data, dim=48)

@@ -27,7 +27,7 @@ class GRURanker(rd_tf.SequenceRanker):
 
 
 if __name__ == "__main__":
-    data = rd_tf.synthetic_dataset(num_users=600, num_items=600).split("validation")
+    data = rd_tf.synthetic_dataset(num_users=500, num_items=500).split("validation")
     teacher = rd_tf.models.Caser.for_dataset(data, dim=32)
     rd_tf.RankingDistiller(teacher).fit(data, epochs=8, batch_size=128, verbose=2)
     distiller = rd_tf.RankingDistiller(GRURanker.for_dataset(data), rd_tf.teacher_lists(teacher, data))
