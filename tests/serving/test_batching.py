@@ -17,7 +17,7 @@ from rd_tf.serving.server.wire import ServingError
 from rd_tf.serving.signatures import WIDTH
 
 # Of every kind of export.
-MIXES = 1000
+MIXES = 650
 CLIENTS = 24
 NUMBERS = {"users": [str(10 + user) for user in range(NUM_USERS)], "items": [str(9 - i) for i in range(9)]}
 NUMBERS["items"] += [str(100 + i) for i in range(NUM_ITEMS - 9)]

@@ -20,7 +20,7 @@ def test_a_lost_worker_stops_the_other_and_both_go_on(tiny_dataset, tiny_teacher
     flags = train_flags(
         dataset=tiny_dataset,
         teacher=tiny_teacher,
-        epochs=4,
+        epochs=3,
         steps_per_call=3,
         discrepancy_start_epoch=0,
         checkpoint_minutes=0.005,
