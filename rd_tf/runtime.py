@@ -92,12 +92,12 @@ def import_quietly() -> None:
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
-    # Where they are installed, TensorFlow's converter for devices imports JAX, and Keras Matplotlib: a sixth of the time
-    # of all, for what no command uses.
+    # TensorFlow's converter for devices imports JAX and Keras Matplotlib, if they are there: a sixth of the time of all,
+    # for what no command uses.
     hidden = [name for name in ("jax", "matplotlib") if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
     try:
-        import keras  # noqa: F401  (TensorFlow would import it later.)
+        import keras  # noqa: F401
         import tensorflow as tf
 
         tf.config.list_physical_devices()
