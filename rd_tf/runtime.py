@@ -92,7 +92,7 @@ def import_quietly() -> None:
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
-    # TensorFlow's converter for devices imports JAX and Keras Matplotlib, if they are there: a sixth of the time of all,
+    # TensorFlow imports JAX for its converter and Keras Matplotlib, if they are there: a sixth of the time of all,
     # for what no command uses.
     hidden = [name for name in ("jax", "matplotlib") if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
