@@ -44,6 +44,7 @@ def _texts(name: str, default: list[str], help_: str) -> tuple[str, Define]:
     return name, lambda values: flags.DEFINE_list(name, default, help_, flag_values=values)
 
 
+SPLITS = ["validation", "test", "all"]
 ACTIVATIONS = ["identity", "relu", "leaky_relu", "prelu", "tanh", "sigmoid"]
 _POSITIVE = 1e-12
 
@@ -52,7 +53,7 @@ FLAGS: dict[str, Define] = dict(
         # What to work on and where.
         _text("dataset", "", "Dataset directory, as rd_tf.prepare writes it."),
         _text("run_dir", "", "Run directory: flags, metrics, history, weights, TensorBoard data, manifest. Pipelines: the parent of the run directories of all their runs."),
-        _choice("split", "test", ["validation", "test", "all"], "Which part is held out. all: nothing, train on everything before an export, with epochs that a validation run has found. validation: train on the first 70 % of every user's history, rank the next 10 %. test: train on 80 %, rank the last 20 %."),
+        _choice("split", "test", SPLITS, "Which part is held out. all: nothing, train on everything before an export, with epochs that a validation run has found. validation: train on the first 70 % of every user's history, rank the next 10 %. test: train on 80 %, rank the last 20 %."),
         _whole("seed", 0, 0, high=1_000_000, help_="Seed of initial weights, shuffling, negatives and dropout. Same seed, same machine: same weights, bit for bit."),
         _switch("force", False, "Do it again, although the result exists."),
         # Preparing check-ins.

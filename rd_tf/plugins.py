@@ -7,7 +7,6 @@ import importlib
 import inspect
 import pathlib
 import sys
-import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -188,10 +187,16 @@ def flag_names() -> list[str]:
     return [flag for flag in found if flag not in own]
 
 
-def flags_of_others(table: dict[str, Plugin], name: str) -> set[str]:
-    """Flags that make no difference where an entry is chosen, since only other entries have them."""
-    every = {flag for plugin in table.values() for flag in plugin.flags.values()}
-    return every - set(table[name].flags.values() if name in table else ())
+def flags_of_others(*names: str) -> set[str]:
+    """Flags that make no difference, since only entries that were not chosen have them.
+
+    Args:
+        names: the chosen ranker, ranking loss and distillation loss.
+    """
+    every = {flag for table in _TABLES for plugin in table.values() for flag in plugin.flags.values()}
+    # Of all tables together: a keyword of the chosen ranker may be one of another loss, too.
+    chosen = [table[name] for table, name in zip(_TABLES, names, strict=True) if name in table]
+    return every - {flag for plugin in chosen for flag in plugin.flags.values()}
 
 
 def _register(table: dict[str, Plugin], kind: str, name: str, cls: Class, no_flags: Sequence[str]) -> Class:
@@ -226,6 +231,6 @@ def _typed_keywords(cls: type) -> Iterator[tuple[str, type, Any]]:
     hints = typing.get_type_hints(cls.__init__)  # type: ignore[misc]
     for parameter in inspect.signature(cls).parameters.values():
         kind = hints.get(parameter.name)
-        if kind in (int, float, bool, str) and not isinstance(kind, types.UnionType):
+        if kind in (int, float, bool, str):
             default = kind() if parameter.default is inspect.Parameter.empty else parameter.default
             yield parameter.name, kind, default

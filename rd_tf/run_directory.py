@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rd_tf import plugins
+from rd_tf.flag_definitions import SPLITS
 from rd_tf.storage import InputError, json_sha256, read_manifest, write_json
 
 FLAGS = "flags.cfg"
@@ -48,7 +49,7 @@ NO_PART_OF_THE_RESULT = {
     "import_module",
 }
 # What a training without a teacher does not look at.
-DISTILLATION_FLAGS = {
+DISTILLATION_FLAGS = (
     "k",
     "mask",
     "distillation_loss",
@@ -59,9 +60,8 @@ DISTILLATION_FLAGS = {
     "rank_samples",
     "exact_rank",
     "renormalize_weights",
-}
+)
 _CHECKSUM = "manifest_sha256"
-_SPLITS = ("validation", "test", "all")
 _PACKAGES = ("tensorflow", "keras", "numpy", "pandas", "pyarrow")
 
 
@@ -92,7 +92,7 @@ def load_run_manifest(directory: str | os.PathLike[str], flag: str = "run_dir") 
     if manifest.get(_CHECKSUM, _checksum(manifest)) != _checksum(manifest):
         raise InputError(f"{path} is not as its run wrote it; restore it or train the model again")
     for name, is_usable in (
-        ("split", manifest["split"] in _SPLITS),
+        ("split", manifest["split"] in SPLITS),
         ("flags", isinstance(manifest.get("flags", {}), dict)),
         ("teacher", isinstance(manifest.get("teacher"), dict | None)),
     ):
@@ -124,11 +124,8 @@ def flags_without_part(flags: dict[str, Any]) -> set[str]:
     Args:
         flags: of a training; `model` and `teacher` decide.
     """
-    unused = set() if flags["teacher"] else set(DISTILLATION_FLAGS)
-    unused |= plugins.flags_of_others(plugins.RANKERS, flags["model"])
-    unused |= plugins.flags_of_others(plugins.RANKING_LOSSES, flags["ranking_loss"])
-    unused |= plugins.flags_of_others(plugins.DISTILLATION_LOSSES, flags["distillation_loss"])
-    return NO_PART_OF_THE_RESULT | unused
+    unused = plugins.flags_of_others(flags["model"], flags["ranking_loss"], flags["distillation_loss"])
+    return NO_PART_OF_THE_RESULT | unused | set(() if flags["teacher"] else DISTILLATION_FLAGS)
 
 
 def environment() -> dict[str, Any]:

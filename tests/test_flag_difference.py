@@ -2,6 +2,7 @@
 
 import pytest
 
+from rd_tf import plugins, run_directory
 from rd_tf.command_line import default_flags
 from rd_tf.train import flag_difference, train
 
@@ -56,3 +57,10 @@ def test_the_optimizer_of_an_older_run_was_adam():
     older = {name: value for name, value in FLAGS.items() if name != "optimizer"}
     assert flag_difference(older, {**FLAGS, "optimizer": "adam"}) is None
     assert flag_difference(older, {**FLAGS, "optimizer": "lazy_adam"}) == ("optimizer", "adam", "lazy_adam")
+
+
+def test_a_flag_of_the_chosen_ranker_counts_though_a_loss_that_was_not_chosen_has_it_too(monkeypatch):
+    monkeypatch.setitem(plugins.RANKERS, "soft", plugins.Plugin("a:A", {"softness": "softness"}))
+    monkeypatch.setitem(plugins.DISTILLATION_LOSSES, "listwise", plugins.Plugin("b:B", {"softness": "softness"}))
+    assert "softness" not in run_directory.flags_without_part({**FLAGS, "model": "soft"})
+    assert "softness" in run_directory.flags_without_part(FLAGS)

@@ -14,12 +14,11 @@ import numpy as np
 from rd_tf.data.dataset import DatasetShard, load_dataset
 from rd_tf.data.interactions import Interactions, distinct_keys, drop_duplicates, k_core, to_interactions, user_offsets
 from rd_tf.data.synthetic import synthetic_interactions
+from rd_tf.flag_definitions import SPLITS
 from rd_tf.storage import InputError
 
 if TYPE_CHECKING:
     from rd_tf.models.ranker import SequenceRanker
-
-SPLITS = ("validation", "test", "all")
 
 
 @dataclasses.dataclass(frozen=True)
