@@ -14,9 +14,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
 from rd_tf.storage import InputError
 
 Advance = Callable[[int], None]
@@ -36,9 +33,13 @@ def progress_bar(description: str, total: int, unit: str) -> Iterator[Advance]:
         A function that takes the number of units just done.
     """
     if sys.stderr.isatty():
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
-        console = Console(stderr=True)
-        with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True) as bar:
+        # Here, since --help imports this module.
+        from rich import progress as rich
+        from rich.console import Console
+
+        text = rich.TextColumn("{task.description}"), rich.BarColumn(), rich.MofNCompleteColumn(), rich.TextColumn(unit)
+        times, console = (rich.TimeElapsedColumn(), rich.TimeRemainingColumn()), Console(stderr=True)
+        with rich.Progress(*text, *times, console=console, transient=True) as bar:
             task = bar.add_task(description, total=total)
             yield lambda count: bar.advance(task, count)
         return
