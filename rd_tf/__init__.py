@@ -76,12 +76,28 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
-        raise AttributeError(f"module 'rd_tf' has no attribute {name!r}")
-    module, _, inner = _PLACES[name].partition(":")
+def import_place(place: str) -> Any:
+    """What stands at "module:name", or the module where there is no name."""
+    module, _, name = place.partition(":")
     found = importlib.import_module(module)
-    return getattr(found, inner) if inner else found
+    return getattr(found, name) if name else found
+
+
+def lazy_attribute(package: str, places: dict[str, str], name: str) -> Any:
+    """What a package's `__getattr__` gives.
+
+    Args:
+        package: its `__name__`.
+        places: public name -> "module:name", or a module alone.
+        name: the attribute.
+    """
+    if name not in places:
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+    return import_place(places[name])
+
+
+def __getattr__(name: str) -> Any:
+    return lazy_attribute(__name__, _PLACES, name)
 
 
 def __dir__() -> list[str]:

@@ -10,12 +10,13 @@ import select
 import signal
 import sys
 import textwrap
+import types
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TextIO
 
 from absl import flags
 
-from rd_tf import plugins
+from rd_tf import import_place, plugins
 from rd_tf.flag_definitions import FLAGS
 from rd_tf.storage import InputError
 
@@ -123,6 +124,21 @@ def run(command: Command, arguments: Sequence[str] | None = None) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = _NOBODY_READS
     sys.exit(code)
+
+
+def make_callable(module: str, place: str) -> None:
+    """Lets a command's module be called as the function of the library that has its name, such as `rd_tf.evaluate`.
+
+    Args:
+        module: its `__name__`.
+        place: "module:function", imported when it is called.
+    """
+
+    class Door(types.ModuleType):
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            return import_place(place)(*args, **kwargs)
+
+    sys.modules[module].__class__ = Door
 
 
 COMMANDS = {

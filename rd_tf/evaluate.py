@@ -1,7 +1,5 @@
 """Evaluates a trained model: python -m rd_tf.evaluate --run_dir=... --dataset=..."""
 
-import sys
-import types
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -104,16 +102,7 @@ def _print_table(result: dict[str, Any]) -> None:
     console.print(", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items()), soft_wrap=True)
 
 
-class _Door(types.ModuleType):
-    """Lets `rd_tf.evaluate(ranker, data)` be what it says, though `rd_tf.evaluate` is a command's module as well."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        from rd_tf.evaluation.evaluator import evaluate_on
-
-        return evaluate_on(*args, **kwargs)
-
-
-sys.modules[__name__].__class__ = _Door
+command_line.make_callable(__name__, "rd_tf.evaluation.evaluator:evaluate_on")
 
 if __name__ == "__main__":
     command_line.run(evaluate)

@@ -4,8 +4,6 @@ import dataclasses
 import inspect
 import json
 import shlex
-import sys
-import types
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -137,16 +135,7 @@ def _instance(model: "SequenceRanker", data: "Interactions", options: ExportOpti
     }
 
 
-class _Door(types.ModuleType):
-    """Lets `rd_tf.export(ranker, data, directory)` be what it says, though `rd_tf.export` is a command's module too."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        from rd_tf.serving.export import export_to
-
-        return export_to(*args, **kwargs)
-
-
-sys.modules[__name__].__class__ = _Door
+command_line.make_callable(__name__, "rd_tf.serving.export:export_to")
 
 if __name__ == "__main__":
     command_line.run(export)

@@ -11,7 +11,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from rd_tf import flag_definitions
+from rd_tf import flag_definitions, import_place
 from rd_tf.storage import InputError
 
 Class = TypeVar("Class", bound=type)
@@ -33,8 +33,7 @@ class Plugin:
 
     def load(self) -> type:
         if isinstance(self._place, str):
-            module, _, name = self._place.partition(":")
-            self._place = getattr(importlib.import_module(module), name)
+            self._place = import_place(self._place)
         return typing.cast(type, self._place)
 
     def arguments(self, values: dict[str, Any]) -> dict[str, Any]:

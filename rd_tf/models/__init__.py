@@ -1,7 +1,8 @@
 """Rankers: encoders of a user and recent items, and the item table that scores."""
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from rd_tf import lazy_attribute
 
 if TYPE_CHECKING:
     from rd_tf.models.caser import Caser
@@ -9,10 +10,12 @@ if TYPE_CHECKING:
     from rd_tf.models.ranker import SequenceRanker
 
 __all__ = ["Caser", "Fossil", "SequenceRanker"]
-_MODULES = {"Caser": "caser", "Fossil": "fossil", "SequenceRanker": "ranker"}
+_PLACES = {
+    "Caser": "rd_tf.models.caser:Caser",
+    "Fossil": "rd_tf.models.fossil:Fossil",
+    "SequenceRanker": "rd_tf.models.ranker:SequenceRanker",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return lazy_attribute(__name__, _PLACES, name)
