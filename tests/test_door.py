@@ -108,7 +108,7 @@ def test_patience_stops_and_the_test_part_is_refused(data, tiny_dataset):
     class NeverBetter(rd_tf.callbacks.Validation):
         def on_epoch_end(self, epoch, logs=None):
             super().on_epoch_end(epoch, logs)
-            self.best_map = 2.0
+            self._best.map = 2.0
 
     history = rd_tf.RankingDistiller(small(data)).fit(
         data, epochs=9, batch_size=64, verbose=0, callbacks=[NeverBetter(patience=2)]

@@ -16,6 +16,7 @@ from rd_tf.data.windows import SplitData
 from rd_tf.evaluation.evaluator import Evaluator
 from rd_tf.models.ranker import SequenceRanker
 from rd_tf.teacher.top_k import TopK
+from rd_tf.training.checkpoints import BestEpoch
 
 _WINDOWS = 2048
 
@@ -53,9 +54,17 @@ class Validation(keras.callbacks.Callback):
         if every < 1 or patience < 0:
             raise ValueError(f"every must be at least 1 and patience at least 0; received {every} and {patience}")
         self.every, self.patience, self.restore_best_weights = every, patience, restore_best_weights
-        self.best_epoch, self.best_map = 0, 0.0
+        self._best, self._waited = BestEpoch(), 0
         self._settings = cutoffs, block_size
         self._evaluator: Evaluator | None = None
+
+    @property
+    def best_epoch(self) -> int:
+        return self._best.epoch
+
+    @property
+    def best_map(self) -> float:
+        return self._best.map
 
     def set_data(self, data: SplitData) -> None:
         """Called by `fit` with the data that it trains on."""
@@ -68,7 +77,7 @@ class Validation(keras.callbacks.Callback):
             raise ValueError("Validation needs fit(data) with data of rd_tf.load_dataset(...).split('validation')")
         length = self.model.student.sequence_length
         self._evaluator = Evaluator(self._data, length, *self._settings)
-        self.best_epoch, self.best_map, self._waited = 0, 0.0, 0
+        self._best, self._waited = BestEpoch(), 0
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         assert self._evaluator is not None
@@ -77,16 +86,14 @@ class Validation(keras.callbacks.Callback):
         found = self._evaluator.evaluate(self.model.student).metrics
         if logs is not None:
             logs.update({f"val_{name}": value for name, value in found.items()})
-        self._waited += 1
-        if not self.best_epoch or found["map"] > self.best_map:
-            self.best_epoch, self.best_map, self._waited = epoch + 1, found["map"], 0
-            self._best_weights = self.model.student.get_weights() if self.restore_best_weights else None
-        elif self.patience and self._waited >= self.patience:
+        self._best.offer(epoch + 1, found["map"], self.model.student.get_weights if self.restore_best_weights else list)
+        self._waited = 0 if self._best.epoch == epoch + 1 else self._waited + 1
+        if 0 < self.patience <= self._waited:
             self.model.stop_training = True
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        if self.best_epoch and self._best_weights is not None:
-            self.model.student.set_weights(self._best_weights)
+        if self._best.weights:
+            self.model.student.set_weights(self._best.weights)
 
 
 class ListOverlap:
