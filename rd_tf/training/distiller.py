@@ -241,6 +241,7 @@ class RankingDistiller(keras.Model):
         if not self.compiled:
             self.compile()
         dataset: Any = x
+        listed = [_EpochEnds(), *([] if callbacks is None else keras.tree.flatten(callbacks))]
         if isinstance(x, SplitData):
             batches = self.batches(x, batch_size, negatives, target_length, user_dropout, seed)
             steps = batches.steps_per_epoch
@@ -248,11 +249,9 @@ class RankingDistiller(keras.Model):
             dataset = self.distribute_strategy.distribute_datasets_from_function(make)
             # Shuffled already.
             kwargs |= {"steps_per_epoch": steps, "shuffle": False}
-            for callback in keras.tree.flatten(callbacks) if callbacks else []:
+            for callback in listed:
                 if hasattr(callback, "set_data"):
                     callback.set_data(x)
-        own = _EpochEnds()
-        listed = [own, *([] if callbacks is None else keras.tree.flatten(callbacks))]
         return super().fit(
             dataset, epochs=epochs, callbacks=listed, initial_epoch=initial_epoch, verbose=verbose, **kwargs
         )
@@ -312,15 +311,12 @@ class RankingDistiller(keras.Model):
     def _sampled_logits(
         self, batch: dict[str, tf.Tensor], query: tf.Tensor, with_student_rank: bool
     ) -> tf.Tensor | None:
-        of_ranking = "sampled_logits" in needs_of(self.ranking_loss)
-        of_lists = self.is_distilled and "sampled_logits" in needs_of(self.distillation_loss)
-        ranks = self.is_distilled and with_student_rank and "student_rank" in needs_of(self.distillation_loss)
-        if not (of_ranking or of_lists or (ranks and not self.exact_rank)):
+        is_learned_from = "sampled_logits" in self.needs
+        estimates_ranks = with_student_rank and "student_rank" in self.needs and not self.exact_rank
+        if not (is_learned_from or estimates_ranks):
             return None
-        if not (of_ranking or of_lists):
-            query = tf.stop_gradient(query)
         logits = self.student.score_shared(query, batch["sampled_items"], GROUP)
-        if not (of_ranking or of_lists):
+        if not is_learned_from:
             logits = tf.stop_gradient(logits)
         # Counted out of all samples, so the estimate is of the unseen items that rank higher.
         return tf.where(batch["is_unseen"], logits, -float("inf"))

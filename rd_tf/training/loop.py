@@ -115,7 +115,7 @@ class Trainer:
         start = start or Position()
         # Before the student's ranks are asked for no samples are drawn for them either.
         distiller, change = self._distiller, min(self._distiller.student_rank_from_epoch, count)
-        if not distiller.is_distilled or "student_rank" not in distiller.needs:
+        if "student_rank" not in distiller.needs:
             change = count
         plain = self._batches
         if "sampled_logits" not in distiller.needs:
