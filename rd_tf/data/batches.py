@@ -216,15 +216,15 @@ def training_batches(
         )
     if user_dropout and not model.unknown_user:
         raise ValueError("user_dropout needs a ranker with unknown_user=True, whose users' tables have a row for it")
-    sizes = data.num_users, data.num_items
+    rows = data.users, data.items, data.num_users, data.num_items
     return TrainingBatches(
         windows,
-        UnseenItemSampler(data.users, data.items, *sizes, data.interactions.user_ids),
+        UnseenItemSampler(*rows, data.interactions.user_ids),
         batch_size,
         negatives,
         seed,
         None if lists is None else lists.items,
-        RankSampler(data.users, data.items, *sizes, rank_samples) if rank_samples else None,
+        RankSampler(*rows, rank_samples) if rank_samples else None,
         (data.seen, model.looks_back) if model.has_history else None,
         user_dropout,
         data.num_users,

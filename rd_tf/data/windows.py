@@ -254,6 +254,12 @@ class UserItems:
         self._items = np.append(items, np.int32(0)).astype(np.int32, copy=False)
         self.items = self._items[:-1]
 
+    def part(self, first_user: int, num_users: int) -> "UserItems":
+        """The items of some consecutive users, who are numbered from 0 there."""
+        offsets = self._offsets[first_user : first_user + num_users + 1]
+        users = np.repeat(np.arange(num_users, dtype=np.int32), np.diff(offsets))
+        return UserItems(users, self.items[offsets[0] : offsets[-1]], num_users)
+
     @property
     def longest(self) -> int:
         return int(np.diff(self._offsets).max(initial=0))
@@ -391,19 +397,19 @@ class SplitData:
         self.num_items = interactions.num_items
         self._windows: dict[tuple[int, int], Windows] = {}
 
-    @functools.cached_property
+    # Not cached: training needs them at the start only, and has the items in `seen` besides.
+    @property
     def users(self) -> np.ndarray:
         return self.interactions.users[self.split.train]
 
-    @functools.cached_property
+    @property
     def items(self) -> np.ndarray:
         return self.interactions.items[self.split.train]
 
     @functools.cached_property
     def is_candidate(self) -> np.ndarray:
         """`[num_items + 1] bool`: which items may be ranked, those with a training row."""
-        # Not self.items, a copy that would stay.
-        return trained_items(self.interactions.items[self.split.train], self.num_items)
+        return trained_items(self.items, self.num_items)
 
     @functools.cached_property
     def seen(self) -> UserItems:
@@ -436,10 +442,8 @@ class SplitData:
         if num_users == self.num_users:
             return ShardWindows(0, windows, self.seen)
 
-        def rows(users: np.ndarray) -> slice:
-            return slice(*np.searchsorted(users, np.array([first_user, first_user + num_users], users.dtype)))
-
-        own, train = rows(windows.users), rows(self.users)
+        bounds = np.array([first_user, first_user + num_users], windows.users.dtype)
+        own = slice(*np.searchsorted(windows.users, bounds))
         return ShardWindows(
             first_user,
             Windows(
@@ -448,7 +452,7 @@ class SplitData:
                 windows.sequences[own],
                 windows.targets[own],
             ),
-            UserItems(self.users[train] - np.int32(first_user), self.items[train], num_users),
+            self.seen.part(first_user, num_users),
         )
 
 
