@@ -8,38 +8,21 @@ from typing import Any
 
 from pipelines.beam.files import LOCAL, check_beam, remove_tree
 from rd_tf import command_line
-from rd_tf.data.preparation import COLUMNS, kept_dataset, source_of, summary
+from rd_tf.data.preparation import COLUMNS, WORLD, kept_dataset, source_of, summary
+from rd_tf.prepare import prepare
 from rd_tf.storage import InputError, atomic_directory
 
+# The windows that rd_tf.prepare writes beside the dataset.
+_OF_PREPARE_ALONE = {"windows", "split", "sequence_length", "target_length"}
 
-def beam_prepare(
-    *,
-    input: list[str],
-    format: str,
-    dataset: str,
-    user_column: str,
-    item_column: str,
-    time_column: str,
-    duplicates: str,
-    min_user_items: int,
-    min_item_users: int,
-    skip_bad_rows: bool,
-    shards: int,
-    tfds_data_dir: str,
-    tfds_manual_dir: str,
-    synthetic_users: int,
-    synthetic_items: int,
-    synthetic_visits: float,
-    seed: int,
-    force: bool,
-    runner: str,
-    beam_options: list[str],
-    work_dir: str,
-    bucket_rows: int,
-) -> dict[str, Any]:
+
+def beam_prepare(**flags: Any) -> dict[str, Any]:
     """Writes the dataset directory that rd_tf.prepare writes, byte for byte, by pipelines of Apache Beam.
 
     A dataset that was made by the same flags from the same input is kept as it is; --force makes it again.
+
+    Args:
+        **flags: values of its flags; those not given have the command's defaults.
 
     Returns:
         The dataset's manifest.
@@ -47,8 +30,10 @@ def beam_prepare(
     Raises:
         InputError: a flag, a file or a row cannot be used.
     """
-    flags = dict(locals())
+    flags = command_line.complete(beam_prepare, flags)
     columns = {name: flags[name] for name in COLUMNS}
+    input, format, dataset = flags["input"], flags["format"], flags["dataset"]
+    runner, beam_options, work_dir = flags["runner"], flags["beam_options"], flags["work_dir"]
     if there := kept_dataset(flags):
         return there
     check_beam(runner, beam_options)
@@ -60,18 +45,27 @@ def beam_prepare(
     sources: list[Source]
     source = source_of(flags)
     if format == "synthetic":
-        sources = [WorldSource(synthetic_users, synthetic_items, synthetic_visits, seed)]
+        sources = [WorldSource(*(flags[name] for name in WORLD))]
     elif format == "tfds":
-        sources = [TfdsSource(name, tfds_data_dir, columns) for name in input]
-        source["tfds"] = _built_datasets(input, tfds_data_dir, tfds_manual_dir)
+        sources = [TfdsSource(name, flags["tfds_data_dir"], columns) for name in input]
+        source["tfds"] = _built_datasets(input, flags["tfds_data_dir"], flags["tfds_manual_dir"])
     else:
         sources = [FileSource(path, format, columns) for path in input]
-    filters = Filters(duplicates, min_user_items, min_item_users, skip_bad_rows)
-    with atomic_directory(dataset, replace=force) as temporary, _work(work_dir, temporary) as work:
-        steps = Steps(runner, beam_options, work, bucket_rows)
-        manifest = steps.prepare(sources, filters, shards, source, temporary)
+    filters = Filters(flags["duplicates"], flags["min_user_items"], flags["min_item_users"], flags["skip_bad_rows"])
+    with atomic_directory(dataset, replace=flags["force"]) as temporary, _work(work_dir, temporary) as work:
+        steps = Steps(runner, beam_options, work, flags["bucket_rows"])
+        manifest = steps.prepare(sources, filters, flags["shards"], source, temporary)
     print(summary(manifest, dataset))
     return manifest
+
+
+beam_prepare.flag_names = [  # type: ignore[attr-defined]
+    *(name for name in command_line.parameter_names(prepare) if name not in _OF_PREPARE_ALONE),
+    "runner",
+    "beam_options",
+    "work_dir",
+    "bucket_rows",
+]
 
 
 def _built_datasets(names: list[str], data_dir: str, manual_dir: str) -> list[dict[str, Any]]:
