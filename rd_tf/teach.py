@@ -1,5 +1,6 @@
 """python -m rd_tf.teach: lists a teacher's best K items for every training window."""
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -83,17 +84,17 @@ def teach(
         }
         named = {flag: name for flag, name in columns.items() if name}
         file = read_list_file(lists, data, data.windows(sequence_length, target_length), named, unknown)
-        if keeps_cache(place, file.key(mask, incomplete), k, force):
-            return cache
-        made = file.of_windows(k, mask, incomplete)
+        key = file.key(mask, incomplete)
+        make = functools.partial(file.of_windows, k, mask, incomplete)
     else:
         from rd_tf.teacher.saved_model import SavedModelLists
 
         model = SavedModelLists(saved_model, signature, data.interactions, unknown)
         key = model.key(data, sequence_length, target_length, mask, incomplete)
-        if keeps_cache(place, key, k, force):
-            return cache
-        made = model.of_windows(data, k, key, incomplete, block_size)
+        make = functools.partial(model.of_windows, data, k, key, incomplete, block_size)
+    if keeps_cache(place, key, k, force):
+        return cache
+    made = make()
     save_teacher_cache(made, place, replace=place.exists())
     print(counts_line(made))
     print(f"teacher cache: {cache} ({len(made):,} windows, K = {k}, mask {mask})", flush=True)
