@@ -6,7 +6,6 @@ from typing import Any
 
 from absl import flags
 
-from pipelines.records import ROLES
 from rd_tf import command_line, run_directory
 from rd_tf.command_line import choose, parameter_names
 from rd_tf.export import export
@@ -17,6 +16,8 @@ from rd_tf.storage import InputError, directory_lock, read_manifest, write_json
 from rd_tf.teach import teach
 from rd_tf.train import train
 
+# Role, which names the run's directory -> title.
+ROLES = {"teacher": "teacher", "student": "student alone", "distilled": "student distilled"}
 # With the student's seed the teacher would see the same batches and negatives in the same order, and the noise of its
 # last steps would be the student's too: their lists would agree by shared chance, not by learning.
 TEACHER_SEED = 1000

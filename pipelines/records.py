@@ -9,14 +9,13 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from pipelines.distill import ROLES
 from rd_tf import run_directory, storage
 from rd_tf.command_line import flag_lines
 from rd_tf.data.dataset import load_manifest
 from rd_tf.storage import InputError
 from rd_tf.train import flag_difference
 
-# Role, which names the run's directory -> title.
-ROLES = {"teacher": "teacher", "student": "student alone", "distilled": "student distilled"}
 # Those that the student distilled is compared with, in the order of the comparisons -> title.
 REFERENCES = {role: ROLES[role] for role in ("student", "teacher")}
 # The paper's metrics in the order of its tables.

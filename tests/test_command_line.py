@@ -13,7 +13,16 @@ from rd_tf.storage import InputError
 from rd_tf.train import train
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ["rd_tf.prepare", "rd_tf.train", "rd_tf.teach", "rd_tf.evaluate", "rd_tf.export", "pipelines.distill"]
+COMMANDS = [
+    "rd_tf.prepare",
+    "rd_tf.train",
+    "rd_tf.teach",
+    "rd_tf.evaluate",
+    "rd_tf.export",
+    "pipelines.distill",
+    "pipelines.beam.prepare",
+    "pipelines.beam.teach",
+]
 
 
 def call(module, *arguments, **options):

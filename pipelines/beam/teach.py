@@ -29,11 +29,10 @@ from rd_tf.data.teacher_lists import (
     check_k,
     is_teacher_cache,
     load_cache_manifest,
-    load_teacher_cache,
 )
 from rd_tf.data.windows import ShardWindows, windows_fingerprint
 from rd_tf.storage import InputError, atomic_directory, json_text
-from rd_tf.teacher.cache import Facts, TeachPlan, make_plan, may_keep
+from rd_tf.teacher.cache import Facts, TeachPlan, keeps, keeps_cache, make_plan
 
 if TYPE_CHECKING:
     import apache_beam as beam
@@ -74,7 +73,6 @@ def beam_teach(
     plan = make_plan(teacher, run, k, mask, block_size)
     place = cache or plan.default_place(teacher)
     if _keeps_cache(place, plan, not cache, force):
-        print(f"teacher cache kept: {place}", flush=True)
         return place
     # Only what is known here; workers check it against items without a training row and the longest history too.
     check_k(k, mask, plan.num_items, plan.target_length, 0)
@@ -102,16 +100,13 @@ def _keeps_cache(directory: str, plan: TeachPlan, is_default_place: bool, force:
     Raises:
         InputError: the directory holds something else, which must not be replaced.
     """
-    if is_remote(directory):
-        names = names_in(directory)
-        # Arrays without a manifest are what a killed job has left.
-        exists = bool(names) and not all(_ARRAY.fullmatch(name) for name in names)
-        is_cache = MANIFEST in names and _is_remote_cache(directory)
-    else:
-        exists, is_cache = Path(directory).exists(), is_teacher_cache(directory)
-    if exists and not is_cache:
-        raise InputError(f"--cache={directory} exists and is no teacher cache; name another directory")
-    return exists and not force and may_keep(lambda: _check(directory, plan), is_default_place)
+    if not is_remote(directory):
+        return keeps_cache(Path(directory), plan.key(None), plan.k, force, is_default_place)
+    names = names_in(directory)
+    # Arrays without a manifest are what a killed job has left.
+    exists = bool(names) and not all(_ARRAY.fullmatch(name) for name in names)
+    is_cache = MANIFEST in names and _is_remote_cache(directory)
+    return keeps(directory, exists, is_cache, lambda: _check_remote(directory, plan), force, is_default_place)
 
 
 @contextlib.contextmanager
@@ -129,10 +124,7 @@ def _cache_place(directory: str) -> Iterator[str]:
     yield directory
 
 
-def _check(directory: str, plan: TeachPlan) -> None:
-    if not is_remote(directory):
-        load_teacher_cache(directory, plan.key(None), plan.k)
-        return
+def _check_remote(directory: str, plan: TeachPlan) -> None:
     with local_files(directory, [MANIFEST]) as local:
         check_cache(directory, load_cache_manifest(local), plan.key(None), plan.k)
 

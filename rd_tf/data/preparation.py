@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from rd_tf.data.dataset import is_dataset, load_manifest
-from rd_tf.data.readers.files import input_sha256
 from rd_tf.storage import InputError
 
 COLUMNS = ("user_column", "item_column", "time_column")
@@ -113,6 +111,10 @@ def kept_dataset(flags: dict[str, Any]) -> dict[str, Any] | None:
     _check_flags(flags)
     if flags["force"] or not Path(flags["dataset"]).exists():
         return None
+    # NumPy and pyarrow would make --help slow.
+    from rd_tf.data.dataset import load_manifest
+    from rd_tf.data.readers.files import input_sha256
+
     directory, manifest = flags["dataset"], load_manifest(flags["dataset"])
     source = {**manifest["source"], "shards": len(manifest.get("shards", []))}
     flags = {**flags, "shards": min(flags["shards"], manifest["users"])}
@@ -160,6 +162,8 @@ def _check_flags(flags: dict[str, Any]) -> None:
         if (directory / "manifest.json").is_file():
             return
         raise InputError(f"--dataset={dataset} exists already; name another directory or pass --force to replace it")
+    from rd_tf.data.dataset import is_dataset
+
     # --force replaces a dataset; it must not wipe out a directory that somebody named by mistake.
     if not directory.is_dir() or (any(directory.iterdir()) and not is_dataset(directory)):
         raise InputError(

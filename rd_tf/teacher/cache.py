@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -36,16 +36,15 @@ from rd_tf.data.windows import (
     trained_items,
     windows_fingerprint,
 )
-from rd_tf.evaluation.ranks import FrozenScores
-from rd_tf.models.ranker import SequenceRanker
-from rd_tf.models.registry import load_model, weights_fingerprint
 from rd_tf.runtime import Advance, progress_bar
 from rd_tf.storage import InputError, atomic_directory, write_json
-from rd_tf.teacher.top_k import TopK
+
+if TYPE_CHECKING:
+    from rd_tf.models.ranker import SequenceRanker
 
 
 def teacher_lists(
-    teacher: SequenceRanker,
+    teacher: "SequenceRanker",
     data: SplitData,
     k: int = 10,
     *,
@@ -73,6 +72,10 @@ def teacher_lists(
         InputError: fewer than K items would remain for some window, or the teacher's scores are not finite.
         ValueError: the teacher is of other users or items, or the mask is unknown.
     """
+    # TensorFlow is imported where a ranker is at work: Beam's command and most of its steps have none.
+    from rd_tf.models.registry import weights_fingerprint
+    from rd_tf.teacher.top_k import TopK
+
     check_mask(mask)
     if (teacher.num_users, teacher.num_items) != (data.num_users, data.num_items):
         raise ValueError(
@@ -211,47 +214,51 @@ class Facts:
         check_k(plan.k, plan.mask, int(self.is_candidate.sum()), plan.target_length, self.longest)
 
 
-def may_keep(check: Callable[[], object], is_default_place: bool) -> bool:
-    """Whether a cache that is there belongs to what is asked for; where it does not, it may be replaced.
+def keeps(
+    directory: str, exists: bool, is_cache: bool, check: Callable[[], object], force: bool, is_default_place: bool
+) -> bool:
+    """Whether a cache that is there stays, and says so; else what is there may be replaced.
 
     Args:
+        directory: of the cache, for messages.
+        exists: whether anything is there.
+        is_cache: whether that is a teacher cache.
         check: raises InputError where the cache belongs to something else, or is damaged.
+        force: whether a cache is made again though there is one that fits.
         is_default_place: whether the directory is the one in the teacher's run directory. What does not fit there was
             made before the teacher was trained again, so it may be replaced without asking.
 
     Raises:
-        InputError: it belongs to something else, and somebody named the directory.
+        InputError: the directory holds something that must not be replaced.
     """
+    if not exists:
+        return False
+    if not is_cache:
+        raise InputError(f"--cache={directory} exists and is no teacher cache; name another directory")
+    if force:
+        return False
     try:
         check()
     except InputError as error:
         if is_default_place:
             return False
         raise InputError(f"{error} --force") from None
+    print(f"teacher cache kept: {directory}", flush=True)
     return True
 
 
 def keeps_cache(directory: Path, key: CacheKey, k: int, force: bool, is_default_place: bool = False) -> bool:
-    """Whether a cache that is there stays, and says so; else what is there may be replaced.
+    """`keeps` for a directory of this machine, whose cache is read and checked as a whole.
 
     Args:
         directory: of the cache.
         key: what it has to belong to.
         k: K.
-        force: whether a cache is made again though there is one that fits.
-        is_default_place: as of `may_keep`.
-
-    Raises:
-        InputError: the directory holds something that must not be replaced.
+        force: as of `keeps`.
+        is_default_place: as of `keeps`.
     """
-    if not directory.exists():
-        return False
-    if not is_teacher_cache(directory):
-        raise InputError(f"--cache={directory} exists and is no teacher cache; name another directory")
-    if force or not may_keep(lambda: load_teacher_cache(directory, key, k), is_default_place):
-        return False
-    print(f"teacher cache kept: {directory}", flush=True)
-    return True
+    there = directory.exists(), is_teacher_cache(directory)
+    return keeps(str(directory), *there, lambda: load_teacher_cache(directory, key, k), force, is_default_place)
 
 
 def make_cache(
@@ -309,6 +316,8 @@ def make_cache(
     if keeps_cache(directory, key, k, force, is_default_place=not cache):
         return directory
     facts.check(plan)
+    from rd_tf.models.registry import load_model
+
     lists = ShardLists(plan, load_model(teacher, "teacher"))
     with (
         atomic_directory(directory, replace=directory.exists()) as temporary,
@@ -350,7 +359,9 @@ class ShardLists:
         model: the teacher, whose weights stand still.
     """
 
-    def __init__(self, plan: TeachPlan, model: SequenceRanker) -> None:
+    def __init__(self, plan: TeachPlan, model: "SequenceRanker") -> None:
+        from rd_tf.evaluation.ranks import FrozenScores
+
         self._plan, self._model, self._scores = plan, model, FrozenScores(model)
 
     def write(
@@ -378,6 +389,8 @@ class ShardLists:
         Raises:
             InputError: K items do not remain for some window, or the teacher's scores are not finite.
         """
+        from rd_tf.teacher.top_k import TopK
+
         plan = self._plan
         sizes = plan.k, plan.mask, plan.block_size
         top_k = TopK(
