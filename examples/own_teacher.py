@@ -7,7 +7,7 @@ from keras import ops
 import rd_tf
 
 
-@rd_tf.register_loss("listwise")
+@rd_tf.register_loss("my_softmax")
 class Listwise(rd_tf.losses.DistillationLoss):
     """Cross entropy of the teacher's probabilities, a softmax of its scores, over its list."""
 

@@ -56,7 +56,11 @@ RANKERS: dict[str, Plugin] = {
     ),
     "fossil": Plugin("rd_tf.models.fossil:Fossil", _same("history", "history_exponent", "dropout")),
 }
-RANKING_LOSSES: dict[str, Plugin] = {"pointwise": Plugin("rd_tf.losses.ranking:PointwiseLogLoss", {})}
+RANKING_LOSSES: dict[str, Plugin] = {
+    "pointwise": Plugin("rd_tf.losses.ranking:PointwiseLogLoss", {}),
+    "sampled_softmax": Plugin("rd_tf.losses.ranking:SampledSoftmax", {}),
+    "softmax": Plugin("rd_tf.losses.ranking:FullSoftmax", {}),
+}
 DISTILLATION_LOSSES: dict[str, Plugin] = {
     "weighted_pointwise": Plugin(
         "rd_tf.losses.distillation:WeightedPointwiseDistillation",
@@ -65,7 +69,10 @@ DISTILLATION_LOSSES: dict[str, Plugin] = {
             "sharpness": "discrepancy_sharpness",
             "renormalize": "renormalize_weights",
         },
-    )
+    ),
+    "listwise": Plugin(
+        "rd_tf.losses.distillation:ListwiseSoftmaxDistillation", {"score_temperature": "score_temperature"}
+    ),
 }
 _TABLES = (RANKERS, RANKING_LOSSES, DISTILLATION_LOSSES)
 

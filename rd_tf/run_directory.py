@@ -57,6 +57,7 @@ DISTILLATION_FLAGS = (
     "position_temperature",
     "discrepancy_sharpness",
     "discrepancy_start_epoch",
+    "score_temperature",
     "rank_samples",
     "exact_rank",
     "renormalize_weights",

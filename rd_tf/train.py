@@ -34,6 +34,8 @@ TRAIN_FLAGS = (
     "warmup_steps",
     "l2",
     "negatives",
+    "shared_negatives",
+    "negative_sampling",
     "validate_every",
     "early_stopping",
     "ranking_loss",

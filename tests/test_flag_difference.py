@@ -61,6 +61,6 @@ def test_the_optimizer_of_an_older_run_was_adam():
 
 def test_a_flag_of_the_chosen_ranker_counts_though_a_loss_that_was_not_chosen_has_it_too(monkeypatch):
     monkeypatch.setitem(plugins.RANKERS, "soft", plugins.Plugin("a:A", {"softness": "softness"}))
-    monkeypatch.setitem(plugins.DISTILLATION_LOSSES, "listwise", plugins.Plugin("b:B", {"softness": "softness"}))
+    monkeypatch.setitem(plugins.DISTILLATION_LOSSES, "my_softmax", plugins.Plugin("b:B", {"softness": "softness"}))
     assert "softness" not in run_directory.flags_without_part({**FLAGS, "model": "soft"})
     assert "softness" in run_directory.flags_without_part(FLAGS)

@@ -196,7 +196,7 @@ def test_the_ranker_and_the_loss_of_the_docs_train_by_their_commands(
     made = train(**{**given, **here, **small, "teacher": tiny_teacher})
     assert made["model"]["class"] == "recency"
     assert made["model"]["config"]["decay"] == 0.7
-    assert (made["flags"]["distillation_loss"], made["flags"]["softness"]) == ("listwise", 2.0)
+    assert (made["flags"]["distillation_loss"], made["flags"]["softness"]) == ("my_softmax", 2.0)
     found = evaluate(**{**command_line.parse(evaluate, evaluation), **here})
     assert 0 < found["metrics"]["map"] < 1
     # Of another ranker these flags are none.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tensorflow as tf
 
-from rd_tf.data.sampling import GROUP, RankSampler, UnseenItemSampler, uniform_rows
+from rd_tf.data.sampling import GROUP, RankSampler, SharedSampler, UnseenItemSampler, uniform_rows
 from rd_tf.data.teacher_lists import ShardedArray, TeacherCache
 from rd_tf.data.windows import SplitData, UserItems, Windows
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rd_tf.models.ranker import SequenceRanker
 
 # Streams of random numbers that must not repeat each other.
-_SHUFFLE, _NEGATIVES, _RANK_SAMPLES, _UNKNOWN_USERS, _NOISE = range(5)
+_SHUFFLE, _NEGATIVES, _RANK_SAMPLES, _UNKNOWN_USERS, _NOISE, _SHARED, _LIST_NOISE = range(7)
 _SHUFFLE_ROUNDS = 12
 
 
@@ -33,6 +33,12 @@ class TrainingBatches:
     - `teacher_items` `[b, K] int32`, with a teacher; `teacher_scores` `[b, K] float32`, where they are asked for
     - `sampled_items` `[groups, samples] int32` and `is_unseen` `[b, samples] bool` as `RankSampler.sample` gives them,
       with a rank sampler
+    - `shared_items` `[samples] int32`, the same for all rows, `is_shared_negative` `[b, samples] bool`, false where the
+      item is a target of the row or its user has seen it, and `is_shared_unlisted`, also false where it is in the
+      row's list (with a teacher), with a shared sampler; where that is not uniform, `items_log_ratio`,
+      `shared_log_ratio` and `teacher_log_ratio` too, `SharedSampler.log_ratio` of each
+    - `seen_items` and `seen_rows` `[n] int32`, training items of the rows' users and whose they are, where asked for
+    - `list_noise` `[b, K] float32`, uniform in [0, 1), where it is asked for
     - `history_items` and `history_rows` `[n] int32` as `UserItems.window_histories` gives them, with histories
     - `noise` `[b, noise_width] float32`, uniform in [0, 1), for dropout, with a noise width
     - `global_size` `[] int32`: rows of the batch over all replicas.
@@ -50,6 +56,9 @@ class TrainingBatches:
         num_users: the unknown user's number, with a user dropout.
         noise_width: numbers a row that the model's dropout asks for; see `SequenceRanker.noise_width`.
         teacher_scores: `[windows, K] float16`, the teacher's scores of its lists, or None.
+        shared_sampler: draws negatives that the batch shares, or None.
+        list_noise: whether batches hold random numbers for the teacher's lists.
+        seen: the users' training items, if batches are to hold them.
     """
 
     windows: Windows
@@ -64,6 +73,9 @@ class TrainingBatches:
     num_users: int = 0
     noise_width: int = 0
     teacher_scores: np.ndarray | ShardedArray | None = None
+    shared_sampler: SharedSampler | None = None
+    list_noise: bool = False
+    seen: UserItems | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -104,17 +116,24 @@ class TrainingBatches:
             first = groups * replica // replicas * GROUP
             last = tf.minimum(groups * (replica + 1) // replicas * GROUP, size)
             places = tf.range(begin + first, begin + last)
-            indices = _shuffle(places, tf.cast(tf.stack([epoch, self.seed, _SHUFFLE]), tf.int32), rows)
+            indices = _shuffle(places, self._shuffle_seed(epoch), rows)
             joined = self._rows(indices)
             user, target = joined["user"], joined.pop("target")
-            negative = self.sampler.sample(user, num_targets * self.negatives, self._seed(_NEGATIVES, step), first)
-            positive_labels = tf.where(target > 0, 1.0, -1.0)
-            joined["items"] = tf.concat([target, negative], 1)
-            joined["labels"] = tf.concat([positive_labels, tf.zeros_like(negative, tf.float32)], 1)
+            joined["items"], joined["labels"] = target, tf.where(target > 0, 1.0, -1.0)
+            if self.negatives:
+                seed = self._seed(_NEGATIVES, step)
+                negative = self.sampler.sample(user, num_targets * self.negatives, seed, first)
+                joined["items"] = tf.concat([target, negative], 1)
+                joined["labels"] = tf.concat([joined["labels"], tf.zeros_like(negative, tf.float32)], 1)
             joined["global_size"] = tf.cast(size, tf.int32)
             if self.rank_sampler is not None:
                 seed = self._seed(_RANK_SAMPLES, step)
                 joined["sampled_items"], joined["is_unseen"] = self.rank_sampler.sample(user, seed, first)
+            if self.shared_sampler is not None:
+                joined |= self._shared(self.shared_sampler, step, epoch, begin, size, joined, target)
+            if self.list_noise:
+                seed = self._seed(_LIST_NOISE, step)
+                joined["list_noise"] = uniform_rows(seed, first, tf.size(user), joined["teacher_items"].shape[1])
             if self.user_dropout:
                 drawn = uniform_rows(self._seed(_UNKNOWN_USERS, step), first, tf.size(user), 1)[:, 0]
                 joined["user"] = tf.where(drawn < self.user_dropout, self.num_users, user)
@@ -125,6 +144,50 @@ class TrainingBatches:
             return joined
 
         return batch
+
+    def _shared(
+        self,
+        sampler: SharedSampler,
+        step: tf.Tensor,
+        epoch: tf.Tensor,
+        begin: tf.Tensor,
+        size: tf.Tensor,
+        joined: dict[str, tf.Tensor],
+        target: tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
+        """Negatives that the rows of a batch share, and for which row they are some."""
+        users = joined["user"]
+        if sampler.distribution == "in_batch":
+            # Of the whole batch, whichever rows are here. Padding is never a negative: it is among a target's items.
+            places = _shuffle(tf.range(begin, begin + size), self._shuffle_seed(epoch), len(self.windows))
+            this = weakref.ref(self)
+
+            def take(rows: np.ndarray) -> np.ndarray:
+                batches = this()
+                assert batches is not None
+                return batches.windows.targets[rows].ravel()
+
+            shared = tf.numpy_function(take, [places], tf.int32, stateful=False)
+            shared.set_shape([None])
+        else:
+            shared = sampler.sample(self._seed(_SHARED, step))
+        rows, batch = tf.range(tf.size(users)), tf.size(users)
+
+        def among(items: tf.Tensor) -> tf.Tensor:
+            repeated = tf.repeat(rows, tf.shape(items)[1])
+            return sampler.is_among(shared, repeated, tf.reshape(items, [-1]), batch)
+
+        # A target is a training item of its user.
+        is_negative = ~sampler.is_seen(shared, users) & (shared > 0)
+        found = {"shared_items": shared, "is_shared_negative": is_negative}
+        if "teacher_items" in joined:
+            found["is_shared_unlisted"] = is_negative & ~among(joined["teacher_items"])
+        if sampler.log_ratio is not None:
+            found["items_log_ratio"] = tf.gather(sampler.log_ratio, joined["items"])
+            found["shared_log_ratio"] = tf.gather(sampler.log_ratio, shared)
+            if "teacher_items" in joined:
+                found["teacher_log_ratio"] = tf.gather(sampler.log_ratio, joined["teacher_items"])
+        return found
 
     def _arrays(self) -> dict[str, np.ndarray | ShardedArray]:
         windows = self.windows
@@ -153,16 +216,23 @@ class TrainingBatches:
             if batches.histories is not None:
                 items, kind = batches.histories
                 taken.extend(items.window_histories(batches.windows, rows, kind))
+            if batches.seen is not None:
+                taken.extend(batches.seen.histories(batches.windows.users[rows]))
             return taken
 
         shapes = {name: array.shape[1:] for name, array in self._arrays().items()}
         if self.histories is not None:
             shapes |= {"history_items": (), "history_rows": ()}
+        if self.seen is not None:
+            shapes |= {"seen_items": (), "seen_rows": ()}
         dtypes = [tf.float16 if name == "teacher_scores" else tf.int32 for name in shapes]
         taken = tf.numpy_function(take, [indices], dtypes, stateful=False)
         for tensor, shape in zip(taken, shapes.values(), strict=True):
             tensor.set_shape((None, *shape))
         return dict(zip(shapes, taken, strict=True))
+
+    def _shuffle_seed(self, epoch: tf.Tensor) -> tf.Tensor:
+        return tf.cast(tf.stack([epoch, self.seed, _SHUFFLE]), tf.int32)
 
     def _seed(self, stream: int, step: tf.Tensor) -> tf.Tensor:
         return tf.cast(tf.stack([step, stream + self.seed * 100_003]), tf.int32)
@@ -190,6 +260,10 @@ def training_batches(
     user_dropout: float = 0.0,
     rank_samples: int = 0,
     teacher_scores: bool = False,
+    shared_negatives: int = 0,
+    negative_sampling: str = "uniform",
+    list_noise: bool = False,
+    seen: bool = False,
 ) -> TrainingBatches:
     """The batches that a ranker trains on.
 
@@ -204,6 +278,10 @@ def training_batches(
         user_dropout: share of rows whose user is replaced by the unknown one.
         rank_samples: items drawn for a group of rows; 0 for none.
         teacher_scores: whether batches hold the teacher's scores.
+        shared_negatives: negatives that a batch shares; 0 for none.
+        negative_sampling: their distribution, see `SharedSampler`.
+        list_noise: whether batches hold random numbers for the teacher's lists.
+        seen: whether batches hold the training items of their users.
 
     Raises:
         ValueError: the lists belong to other windows, or the model has no row for an unknown user.
@@ -230,4 +308,7 @@ def training_batches(
         data.num_users,
         model.noise_width if model.dropout_rate else 0,
         lists.scores if lists is not None and teacher_scores else None,
+        SharedSampler(*rows, shared_negatives, negative_sampling) if shared_negatives else None,
+        list_noise,
+        data.seen if seen else None,
     )

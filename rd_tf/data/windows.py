@@ -297,6 +297,17 @@ class UserItems:
         starts = self._offsets[users]
         return last_items(self._items, starts, self._offsets[users + 1] - starts, length)
 
+    def before(self, windows: Windows, rows: np.ndarray, length: int) -> np.ndarray:
+        """The last items before the first target of some windows: `[len(rows), length] int32`, as `last`.
+
+        Args:
+            windows: cut from the same rows as these items.
+            rows: `[rows]`, which windows.
+            length: how many items.
+        """
+        counts = np.maximum(windows.positions[rows] + 1 - windows.targets.shape[1], 0)
+        return last_items(self._items, self._offsets[windows.users[rows]], counts, length)
+
     def histories(self, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """All items of some users, one user after another.
 

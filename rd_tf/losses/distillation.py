@@ -20,7 +20,13 @@ class DistillationLoss(keras.losses.Loss):
             "student_rank" `[batch, K] float32`: how many items the student scores higher than the teacher's item. It is
             missing in the epochs before `student_rank_from_epoch` of `RankingDistiller.compile`;
             "sampled_logits" `[batch, samples] float32`: the student's logits of items drawn uniformly, -inf for items
-            that the user has seen. Gradients flow through them.
+            that the user has seen. Gradients flow through them;
+            "shared_logits" `[batch, shared] float32`: the student's logits of negatives that all rows of a batch share,
+            less the log of how much more often each is drawn than by a uniform draw, -inf for items that are in the
+            row's list or that its user has seen. Where the draw is not uniform "log_ratio" `[batch, K]` comes with it,
+            to be taken off the list's logits;
+            "all_logits" `[batch, num_items + 1] float32`: the student's logits of all items, -inf for the padding;
+            "list_noise" `[batch, K] float32`: numbers drawn uniformly from [0, 1), for a loss that samples of a list.
     """
 
     needs: frozenset[str] = frozenset()
@@ -101,3 +107,33 @@ def weighted_pointwise(weight: Tensor, logits: Tensor) -> Tensor:
     """
     weight = ops.stop_gradient(ops.cast(weight, "float32"))
     return ops.sum(weight * ops.softplus(-ops.cast(logits, "float32")), axis=-1)
+
+
+@register_loss("listwise")
+class ListwiseSoftmaxDistillation(DistillationLoss):
+    """Cross entropy of the teacher's distribution over its list and the student's over the list and shared negatives.
+
+    `loss = - sum_r p_r log q_r`, `p = softmax(teacher's scores / score_temperature)` over the list,
+    `q = softmax(logits)` over the list and the negatives. Source: the knowledge distillation of Hinton, Vinyals & Dean,
+    2015, over the top-one probabilities of ListNet (Cao et al., ICML 2007).
+
+    Args:
+        score_temperature: above 0, in units of the teacher's scores.
+
+    Raises:
+        ValueError: an argument out of range.
+    """
+
+    needs = frozenset({"teacher_scores", "shared_logits"})
+
+    def __init__(self, score_temperature: float = 0.1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not score_temperature > 0:
+            raise ValueError(f"score_temperature must be above 0; received {score_temperature}")
+        self.score_temperature = score_temperature
+
+    def call(self, told: dict[str, Tensor], student_logits: Tensor) -> Tensor:
+        logits = student_logits - told["log_ratio"] if "log_ratio" in told else student_logits
+        wanted = ops.softmax(told["teacher_scores"] / self.score_temperature, axis=-1)
+        total = ops.logaddexp(ops.logsumexp(logits, axis=-1), ops.logsumexp(told["shared_logits"], axis=-1))
+        return total - ops.sum(wanted * logits, axis=-1)

@@ -38,7 +38,8 @@ def estimate_student_rank(teacher_item_logits: Tensor, sampled_logits: Tensor, n
 
     Args:
         teacher_item_logits: `[batch, K]`, the student's logits for the teacher's items.
-        sampled_logits: `[batch, samples]`, the student's logits for items drawn uniformly.
+        sampled_logits: `[batch, samples]`, the student's logits for items drawn uniformly; -inf for those that the user
+            has seen, so that the estimate is of the number of unseen items with a higher score.
         num_items: items of the catalogue, the padding not counted.
 
     Returns:
@@ -51,14 +52,15 @@ def estimate_student_rank(teacher_item_logits: Tensor, sampled_logits: Tensor, n
 
 
 def exact_student_rank(teacher_item_logits: Tensor, all_logits: Tensor) -> Tensor:
-    """Counts ranks over the whole catalogue.
+    """Counts ranks over the whole catalogue: what `estimate_student_rank` estimates where its samples are unseen items.
 
     Args:
         teacher_item_logits: `[batch, K]`, the student's logits for the teacher's items, taken from `all_logits`.
-        all_logits: `[batch, items]`, the student's logits for every item; -inf for a row that is no item.
+        all_logits: `[batch, items]`, the student's logits for every item; -inf for a row that is no item, and for the
+            items that the user has seen, which are in no list that is recommended.
 
     Returns:
-        `[batch, K] float32`, the number of items with a higher score.
+        `[batch, K] float32`, the number of unseen items with a higher score.
     """
     return _count_higher(teacher_item_logits, all_logits)
 

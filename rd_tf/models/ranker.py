@@ -227,6 +227,19 @@ class SequenceRanker(keras.Model, abc.ABC):
         logits = products + ops.expand_dims(take_rows(self.item_bias, items), 1)
         return ops.reshape(logits, (-1, n))[:batch]
 
+    def score_together(self, query: Tensor, items: Tensor) -> Tensor:
+        """Scores the same items for all queries: one matrix product.
+
+        Args:
+            query: `[batch, q] float32`.
+            items: `[n] int32`.
+
+        Returns:
+            `[batch, n] float32` logits.
+        """
+        table = take_rows(self.item_table, items)
+        return ops.matmul(query, ops.transpose(table)) + take_rows(self.item_bias, items)
+
     def score_all(self, query: Tensor, item_matrix: Tensor | None = None) -> Tensor:
         """Scores every item for every query.
 

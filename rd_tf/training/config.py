@@ -20,6 +20,8 @@ class TrainingConfig:
     epochs: int
     batch_size: int
     negatives: int
+    shared_negatives: int
+    negative_sampling: str
     user_dropout: float
     seed: int
     optimizer: str

@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from rd_tf.data.batches import TrainingBatches, training_batches
-from rd_tf.data.sampling import GROUP
+from rd_tf.data.sampling import DISTRIBUTIONS, GROUP
 from rd_tf.data.teacher_lists import TeacherCache
 from rd_tf.data.windows import SplitData
 from rd_tf.losses.distillation import DistillationLoss, WeightedPointwiseDistillation
@@ -17,8 +17,9 @@ from rd_tf.models.ranker import Histories, SequenceRanker
 from rd_tf.training.optimizers import LazyAdam, SparseLossScaleOptimizer
 
 REPORTED = ("loss", "ranking_loss", "distillation_loss", "mean_weight", "zero_weight_share")
-# What a loss may ask for; see `DistillationLoss.needs`.
-NEEDS = frozenset({"teacher_scores", "student_rank", "sampled_logits"})
+# What losses may ask for; see `RankingLoss.needs` and `DistillationLoss.needs`.
+RANKING_NEEDS = frozenset({"sampled_logits", "shared_logits", "all_logits"})
+NEEDS = RANKING_NEEDS | {"teacher_scores", "student_rank", "list_noise"}
 
 
 @keras.saving.register_keras_serializable("rd_tf")
@@ -58,6 +59,8 @@ class RankingDistiller(keras.Model):
         student_rank_from_epoch: int = 10,
         exact_rank: bool = False,
         rank_samples: int = 100,
+        shared_negatives: int = 1000,
+        negative_sampling: str = "uniform",
         steps_per_execution: int = 1,
         run_eagerly: bool = False,
     ) -> None:
@@ -70,18 +73,26 @@ class RankingDistiller(keras.Model):
             distillation_loss: of the teacher's lists; None is `rd_tf.losses.WeightedPointwiseDistillation()`.
             alpha: weight of the distillation loss, at least 0.
             student_rank_from_epoch: epochs without "student_rank" in what the distillation loss is told.
-            exact_rank: whether that rank is counted over the whole catalogue instead of estimated from samples.
+            exact_rank: whether that rank is counted over the whole catalogue instead of estimated from samples; it is
+                the number of items, unseen by the user, that the student scores higher.
             rank_samples: items drawn for an estimate and for "sampled_logits", at least 1.
+            shared_negatives: items drawn for "shared_logits", at least 1, the same for all rows of a batch.
+            negative_sampling: how they are drawn, "uniform", "popularity" or "in_batch" (the targets of all rows, so
+                as many as there are); see `rd_tf.data.sampling.SharedSampler`.
             steps_per_execution: steps in one call of the graph; 1 on several replicas.
             run_eagerly: whether steps run without a graph, for debugging.
 
         Raises:
             ValueError: a value out of range, or a loss asks for something unknown.
         """
-        if alpha < 0 or student_rank_from_epoch < 0 or rank_samples < 1:
+        if alpha < 0 or student_rank_from_epoch < 0 or min(rank_samples, shared_negatives) < 1:
             raise ValueError(
-                "alpha and student_rank_from_epoch must be at least 0 and rank_samples at least 1; "
-                f"received {alpha}, {student_rank_from_epoch}, {rank_samples}"
+                "alpha and student_rank_from_epoch must be at least 0, rank_samples and shared_negatives at least 1; "
+                f"received {alpha}, {student_rank_from_epoch}, {rank_samples}, {shared_negatives}"
+            )
+        if negative_sampling not in DISTRIBUTIONS:
+            raise ValueError(
+                f"negative_sampling must be one of {', '.join(DISTRIBUTIONS)}; received {negative_sampling!r}"
             )
         if steps_per_execution > 1 and self.distribute_strategy.num_replicas_in_sync > 1:
             raise ValueError(
@@ -94,9 +105,11 @@ class RankingDistiller(keras.Model):
         self.student_rank_from_epoch = student_rank_from_epoch
         self.exact_rank = exact_rank
         self.rank_samples = rank_samples
+        self.shared_negatives = shared_negatives
+        self.negative_sampling = negative_sampling
         self._with_student_rank = student_rank_from_epoch == 0
         for name, loss, known in (
-            ("ranking_loss", self.ranking_loss, frozenset({"sampled_logits"})),
+            ("ranking_loss", self.ranking_loss, RANKING_NEEDS),
             ("distillation_loss", self.distillation_loss, NEEDS),
         ):
             if unknown := needs_of(loss) - known:
@@ -167,19 +180,31 @@ class RankingDistiller(keras.Model):
             items = tf.concat([items, batch["teacher_items"]], 1)
         logits = student.score(query, items)
         sampled = self._sampled_logits(batch, query, with_student_rank)
+        shared = student.score_together(query, batch["shared_items"]) if "shared_logits" in self.needs else None
+        every = student.score_all(query) if "all_logits" in self.needs else None
         labels = batch["labels"]
-        if needs_of(self.ranking_loss):
-            labels = {"labels": labels, "sampled_logits": sampled}
+        if asked := needs_of(self.ranking_loss):
+            labels = {"labels": labels}
+            if "sampled_logits" in asked:
+                labels["sampled_logits"] = sampled
+            if "all_logits" in asked:
+                labels["all_logits"] = every
+            if "shared_logits" in asked:
+                labels |= _shared(batch, shared, "is_shared_negative", "items")
         ranking = tf.reduce_sum(_values(self.ranking_loss, labels, logits[:, :num_ranked])) * per_row
         if not self.is_distilled:
             return ranking, [ranking, 0.0, 0.0, 0.0]
         loss, list_logits = self.distillation_loss, logits[:, num_ranked:]
-        told = {}
-        if "teacher_scores" in needs_of(loss):
-            told["teacher_scores"] = batch["teacher_scores"]
-        if "sampled_logits" in needs_of(loss):
+        told, asked = {}, needs_of(loss)
+        for name in asked & {"teacher_scores", "list_noise"}:
+            told[name] = batch[name]
+        if "sampled_logits" in asked:
             told["sampled_logits"] = sampled
-        if "student_rank" in needs_of(loss) and with_student_rank:
+        if "all_logits" in asked:
+            told["all_logits"] = every
+        if "shared_logits" in asked:
+            told |= _shared(batch, shared, "is_shared_unlisted", "teacher")
+        if "student_rank" in asked and with_student_rank:
             told["student_rank"] = self._student_rank(batch, query, list_logits, sampled)
         distilled = tf.reduce_sum(_values(loss, told, list_logits)) * per_row
         total, weight = ranking + self.alpha * distilled, loss.weight(told, tf.stop_gradient(list_logits))
@@ -272,19 +297,23 @@ class RankingDistiller(keras.Model):
         """
         if target_length is None:
             target_length = 1 if self.lists is None else int(self.lists.manifest.get("target_length", 1))
-        needs = self.needs
+        needs, loss = self.needs, self.ranking_loss
         samples = "sampled_logits" in needs or ("student_rank" in needs and not self.exact_rank)
         return training_batches(
             data,
             self.student,
             self.lists,
             batch_size=batch_size,
-            negatives=negatives,
+            negatives=negatives if getattr(loss, "takes_negatives", True) else 0,
             target_length=target_length,
             seed=seed,
             user_dropout=user_dropout,
             rank_samples=self.rank_samples if samples else 0,
             teacher_scores="teacher_scores" in needs,
+            shared_negatives=self.shared_negatives if "shared_logits" in needs else 0,
+            negative_sampling=self.negative_sampling,
+            list_noise="list_noise" in needs,
+            seen="student_rank" in needs and self.exact_rank,
         )
 
     def finish_epoch(self) -> None:
@@ -302,7 +331,8 @@ class RankingDistiller(keras.Model):
 
     def get_compile_config(self) -> dict[str, Any]:
         names = ("optimizer", "ranking_loss", "distillation_loss", "alpha", "student_rank_from_epoch", "exact_rank")
-        values = {name: getattr(self, name) for name in (*names, "rank_samples")}
+        more = ("rank_samples", "shared_negatives", "negative_sampling")
+        values = {name: getattr(self, name) for name in (*names, *more)}
         return {name: keras.saving.serialize_keras_object(value) for name, value in values.items()}
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
@@ -328,13 +358,24 @@ class RankingDistiller(keras.Model):
             # Both from one matrix product: rounded otherwise, an item's own score could count as higher than itself.
             all_logits = tf.stop_gradient(self.student.score_all(tf.stop_gradient(query)))
             own = tf.gather(all_logits, batch["teacher_items"], batch_dims=1)
-            return exact_student_rank(own, all_logits)
+            seen = tf.stack([batch["seen_rows"], batch["seen_items"]], axis=1)
+            unseen = tf.tensor_scatter_nd_min(all_logits, seen, tf.fill([tf.shape(seen)[0]], -float("inf")))
+            return exact_student_rank(own, unseen)
         return estimate_student_rank(tf.stop_gradient(list_logits), tf.stop_gradient(sampled), self.student.num_items)
 
 
 def needs_of(loss: keras.losses.Loss) -> frozenset[str]:
     """What a loss asks to be told."""
     return frozenset(getattr(loss, "needs", ()))
+
+
+def _shared(batch: dict[str, tf.Tensor], logits: tf.Tensor, mask: str, own: str) -> dict[str, tf.Tensor]:
+    """What a loss is told of shared negatives: logits that are corrected and masked, and the correction of its own."""
+    told = {}
+    if "shared_log_ratio" in batch:
+        logits = logits - batch["shared_log_ratio"]
+        told["log_ratio"] = batch[f"{own}_log_ratio"]
+    return {**told, "shared_logits": tf.where(batch[mask], logits, -float("inf"))}
 
 
 def _values(loss: keras.losses.Loss, told: Any, logits: tf.Tensor) -> tf.Tensor:

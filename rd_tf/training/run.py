@@ -79,6 +79,8 @@ def train_run(directory: Path, flags: dict[str, Any], identity: dict[str, Any], 
             student_rank_from_epoch=distillation.discrepancy_start_epoch,
             exact_rank=distillation.exact_rank,
             rank_samples=distillation.rank_samples,
+            shared_negatives=training.shared_negatives,
+            negative_sampling=training.negative_sampling,
         )
     optimizer = distiller.optimizer
     batches = distiller.batches(

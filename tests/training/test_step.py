@@ -19,8 +19,11 @@ BATCH = {
     # One group of rows; row 1 has seen item 8, row 3 items 2 and 5.
     "sampled_items": tf.constant([[1, 2, 5, 8]]),
     "is_unseen": tf.constant([[True] * 4, [True, True, True, False], [True] * 4, [True, False, False, True]]),
+    "seen_items": tf.constant([8, 2, 5]),
+    "seen_rows": tf.constant([1, 3, 3]),
     "global_size": tf.constant(4),
 }
+SEEN = [[], [8], [], [2, 5]]
 
 
 def tiny(**changed):
@@ -55,11 +58,15 @@ def oracle(distillation, with_student_rank):
     weight = np.tile(weight / weight.sum(), (4, 1))
     if with_student_rank:
         if distillation["exact_rank"]:
-            rank = (scores[:, None, :] > taught[:, :, None]).sum(-1)
+            # Of the definition: items, unseen by the user, that the student scores higher.
+            rank = [
+                [sum(scores[b, i] > score for i in range(1, 10) if i not in SEEN[b]) for score in taught[b]]
+                for b in range(4)
+            ]
         else:
             sampled = np.where(BATCH["is_unseen"], scores[:, BATCH["sampled_items"].numpy()[0]], -np.inf)
             rank = np.floor(9 * np.float32((sampled[:, None, :] > taught[:, :, None]).mean(-1)))
-        weight = weight * np.tanh(np.maximum(0, distillation["sharpness"] * (rank - np.arange(2))))
+        weight = weight * np.tanh(np.maximum(0, distillation["sharpness"] * (np.array(rank) - np.arange(2))))
     distilled = np.sum(weight * softplus(-taught), 1).mean()
     loss = ranking + distillation["alpha"] * distilled
     return dict(zip(REPORTED, [loss, ranking, distilled, weight.mean(), (weight == 0).mean()], strict=True))
@@ -73,6 +80,14 @@ def test_losses_and_weights_equal_a_slow_oracle(with_student_rank, exact_rank):
     expected = oracle(distillation, with_student_rank)
     for name in REPORTED:
         assert reported[name] == pytest.approx(expected[name], rel=1e-5), name
+
+
+def test_an_estimate_from_the_whole_catalogue_is_the_exact_rank(monkeypatch):
+    is_unseen = np.array([[i not in seen for i in range(1, 10)] for seen in SEEN])
+    monkeypatch.setitem(BATCH, "sampled_items", tf.range(1, 10)[None])
+    monkeypatch.setitem(BATCH, "is_unseen", tf.constant(is_unseen))
+    estimated, exact = (run({"sharpness": 0.7, "exact_rank": exact}, True)[0] for exact in (False, True))
+    assert estimated == pytest.approx(exact, rel=1e-6)
 
 
 def test_without_distillation_the_teachers_rows_are_not_touched():
