@@ -45,6 +45,8 @@ def _texts(name: str, default: list[str], help_: str) -> tuple[str, Define]:
 
 
 SPLITS = ["validation", "test", "all"]
+# Teachers that are solved from the training rows, by name.
+SOLVED_TEACHERS = ("ease", "item_knn", "popularity")
 ACTIVATIONS = ["identity", "relu", "leaky_relu", "prelu", "tanh", "sigmoid"]
 _POSITIVE = 1e-12
 
@@ -112,7 +114,10 @@ FLAGS: dict[str, Define] = dict(
         _text("ranking_loss", "pointwise", "Loss of the target and the negatives. pointwise: log loss of each (the paper). sampled_softmax: cross entropy against --shared_negatives. softmax: against the whole catalogue. Or the name of one that --import_module registers."),
         _whole("early_stopping", 0, 0, "Validations in a row without a better MAP after which a training ends (--split=validation). 0: train all --epochs."),
         # Distillation.
-        _text("teacher", "", "A teacher's run directory, or a teacher cache that rd_tf.teach wrote. Empty: no distillation."),
+        _text("teacher", "", "A teacher's run directory, or a teacher cache that rd_tf.teach wrote. Empty: no distillation. rd_tf.teach: also ease, item_knn or popularity, which are solved, or several teachers with commas between them."),
+        _choice("fusion", "zscore", ["zscore", "rrf"], "How several teachers become one. zscore: the sum of their scores, each brought to mean 0 and standard deviation 1 over the catalogue. rrf: reciprocal rank fusion, the sum of 1 / (60 + rank)."),
+        _texts("fusion_weights", [], "Weight of each of several teachers, from 0, in the order of --teacher. Empty: equal ones."),
+        _real("ease_l2", 0.0, 0.0, "lambda of the teacher ease: L2 weight of its matrix of items by items, in visits. 0: the best one on the validation split."),
         _whole("k", 10, 1, "K: length of the teacher's list for a window."),
         _choice("mask", "target", ["target", "seen", "none"], "What is kept out of the teacher's lists. target: the window's own targets (the paper). seen: all training items of the user. none: nothing."),
         _text("distillation_loss", "weighted_pointwise", "Loss of the teacher's list. weighted_pointwise: log loss of its items, weighted by w^a and w^b (the paper). listwise: cross entropy of the teacher's softmax over the list and the student's over the list and --shared_negatives. Or the name of one that --import_module registers."),

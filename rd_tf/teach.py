@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rd_tf import command_line
+from rd_tf.flag_definitions import SOLVED_TEACHERS
 from rd_tf.storage import InputError
 
 
@@ -30,14 +31,19 @@ def teach(
     target_length: int = 1,
     unknown: str = "refuse",
     incomplete: str = "refuse",
+    fusion: str = "zscore",
+    fusion_weights: Sequence[str] = (),
+    ease_l2: float = 0.0,
     import_module: Sequence[str] = (),
 ) -> str:
     """Writes the teacher cache: the top-K items, with scores, of every training window.
 
-    The teacher is a run directory (--teacher), a file of lists that any system made (--lists) or a signature of a
-    SavedModel (--saved_model). With --teacher the windows are those of the teacher's own split, L and T, and a sharded
-    dataset is read shard by shard and its cache has the same shards; else they are those of --split, --sequence_length
-    and --target_length, which the student has to have too. A cache that exists and belongs to this teacher is kept.
+    The teacher is a run directory or one that is solved, ease, item_knn or popularity (--teacher), several of both with
+    commas between them, which are fused (--fusion), a file of lists that any system made (--lists), or a signature of a
+    SavedModel (--saved_model). With one run directory the windows are those of the teacher's own split, L and T, and a
+    sharded dataset is read shard by shard and its cache has the same shards; else they are those of --split,
+    --sequence_length and --target_length, which the student has to have too. A cache that exists and belongs to this
+    teacher is kept.
 
     Returns:
         The cache's directory.
@@ -52,9 +58,10 @@ def teach(
         raise InputError(f"{' and '.join(given)}: there is one teacher; leave the others out")
     if not given:
         raise InputError("--teacher is empty; name a run directory, or a file by --lists, or a --saved_model")
+    is_one_run = bool(teacher) and "," not in teacher and teacher not in SOLVED_TEACHERS
     if not dataset:
         raise InputError("--dataset is empty; name a dataset directory")
-    if not (teacher or cache):
+    if not (cache or is_one_run):
         raise InputError("--cache is empty; name the directory that the teacher cache is to appear in")
     from rd_tf.runtime import import_quietly
 
@@ -62,11 +69,11 @@ def teach(
     from rd_tf.runtime import share_cores
 
     share_cores(0)
-    if teacher:
+    if is_one_run:
         from rd_tf.teacher.cache import make_cache
 
         return str(make_cache(teacher, dataset, cache, k, mask, block_size, force))
-    from rd_tf.data.teacher_lists import save_teacher_cache
+    from rd_tf.data.teacher_lists import CacheKey, save_teacher_cache
     from rd_tf.data.windows import open_dataset
     from rd_tf.teacher.cache import keeps_cache
     from rd_tf.teacher.list_fitter import counts_line
@@ -74,6 +81,23 @@ def teach(
 
     data = open_dataset(dataset).split(split)
     place = Path(cache)
+    if teacher:
+        from rd_tf.teacher.named import TeacherNames
+
+        names = TeacherNames.parse(teacher, fusion, fusion_weights, ease_l2)
+        windows = data.windows(sequence_length, target_length)
+        key = CacheKey.of(data.fingerprint, data.name, windows, names.fingerprint(data), mask)
+        if not keeps_cache(place, key, k, force):
+            from rd_tf.teacher.named import make_teacher
+            from rd_tf.teacher.scoring import evaluate_teacher, lists_of
+
+            made_by = make_teacher(names, data)
+            if data.name == "validation":
+                print(f"validation MAP of the teacher: {evaluate_teacher(made_by).metrics['map']:.4f}", flush=True)
+            made = lists_of(made_by, windows, k, mask, block_size)
+            save_teacher_cache(made, place, replace=place.exists())
+            print(f"teacher cache: {cache} ({len(made):,} windows, K = {k}, mask {mask})", flush=True)
+        return cache
     if lists:
         columns = {
             "user_column": user_column,

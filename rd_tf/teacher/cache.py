@@ -26,6 +26,7 @@ from rd_tf.data.teacher_lists import (
     lists_manifest,
     load_teacher_cache,
     open_lists,
+    save_teacher_cache,
 )
 from rd_tf.data.windows import (
     ShardWindows,
@@ -401,13 +402,29 @@ class ShardLists:
         return writer.described()
 
 
+def _cache_for(
+    teacher: str, fingerprint: str, data: SplitData, windows: Windows, k: int, mask: str, block_size: int
+) -> Path:
+    """The cache of a run for windows that it was not trained on: those of a student with another L or T."""
+    lengths = f"L{windows.sequences.shape[1]}-T{windows.targets.shape[1]}"
+    directory = Path(f"{teacher.rstrip('/')}/top_k/{data.name}-k{k}-{mask}-{lengths}-{windows.fingerprint()[:8]}")
+    key = CacheKey.of(data.fingerprint, data.name, windows, fingerprint, mask)
+    if not keeps_cache(directory, key, k, force=False, is_default_place=True):
+        from rd_tf.models.registry import load_model
+        from rd_tf.teacher.scoring import RankerTeacher, lists_of
+
+        lists = lists_of(RankerTeacher(load_model(teacher, "teacher"), data), windows, k, mask, block_size)
+        save_teacher_cache(lists, directory, replace=directory.exists())
+    return directory
+
+
 def find_teacher(
     teacher: str, data: SplitData, windows: Windows, k: int, mask: str, dataset: str, block_size: int
 ) -> TeacherCache:
     """Opens the teacher's lists, after making them where the teacher is a run directory that has none yet.
 
     Args:
-        teacher: a run directory or a teacher cache.
+        teacher: a run directory, of any L and T, or a teacher cache.
         data: what the student is trained on.
         windows: those of the data that have the student's L and T.
         k: K.
@@ -428,7 +445,11 @@ def find_teacher(
                 f"--split={data.name}; use a teacher of the same split"
             )
         fingerprint = manifest["model"]["fingerprint"]
-        directory = make_cache(teacher, dataset, "", k, mask, block_size, False, data)
+        if manifest.get("windows", windows.fingerprint()) == windows.fingerprint():
+            directory = make_cache(teacher, dataset, "", k, mask, block_size, False, data)
+        else:
+            check_same_dataset(dataset, manifest["dataset"]["fingerprint"], "teacher", teacher)
+            directory = _cache_for(teacher, fingerprint, data, windows, k, mask, block_size)
     key = CacheKey.of(data.fingerprint, data.name, windows, fingerprint, mask)
     cache = load_teacher_cache(directory, key, k)
     lowest, highest = cache.item_range()

@@ -192,8 +192,7 @@ def standardise(scores: np.ndarray, is_candidate: np.ndarray, fusion: str) -> np
 
 def lists_of(
     teacher: Teacher,
-    sequence_length: int,
-    target_length: int = 1,
+    windows: Windows,
     k: int = 50,
     mask: str = "seen",
     block_size: int = 1024,
@@ -202,8 +201,7 @@ def lists_of(
 
     Args:
         teacher: any.
-        sequence_length: L of the student.
-        target_length: T of the student.
+        windows: the student's, of the teacher's data.
         k: K.
         mask: what is kept out of a list: "target", "seen" or "none"; see `rd_tf.teacher_lists`.
         block_size: windows, or users of a teacher that looks at nothing else, that are scored together.
@@ -217,8 +215,7 @@ def lists_of(
     """
     check_mask(mask)
     data = teacher.data
-    windows = data.windows(sequence_length, target_length)
-    check_k(k, mask, int(data.is_candidate.sum()), target_length, data.seen.longest)
+    check_k(k, mask, int(data.is_candidate.sum()), windows.targets.shape[1], data.seen.longest)
     # Where a user has one list, it is made once.
     per_user = teacher.is_per_user and mask != "target"
     items, scores = empty_lists(len(windows), k)
