@@ -55,12 +55,14 @@ def test_help_lists_every_flag_with_its_default_and_imports_no_tensorflow(module
         ("--flagfile=/nowhere.cfg", "Unable to open flagfile"),
     ],
 )
-def test_a_usage_error_is_one_sentence_and_exit_code_2(argument, message):
-    ended = call("rd_tf.train", argument)
-    assert ended.returncode == 2
-    assert message in ended.stderr
-    assert ended.stderr.startswith("error: ")
-    assert ended.stderr.count("\n") == 1
+def test_a_usage_error_is_one_sentence_and_exit_code_2(argument, message, capsys):
+    with pytest.raises(SystemExit) as ended:
+        command_line.run(train, [argument])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
 
 
 def test_a_flagfile_is_read_and_a_later_flag_wins(tmp_path):

@@ -1,6 +1,5 @@
 """What a Keras user types: the snippet of rd_tf's docstring, fit against the commands, plug-ins."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,6 @@ import pytest
 import tensorflow as tf
 
 import rd_tf
-from rd_tf import run_directory
 from rd_tf.command_line import choose, default_flags, run
 from rd_tf.evaluate import evaluate
 from rd_tf.export import export
@@ -134,30 +132,6 @@ def test_keras_saves_and_loads_ranker_and_distiller(data, tmp_path):
     assert (again.alpha, again.optimizer.iterations.numpy()) == (0.5, distiller.optimizer.iterations.numpy())
 
 
-def test_replicas_fit_as_one_device(tiny_dataset):
-    """In a process of its own: TensorFlow splits a CPU before its first operation only."""
-    code = f"""
-import tensorflow as tf, numpy as np, rd_tf
-cpus = tf.config.list_physical_devices("CPU")
-tf.config.set_logical_device_configuration(cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2)
-data = rd_tf.load_dataset({tiny_dataset!r}).split("validation")
-found = []
-for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])):
-    with strategy.scope():
-        ranker = rd_tf.models.Caser.for_dataset(data, dim=4, sequence_length=3)
-        distiller = rd_tf.RankingDistiller(ranker)
-        distiller.compile()
-    history = distiller.fit(data, epochs=2, batch_size=64, verbose=0)
-    found.append((history.history["loss"], [np.asarray(w) for w in ranker.get_weights()]))
-np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-5)
-for one, two in zip(found[0][1], found[1][1]):
-    np.testing.assert_allclose(one, two, atol=2e-5)
-print("alike")
-"""
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert ended.stdout.endswith("alike\n"), ended.stderr[-2000:]
-
-
 def test_export_serves_what_was_trained(data, tmp_path):
     ranker = small(data)
     version = rd_tf.export(ranker, data, tmp_path / "models" / "door", max_k=5)
@@ -236,13 +210,18 @@ class Bpr(keras.losses.Loss):
 '''
 
 
-def test_plug_ins_train_teach_evaluate_and_export(tmp_path, tiny_dataset, tiny_teacher, train_flags, monkeypatch):
+@pytest.fixture
+def plug_ins(tmp_path, monkeypatch):
+    """A module of plug-ins that can be imported; all is forgotten after the test."""
     (tmp_path / "my_rankers.py").write_text(PLUGIN)
     monkeypatch.syspath_prepend(tmp_path)
-    for table, name in ((RANKERS, "mean_of_items"), (DISTILLATION_LOSSES, "likes"), (RANKING_LOSSES, "bpr")):
-        # Forgotten after the test.
+    tables = ((RANKERS, "mean_of_items"), (DISTILLATION_LOSSES, "likes"), (RANKING_LOSSES, "bpr"))
+    for table, name in (*tables, (sys.modules, "my_rankers")):
         monkeypatch.setitem(table, name, None)
         del table[name]
+
+
+def test_plug_ins_train_teach_evaluate_and_export(plug_ins, tmp_path, tiny_dataset, tiny_teacher, train_flags):
     run_dir, given = str(tmp_path / "run"), {"dataset": tiny_dataset, "import_module": ["my_rankers"]}
     chosen = {"model": "mean_of_items", "distillation_loss": "likes", "ranking_loss": "bpr", "optimizer": "adagrad"}
     made = train(
@@ -257,11 +236,10 @@ def test_plug_ins_train_teach_evaluate_and_export(tmp_path, tiny_dataset, tiny_t
     assert Path(export(**choose(export, default_flags(export), **given, run_dir=run_dir, **exported))).is_dir()
 
 
-def test_flags_of_plug_ins_are_in_the_help(tmp_path):
-    (tmp_path / "my_rankers.py").write_text(PLUGIN)
-    environment = {**os.environ, "PYTHONPATH": run_directory.__file__.rpartition("/rd_tf/")[0]}
-    command = [sys.executable, "-m", "rd_tf.train", "--import_module=my_rankers", "--help"]
-    shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment).stdout
+def test_flags_of_plug_ins_are_in_the_help(plug_ins, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        run(train, ["--import_module=my_rankers", "--help"])
+    shown = capsys.readouterr().out
     assert "--scale  (default: 1.0)" in shown
     assert "--how_much  (default: 1.0)" in shown
 

@@ -47,9 +47,16 @@ def test_the_flagfile_of_a_run_repeats_it_bit_for_bit(tiny_student, tmp_path):
     assert manifest(tmp_path / "again")["model"]["fingerprint"] == manifest(tiny_student)["model"]["fingerprint"]
 
 
-def test_another_seed_gives_other_weights(tiny_teacher, tiny_dataset, train_flags, tmp_path):
-    train(**train_flags(dataset=tiny_dataset, run_dir=str(tmp_path), seed=1))
-    assert manifest(tmp_path)["model"]["fingerprint"] != manifest(tiny_teacher)["model"]["fingerprint"]
+@pytest.fixture(scope="module")
+def other_teacher(tmp_path_factory, tiny_dataset, train_flags):
+    """The teacher with another seed."""
+    path = str(tmp_path_factory.mktemp("runs") / "other")
+    train(**train_flags(dataset=tiny_dataset, run_dir=path, seed=1))
+    return path
+
+
+def test_another_seed_gives_other_weights(tiny_teacher, other_teacher):
+    assert manifest(other_teacher)["model"]["fingerprint"] != manifest(tiny_teacher)["model"]["fingerprint"]
 
 
 def test_a_distilled_run_reports_distillation_and_overlap(tiny_student, tiny_teacher):
@@ -112,14 +119,12 @@ def test_a_run_of_before_there_was_a_warmup_is_kept_without_one(tiny_teacher, ti
 
 
 def test_a_finished_run_with_another_teacher_is_refused(
-    tiny_teacher, tiny_student, tiny_dataset, train_flags, tmp_path
+    tiny_teacher, tiny_student, other_teacher, tiny_dataset, train_flags
 ):
     with pytest.raises(InputError, match=r"with --teacher=\(none\), not [0-9a-f]{16}; name another directory"):
         train(**train_flags(dataset=tiny_dataset, run_dir=tiny_teacher, teacher=tiny_student))
-    other = str(tmp_path / "other")
-    train(**train_flags(dataset=tiny_dataset, run_dir=other, seed=5))
     with pytest.raises(InputError, match=r"with --teacher=[0-9a-f]{16}, not [0-9a-f]{16}"):
-        train(**train_flags(dataset=tiny_dataset, run_dir=tiny_student, teacher=other, dim=4))
+        train(**train_flags(dataset=tiny_dataset, run_dir=tiny_student, teacher=other_teacher, dim=4))
 
 
 @pytest.mark.parametrize("name", ["dataset", "teacher"])
@@ -131,9 +136,8 @@ def test_a_run_cannot_replace_its_dataset_or_its_teacher(name, tiny_teacher, tin
     assert manifest(flags[name]) == before
 
 
-def test_force_replaces_a_run_and_a_failure_keeps_the_old_one(tiny_dataset, train_flags, tmp_path):
-    run = str(tmp_path / "run")
-    train(**train_flags(dataset=tiny_dataset, run_dir=run))
+def test_force_replaces_a_run_and_a_failure_keeps_the_old_one(tiny_dataset, tiny_teacher, train_flags, tmp_path):
+    run = str(shutil.copytree(tiny_teacher, tmp_path / "run"))
     before = {path.name: path.stat().st_ino for path in Path(run).iterdir()}
     for bad in ({"cutoffs": ["9999"]}, {"learning_rate": 1e38, "epochs": 5}):
         with pytest.raises(InputError):
@@ -144,9 +148,9 @@ def test_force_replaces_a_run_and_a_failure_keeps_the_old_one(tiny_dataset, trai
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-def test_a_stale_cache_of_a_retrained_teacher_is_made_again(tiny_dataset, train_flags, tmp_path):
-    teacher, cache = str(tmp_path / "t"), tmp_path / "t" / "top_k" / "test-k5-target"
-    train(**train_flags(dataset=tiny_dataset, run_dir=teacher))
+def test_a_stale_cache_of_a_retrained_teacher_is_made_again(tiny_dataset, other_teacher, tmp_path):
+    teacher = str(shutil.copytree(other_teacher, tmp_path / "t"))
+    cache = tmp_path / "t" / "top_k" / "test-k5-target"
     ask = {"teacher": teacher, "dataset": tiny_dataset, "cache": "", "k": 5, "mask": "target", "block_size": 64}
     teach(**ask, force=False)
     stale = json.loads((cache / "manifest.json").read_text())
@@ -177,7 +181,7 @@ def test_a_model_of_another_version_is_refused(tiny_teacher, tmp_path):
 
 
 def test_exact_rank_and_renormalized_weights_and_seen_mask_train(tiny_dataset, tiny_teacher, train_flags, tmp_path):
-    chosen = {"exact_rank": True, "renormalize_weights": True, "mask": "seen"}
+    chosen = {"exact_rank": True, "renormalize_weights": True, "mask": "seen", "discrepancy_start_epoch": 0}
     train(**train_flags(dataset=tiny_dataset, run_dir=str(tmp_path), teacher=tiny_teacher, **chosen))
     weight = float(history(tmp_path)[1]["train/mean_weight"])
     # Rows whose weights are all zero stay zero, so the mean is at most 1 / K.
@@ -214,10 +218,9 @@ def test_a_history_shows_the_learning_rate_and_the_loss_scale(tiny_dataset, tiny
     assert "train/loss_scale" not in constant
 
 
-def test_a_mirrored_run_on_one_device_is_the_plain_run(tiny_dataset, tiny_student, tiny_teacher, train_flags, tmp_path):
-    flags = train_flags(dataset=tiny_dataset, run_dir=str(tmp_path), teacher=tiny_teacher, dim=4, strategy="mirrored")
-    train(**flags)
-    for ours, theirs in zip(load_model(tmp_path).weights, load_model(tiny_student).weights, strict=True):
+def test_a_mirrored_run_on_one_device_is_the_plain_run(tiny_dataset, tiny_teacher, train_flags, tmp_path):
+    train(**train_flags(dataset=tiny_dataset, run_dir=str(tmp_path), strategy="mirrored"))
+    for ours, theirs in zip(load_model(tmp_path).weights, load_model(tiny_teacher).weights, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 

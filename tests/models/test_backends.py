@@ -7,12 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
-import json
 import numpy as np
 from rd_tf.losses.weights import discrepancy_weight
 from rd_tf.losses.weights import hybrid_weight
@@ -49,8 +49,16 @@ history = Histories(np.array([4, 5, 5], "int32"), np.array([0, 0, 0], "int32"))
 best_of_fossil = fossil.recommend(user, sequence, np.array([[1], [0]], "int32"), 4, history)
 top = (best, columns, *best_of_fossil)
 values = (*top, exact, scaled, items, scores, logits, shared, rank, weight, ranking, distillation)
-print(json.dumps([np.asarray(ops.convert_to_numpy(value), "float64").ravel().tolist() for value in values]))
+found = [np.asarray(ops.convert_to_numpy(value), "float64").ravel().tolist() for value in values]
 """
+
+
+@pytest.fixture(scope="module")
+def of_tensorflow():
+    assert keras.backend.backend() == "tensorflow"
+    names = {}
+    exec(SCRIPT, names)
+    return names["found"]
 
 
 def outputs(backend):
@@ -60,13 +68,14 @@ def outputs(backend):
         "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }
-    ended = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", f"import json\n{SCRIPT}\nprint(json.dumps(found))"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     return json.loads(ended.stdout.splitlines()[-1])
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_a_backend_agrees_with_tensorflow(backend):
+def test_a_backend_agrees_with_tensorflow(backend, of_tensorflow):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
-    for ours, theirs in zip(outputs("tensorflow"), outputs(backend), strict=True):
+    for ours, theirs in zip(of_tensorflow, outputs(backend), strict=True):
         np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-5)

@@ -1,9 +1,12 @@
 """A small ranker with awkward ids, and what its exports should answer, computed row by row."""
 
+from unittest import mock
+
 import numpy as np
 
 from rd_tf.models.caser import Caser
 from rd_tf.models.ranker import exclude_items
+from rd_tf.serving import export
 
 L, NUM_USERS, NUM_ITEMS = 3, 7, 20
 LOWEST = np.finfo(np.float32).min
@@ -15,6 +18,12 @@ def small_caser(**changed):
     model = Caser(NUM_USERS, NUM_ITEMS, sequence_length=L, dim=4, **changed)
     model.item_bias.assign(np.random.default_rng(0).normal(size=NUM_ITEMS + 1))
     return model
+
+
+def export_unchecked(*arguments, **named):
+    """`export_ranker` without a process that asks the export, for tests of something else than its answers."""
+    with mock.patch.object(export, "check_agreement", return_value={}):
+        return export.export_ranker(*arguments, **named)
 
 
 def request(users, recents, excludes=None, k=(), candidates=None, none=""):

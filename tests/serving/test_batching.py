@@ -6,10 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import numpy as np
 import pytest
-from serving.small_world import ITEMS, NUM_ITEMS, NUM_USERS, USERS, L, small_caser
+from serving.small_world import ITEMS, NUM_ITEMS, NUM_USERS, USERS, L, export_unchecked, small_caser
 
 from rd_tf.models.fossil import Fossil
-from rd_tf.serving.export import export_ranker
 from rd_tf.serving.options import ExportOptions
 from rd_tf.serving.server.inference import LoadedVersion
 from rd_tf.serving.server.settings import Limits
@@ -54,7 +53,7 @@ def exports(request, tmp_path_factory):
         options = ExportOptions(max_k=8, id_type=id_type, weights=weights, batching=batching)
         users, items = ids(id_type)
         items = ["-7" if item == "0" and id_type == "int64" else item for item in items]
-        version = export_ranker(model, users, items, tmp_path_factory.mktemp("exports") / "student", options)
+        version = export_unchecked(model, users, items, tmp_path_factory.mktemp("exports") / "student", options)
         loaded.append(LoadedVersion(version, 1, Limits()))
     yield (*loaded, id_type)
     for version in loaded:
@@ -167,7 +166,7 @@ def test_two_versions_in_a_process_never_share_a_batch(tmp_path):
     models = [small_caser(seed=seed) for seed in (0, 1)]
     options = ExportOptions(batching=True, batch_timeout_micros=20_000)
     versions = [
-        LoadedVersion(export_ranker(model, USERS, ITEMS, tmp_path / f"m{i}", options), 1, Limits())
+        LoadedVersion(export_unchecked(model, USERS, ITEMS, tmp_path / f"m{i}", options), 1, Limits())
         for i, model in enumerate(models)
     ]
     user, recent = np.array([USERS[1].encode()], object), np.array([[ITEMS[3].encode()]], object)

@@ -12,11 +12,10 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
-from serving.small_world import ITEMS, USERS, small_caser
+from serving.small_world import ITEMS, USERS, export_unchecked, small_caser
 from serving.test_batching import KINDS, check_equal, ids, small_fossil, typed
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from rd_tf.serving.export import export_ranker
 from rd_tf.serving.options import ExportOptions
 from rd_tf.serving.server.batching import SessionBatcher, count_rows, merge, split
 from rd_tf.serving.server.inference import LoadedVersion
@@ -214,7 +213,7 @@ def export(request, tmp_path_factory):
     items = ["-7" if item == "0" and id_type == "int64" else item for item in items]
     options = ExportOptions(max_k=8, id_type=id_type, weights=weights)
     path = tmp_path_factory.mktemp("export") / "student"
-    made = Export(export_ranker(model, users, items, path, options))
+    made = Export(export_unchecked(model, users, items, path, options))
     yield made, id_type
     made.alone.close()
 
@@ -270,8 +269,14 @@ def one(recent, exclude, k=8):
     return inputs
 
 
-def test_the_faults_of_the_real_server_are_seen_here(tmp_path):
-    made = Export(export_ranker(small_caser(), USERS, ITEMS, tmp_path / "student"))
+@pytest.fixture(scope="module")
+def student(tmp_path_factory):
+    """One version of a model of that name."""
+    return export_unchecked(small_caser(), USERS, ITEMS, tmp_path_factory.mktemp("models") / "student")
+
+
+def test_the_faults_of_the_real_server_are_seen_here(student):
+    made = Export(student)
     short, long = one(ITEMS[:1], ITEMS[5:6]), one(ITEMS[1:5], ITEMS[5:6])
     alone, (beside, _) = made.alone.run("", short), made.together("serving_default", [short, long])
     assert not np.allclose(alone["scores"], beside["scores"], rtol=1e-3)
@@ -283,10 +288,9 @@ def test_the_faults_of_the_real_server_are_seen_here(tmp_path):
     made.alone.close()
 
 
-def test_a_loaded_version_batches_where_it_is_told_to(tmp_path):
-    version = export_ranker(small_caser(), USERS, ITEMS, tmp_path / "student")
+def test_a_loaded_version_batches_where_it_is_told_to(student):
     rules = SessionBatching(8, 100_000, 10, 1, (1, 2, 4, 8), True)
-    batched, plain = LoadedVersion(version, 1, Limits(), rules), LoadedVersion(version, 1, Limits())
+    batched, plain = LoadedVersion(student, 1, Limits(), rules), LoadedVersion(student, 1, Limits())
     requests = [one(["", *ITEMS[i : i + 1 + i % 3]], [""], k=1 + i % 4) for i in range(8)]
     with ThreadPoolExecutor(8) as clients:
         answers = list(clients.map(lambda request: batched.run("", request), requests))
@@ -301,19 +305,18 @@ def test_a_loaded_version_batches_where_it_is_told_to(tmp_path):
     plain.close()
 
 
-def test_clients_of_both_interfaces_meet_in_batches(tmp_path):
-    export_ranker(small_caser(), USERS, ITEMS, tmp_path / "student")
+def test_clients_of_both_interfaces_meet_in_batches(student):
     rules = SessionBatching(8, 20_000, 100, 2, (2, 4, 8), True)
     rest = bind("127.0.0.1", 0)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     server = ModelServer(
-        single_model("student", str(tmp_path / "student")), port=port, rest_socket=rest, poll_seconds=0, batching=rules
+        single_model("student", str(student.parent)), port=port, rest_socket=rest, poll_seconds=0, batching=rules
     )
     url = f"http://127.0.0.1:{rest.getsockname()[1]}/v1/models/student:predict"
     plain_rest = bind("127.0.0.1", 0)
-    plain = ModelServer(single_model("student", str(tmp_path / "student")), rest_socket=plain_rest, poll_seconds=0)
+    plain = ModelServer(single_model("student", str(student.parent)), rest_socket=plain_rest, poll_seconds=0)
     plain_url = f"http://127.0.0.1:{plain_rest.getsockname()[1]}/v1/models/student:predict"
 
     def row(turn):

@@ -113,6 +113,13 @@ def test_bad_input_is_one_sentence(flags, changed, message):
         export(**{**flags["given"], **formatted})
 
 
+@pytest.fixture
+def unchecked(monkeypatch):
+    """Exports are not asked by the C++ loader."""
+    monkeypatch.setattr("rd_tf.serving.export.check_agreement", lambda *_: {})
+
+
+@pytest.mark.usefixtures("unchecked")
 def test_an_edited_file_of_the_server_is_left_alone_and_named(flags, tmp_path, capsys):
     given = {**flags["given"], "export_dir": str(tmp_path), "weights": "float16"}
     (tmp_path / "compose.yaml").write_text("mine\n")
@@ -123,6 +130,7 @@ def test_an_edited_file_of_the_server_is_left_alone_and_named(flags, tmp_path, c
     assert (tmp_path / "compose.yaml").read_text() == "mine\n"
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_an_edited_file_that_turns_batching_on_is_warned_of(flags, tmp_path, capsys):
     (tmp_path / "compose.yaml").write_text("mine\n      - --enable_batching=true\n")
     export(**{**flags["given"], "export_dir": str(tmp_path), "weights": "float16"})

@@ -1,13 +1,14 @@
 """An export appears whole, checked and small, or not at all."""
 
-import dataclasses
 import functools
 import json
+import shutil
+from unittest import mock
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from serving.small_world import ITEMS, LOWEST, NUM_ITEMS, NUM_USERS, USERS, L, request, small_caser
+from serving.small_world import ITEMS, LOWEST, NUM_ITEMS, NUM_USERS, USERS, L, export_unchecked, request, small_caser
 from tensorflow.core.protobuf import saved_model_pb2
 
 from rd_tf.data.interactions import Interactions
@@ -29,33 +30,117 @@ from rd_tf.serving.weights import put_back, with_items, with_unknown_user
 from rd_tf.storage import InputError
 
 
+def small_fossil():
+    return Fossil(NUM_USERS, NUM_ITEMS, L, 4)
+
+
+# Every kind, and both rankers.
+KINDS = {
+    "float32": (small_caser, ExportOptions()),
+    "float16": (small_fossil, ExportOptions(weights="float16", exclude_recent=False)),
+    "int8": (small_caser, ExportOptions(weights="int8", item_table=True)),
+    "clusters": (small_caser, ExportOptions(index="clusters", clusters=4, probes=2)),
+    "clusters-int8": (small_fossil, ExportOptions(index="clusters", clusters=4, probes=4, weights="int8")),
+    "batching": (small_caser, ExportOptions(batching=True)),
+}
+
+
+class Measured(HeldOutQuality):
+    """Users 0 .. 5 of the small world, whose items 4, 11 and 20 nobody was trained on."""
+
+    untrained = (4, 11, 20)
+
+    def __init__(self):
+        random = np.random.default_rng(3)
+        users = np.repeat(np.arange(NUM_USERS, dtype=np.int32), 10)
+        trained = np.setdiff1d(np.arange(1, NUM_ITEMS + 1), self.untrained)
+        rows = [
+            np.concatenate([random.permutation(trained)[:8], random.permutation(self.untrained)[:1], [1 + user]])
+            for user in range(NUM_USERS)
+        ]
+        rows[0][:8] = trained[:8]
+        rows[1][:9] = trained[8:]
+        rows[1][8] = self.untrained[0]
+        items = np.concatenate(rows).astype(np.int32)
+        stamps = np.tile(np.arange(10, dtype=np.int64), NUM_USERS)
+        interactions = Interactions(users, items, stamps, USERS, ITEMS)
+        super().__init__(Dataset(interactions).split("test"), L)
+
+    def left_out(self):
+        """Ids of the items without a training row."""
+        return [ITEMS[item - 1] for item in range(1, NUM_ITEMS + 1) if item not in self.trained_items()]
+
+    def seen(self):
+        """Ids of every user's training items."""
+        data, train = self.data.interactions, self.data.split.train
+        return [[ITEMS[item - 1] for item in data.items[train & (data.users == user)]] for user in range(NUM_USERS)]
+
+
 @pytest.fixture(scope="module")
 def model():
     return small_caser()
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        ExportOptions(weights="int8", item_table=True),
-        ExportOptions(weights="float16", exclude_recent=False),
-        ExportOptions(index="clusters", clusters=4, probes=2, weights="int8"),
-    ],
-    ids=["int8", "float16", "clusters"],
-)
-def test_every_kind_of_export_is_checked_and_reported(model, tmp_path, options):
-    version = export_ranker(model, USERS, ITEMS, tmp_path / "student", options)
-    report = json.loads((version / "assets.extra" / "report.json").read_text())
+@pytest.fixture(scope="module")
+def plain(model, tmp_path_factory):
+    """An export of all items."""
+    return export_unchecked(model, USERS, ITEMS, tmp_path_factory.mktemp("plain") / "student")
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A kind -> its export of the items with a training row."""
+
+    @functools.cache
+    def export_kind(kind):
+        make, options = KINDS[kind]
+        model, quality = make(), Measured()
+        # The items without one would be the best of all.
+        bias = np.array(model.item_bias)
+        bias[np.setdiff1d(np.arange(1, NUM_ITEMS + 1), quality.trained_items())] = 50
+        model.item_bias.assign(bias)
+        # In blocks, as large catalogues are searched.
+        with mock.patch.object(export, "ExactSearch", functools.partial(ExactSearch, 5, 6)):
+            return export_ranker(model, USERS, ITEMS, tmp_path_factory.mktemp(kind) / "student", options, quality)
+
+    return export_kind
+
+
+@pytest.fixture(scope="module")
+def answers(exported):
+    """A kind -> its export's answers: all items of everybody, scores, queries, three items for everybody."""
+    quality = Measured()
+    nothing, seen = [[]] * NUM_USERS, quality.seen()
+    asked = [
+        ("recommend", request(USERS, nothing, nothing, [NUM_ITEMS] * NUM_USERS)),
+        ("score", request(USERS[:1], [[]], candidates=[ITEMS])),
+        ("query", request(USERS[:1] * 2, [[*quality.left_out(), ITEMS[0]], [ITEMS[0]]])),
+        ("serving_default", request(USERS, seen, seen, [3] * NUM_USERS)),
+    ]
+    return functools.cache(lambda kind: run_signatures(exported(kind), asked))
+
+
+def report_of(version):
+    return json.loads((version / "assets.extra" / "report.json").read_text())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_export_is_checked_and_reported(kind, exported):
+    make, options = KINDS[kind]
+    version = exported(kind)
+    report = report_of(version)
     assert report["weights"] == options.weights
-    assert report["max_k"] == NUM_ITEMS
-    assert report["unknown_user"] == "the mean of all users"
-    assert report["quality"] is None
+    assert report["max_k"] == report["items"] == len(Measured().trained_items())
+    unknown_user = {small_caser: "the mean of all users", small_fossil: "the weights of all users alone"}
+    assert report["unknown_user"] == unknown_user[make]
     assert report["agreement"]["requests"] == 18
     assert report["agreement"]["largest_difference"] < 1e-5
     assert set(report["seconds_per_request"]) == {"1", "32"}
     assert report["index"]["kind"] == options.index
     if options.index == "clusters":
-        assert 0 < report["index"]["recall@20"] <= 1
+        recall = [value for name, value in report["index"].items() if name.startswith("recall@")]
+        assert recall
+        assert all(0 < value <= 1 for value in recall)
     files = [file for file in version.rglob("*") if file.is_file()]
     names = {file.name for file in files}
     assert ("item_table.npy" in names) == options.item_table
@@ -64,15 +149,14 @@ def test_every_kind_of_export_is_checked_and_reported(model, tmp_path, options):
     assert sorted(file.name for file in (version / "assets").iterdir()) == ["items.txt.gz", "users.txt.gz"]
 
 
-def test_a_ranker_that_looks_back_is_exported_too(tmp_path):
-    model = Fossil(NUM_USERS, NUM_ITEMS, sequence_length=L, dim=4)
-    version = export_ranker(model, USERS, ITEMS, tmp_path / "fossil")
-    report = json.loads((version / "assets.extra" / "report.json").read_text())
-    assert report["unknown_user"] == "the weights of all users alone"
+def test_where_nothing_is_measured_all_items_are_served(plain):
+    report = report_of(plain)
+    assert report["quality"] is None
+    assert report["max_k"] == report["items"] == NUM_ITEMS
 
 
 def test_the_item_table_has_a_row_an_item(model, tmp_path):
-    version = export_ranker(model, USERS, ITEMS, tmp_path / "student", ExportOptions(item_table=True))
+    version = export_unchecked(model, USERS, ITEMS, tmp_path / "student", ExportOptions(item_table=True))
     table = np.load(version / "assets.extra" / "item_table.npy")
     assert table.dtype == np.float32
     np.testing.assert_array_equal(table[:, :-1], np.array(model.item_table)[1:])
@@ -86,7 +170,7 @@ def test_compact_exports_are_small(tmp_path):
     sizes = {}
     for weights in ("float32", "float16", "int8"):
         options = ExportOptions(weights=weights, max_k=10)
-        version = export_ranker(model, users, items, tmp_path / weights, options)
+        version = export_unchecked(model, users, items, tmp_path / weights, options)
         sizes[weights] = sum(file.stat().st_size for file in version.rglob("*") if file.is_file())
     # A third of the published student: graph and ids, which do not shrink, weigh three times as much.
     assert sizes["float16"] <= 0.53 * sizes["float32"]
@@ -115,10 +199,9 @@ def test_last_known_items_equal_a_plain_loop():
         np.testing.assert_array_equal(last_known(tf.constant(items), 4), wanted)
 
 
-def test_an_export_of_another_model_is_refused(model, tmp_path):
-    options = ExportOptions().for_catalogue(NUM_ITEMS)
-    version = export_ranker(model, USERS, ITEMS, tmp_path / "student", options)
-    served = ServedRanker.of(model, USERS, ITEMS, options)
+def test_an_export_of_another_model_is_refused(model, plain, tmp_path):
+    version = shutil.copytree(plain, tmp_path / "1")
+    served = ServedRanker.of(model, USERS, ITEMS, ExportOptions())
     other = with_unknown_user(small_caser(seed=1))
     with pytest.raises(Disagreement, match="since its signature serving_default does not answer as the model does"):
         check_agreement(version, other, served)
@@ -184,42 +267,23 @@ def test_bad_input_is_refused_by_message(model, tmp_path, changed, message):
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 
-KINDS = {
-    "float32": ExportOptions(),
-    "float16": ExportOptions(weights="float16"),
-    "int8": ExportOptions(weights="int8"),
-    "clusters": ExportOptions(index="clusters", clusters=4, probes=2),
-    "clusters-int8": ExportOptions(index="clusters", clusters=4, probes=2, weights="int8"),
-    "batching": ExportOptions(batching=True),
-}
-
-
-def small_fossil():
-    return Fossil(NUM_USERS, NUM_ITEMS, L, 4)
-
-
 def operations(version):
     graph = saved_model_pb2.SavedModel.FromString((version / "saved_model.pb").read_bytes()).meta_graphs[0].graph_def
     return [node.op for nodes in (graph.node, *(f.node_def for f in graph.library.function)) for node in nodes]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_variable_is_gathered_from(kind, tmp_path, monkeypatch):
+def test_no_variable_is_gathered_from(kind, exported):
     """One ResourceGather on a variable makes every later read of the whole of it a copy."""
-    # Every kind, and both rankers.
-    make = small_caser if kind in ("float32", "int8", "clusters", "batching") else small_fossil
-    # In blocks, as large catalogues are searched.
-    monkeypatch.setattr(export, "ExactSearch", functools.partial(ExactSearch, 5, 6))
-    version = export_ranker(make(), USERS, ITEMS, tmp_path / "student", KINDS[kind])
-    found = operations(version)
+    found = operations(exported(kind))
     assert "ReadVariableOp" in found
     assert "ResourceGather" not in found
     assert "ResourceGatherNd" not in found
     assert ("BatchFunction" in found) == (kind == "batching")
 
 
-def test_a_cut_file_of_a_version_is_noticed_when_it_is_loaded(model, tmp_path):
-    version = export_ranker(model, USERS, ITEMS, tmp_path / "student", ExportOptions(id_type="string"))
+def test_a_cut_file_of_a_version_is_noticed_when_it_is_loaded(plain, tmp_path):
+    version = shutil.copytree(plain, tmp_path / "student" / "1")
     files = [path for path in version.rglob("*") if path.is_file() and path.name != "report.json"]
     assert len(files) == 6
     store = functools.partial(ModelStore, single_model("student", str(tmp_path / "student")), Limits(), 0)
@@ -240,75 +304,39 @@ def test_a_cut_file_of_a_version_is_noticed_when_it_is_loaded(model, tmp_path):
 
 
 @pytest.mark.parametrize("lines", [ITEMS[:-1], [*ITEMS[:-1], "another"], [*ITEMS[::-1]]])
-def test_altered_ids_are_noticed_by_the_loader_of_servers(model, tmp_path, lines):
-    version = export_ranker(model, USERS, ITEMS, tmp_path / "student")
+def test_altered_ids_are_noticed_by_the_loader_of_servers(plain, tmp_path, lines):
+    version = shutil.copytree(plain, tmp_path / "1")
     write_ids(version / "assets" / "items.txt.gz", lines)
     with pytest.raises(SavedModelError, match=r"items\.txt\.gz is not the file that was exported"):
         run_saved_model(version, [request(USERS[:1], [[]], [[]], [1])])
 
 
-class Measured(HeldOutQuality):
-    """Users 0 .. 5 of the small world, whose items 4, 11 and 20 nobody was trained on."""
-
-    untrained = (4, 11, 20)
-
-    def __init__(self):
-        random = np.random.default_rng(3)
-        users = np.repeat(np.arange(NUM_USERS, dtype=np.int32), 10)
-        trained = np.setdiff1d(np.arange(1, NUM_ITEMS + 1), self.untrained)
-        rows = [
-            np.concatenate([random.permutation(trained)[:8], random.permutation(self.untrained)[:1], [1 + user]])
-            for user in range(NUM_USERS)
-        ]
-        rows[0][:8] = trained[:8]
-        rows[1][:9] = trained[8:]
-        rows[1][8] = self.untrained[0]
-        items = np.concatenate(rows).astype(np.int32)
-        stamps = np.tile(np.arange(10, dtype=np.int64), NUM_USERS)
-        interactions = Interactions(users, items, stamps, USERS, ITEMS)
-        super().__init__(Dataset(interactions).split("test"), L)
-
-
 @pytest.mark.parametrize("kind", KINDS)
-def test_items_without_a_training_row_are_not_served(model, tmp_path, kind):
-    quality = Measured()
-    left_out = [ITEMS[item - 1] for item in range(1, NUM_ITEMS + 1) if item not in quality.trained_items()]
+def test_items_without_a_training_row_are_not_served(kind, exported, answers):
+    left_out = Measured().left_out()
     assert 3 <= len(left_out) < 8
-    options = dataclasses.replace(KINDS[kind], probes=4) if kind.startswith("clusters") else KINDS[kind]
-    # They would be the best of all.
-    model = small_caser()
-    bias = np.array(model.item_bias)
-    bias[np.setdiff1d(np.arange(1, NUM_ITEMS + 1), quality.trained_items())] = 50
-    model.item_bias.assign(bias)
-    version = export_ranker(model, USERS, ITEMS, tmp_path / "student", options, quality)
-    every = request(USERS, [[]] * NUM_USERS, [[]] * NUM_USERS, [NUM_ITEMS] * NUM_USERS)
-    scored = request(USERS[:1], [[]], candidates=[ITEMS])
-    asked = request(USERS[:1] * 2, [[*left_out, ITEMS[0]], [ITEMS[0]]])
-    answers = run_signatures(version, [("recommend", every), ("score", scored), ("query", asked)])
-    listed = {item for row in answers[0]["items"].tolist() for item in row}
+    lists, scored, asked, _ = answers(kind)
+    listed = {item for row in lists["items"].tolist() for item in row}
     assert not listed & set(left_out)
-    assert answers[1]["known"][0].tolist() == [item not in left_out for item in ITEMS]
-    assert (answers[1]["scores"][0][~answers[1]["known"][0]] == LOWEST).all()
+    assert scored["known"][0].tolist() == [item not in left_out for item in ITEMS]
+    assert (scored["scores"][0][~scored["known"][0]] == LOWEST).all()
     # In a history they are unknown items, which vanish.
-    np.testing.assert_array_equal(*answers[2]["query"])
-    report = json.loads((version / "assets.extra" / "report.json").read_text())
+    np.testing.assert_array_equal(*asked["query"])
+    report = report_of(exported(kind))
     assert report["items"] == NUM_ITEMS - len(left_out)
     assert report["quality"]["exported"]["map"] == pytest.approx(report["quality"]["float32"]["map"], abs=0.02)
 
 
 @pytest.mark.parametrize("weights", ["float32", "int8"])
-def test_what_is_served_is_what_was_measured(tmp_path, weights):
-    model, quality = small_caser(), Measured()
-    version = export_ranker(model, USERS, ITEMS, tmp_path / "student", ExportOptions(weights=weights), quality)
-    data, split = quality.data.interactions, quality.data.split
-    seen = [[ITEMS[i - 1] for i in data.items[split.train & (data.users == user)]] for user in range(NUM_USERS)]
-    (answer,) = run_saved_model(version, [request(USERS, seen, seen, [3] * NUM_USERS)])
+def test_what_is_served_is_what_was_measured(weights, exported, answers):
+    quality = Measured()
+    data, split, seen = quality.data.interactions, quality.data.split, quality.seen()
     hits, users = 0, 0
-    for user, row in enumerate(answer["items"].tolist()):
+    for user, row in enumerate(answers(weights)[3]["items"].tolist()):
         targets = {ITEMS[i - 1] for i in data.items[split.held_out & (data.users == user)]} - set(seen[user])
         users += bool(targets)
         hits += len(targets & set(row))
-    report = json.loads((version / "assets.extra" / "report.json").read_text())
+    report = report_of(exported(weights))
     assert report["quality"]["exported"]["precision@3"] == pytest.approx(hits / 3 / users)
 
 
@@ -323,7 +351,7 @@ def test_devices_get_the_trained_items_alone(tmp_path):
     assert found.max() <= len(items)
 
 
-@pytest.mark.parametrize("make", [small_caser, lambda: Fossil(NUM_USERS, NUM_ITEMS, L, 4)], ids=["Caser", "Fossil"])
+@pytest.mark.parametrize("make", [small_caser, small_fossil], ids=["Caser", "Fossil"])
 def test_a_ranker_of_some_items_scores_them_as_the_whole_one(make):
     model, items = make(), np.array([2, 3, 7, 19])
     part = with_items(model, items)

@@ -1,11 +1,23 @@
 """The signatures of an export, asked through the C++ loader, against lists computed row by row, and any ids at all."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from serving.small_world import ITEMS, LOWEST, NUM_ITEMS, USERS, expected_list, query_of, request, small_caser
+from serving.small_world import (
+    ITEMS,
+    LOWEST,
+    NUM_ITEMS,
+    USERS,
+    expected_list,
+    export_unchecked,
+    query_of,
+    request,
+    small_caser,
+)
 from tensorflow_serving.apis import prediction_log_pb2
 
 from rd_tf.serving.export import export_ranker
@@ -51,15 +63,36 @@ def model():
 def exports(model, tmp_path_factory):
     directory = tmp_path_factory.mktemp("saved_models")
     return {
-        flag: export_ranker(model, USERS, ITEMS, directory / f"exclude_{flag}", ExportOptions(exclude_recent=flag))
+        flag: export_unchecked(model, USERS, ITEMS, directory / f"exclude_{flag}", ExportOptions(exclude_recent=flag))
         for flag in (True, False)
     }
 
 
+CANDIDATES = [["100", "?", "", "x" * 300], ["102", "100", "100", "\x00"]]
+# An array of no rows has no columns in JSON: `"recent_items": []` is of shape [0].
+NO_ROWS = {"user_id": np.zeros(0, object), "recent_items": np.zeros(0, object)}
+NO_LISTS = {**NO_ROWS, "exclude_items": np.zeros(0, object), "k": np.zeros(0, np.int32)}
+# Name -> signature and inputs.
+ASKED = {
+    "some": ("score", request(["0", "nobody"], [["101"], ["101"]], candidates=CANDIDATES)),
+    "none": ("score", request(["0"], [["101"]], candidates=[[]])),
+    "query": ("query", request(["0", "nobody"], [["101", "102"], ["103", "?"]])),
+    "named": ("recommend", request(*CASES["a batch with a k of its own for each"])),
+    "no lists": ("serving_default", NO_LISTS),
+    "no scores": ("score", {**NO_ROWS, "candidates": np.zeros(0, object)}),
+    "no queries": ("query", NO_ROWS),
+}
+
+
 @pytest.fixture(scope="module")
 def answers(exports):
-    requests = [request(*case) for case in CASES.values()]
-    return {flag: dict(zip(CASES, run_saved_model(exports[flag], requests), strict=True)) for flag in exports}
+    """Answers of every export to all that is asked of it, in one process each."""
+    lists = {case: ("serving_default", request(*CASES[case])) for case in CASES}
+    asked = {True: {**lists, **ASKED}, False: lists}
+    return {
+        flag: dict(zip(asked[flag], run_signatures(exports[flag], list(asked[flag].values())), strict=True))
+        for flag in exports
+    }
 
 
 @pytest.mark.parametrize("exclude_recent", [True, False])
@@ -79,38 +112,33 @@ def test_a_list_is_what_the_model_ranks_highest(model, answers, case, exclude_re
 
 
 def test_max_k_bounds_a_list(model, tmp_path):
-    path = export_ranker(model, USERS, ITEMS, tmp_path / "short", ExportOptions(max_k=3))
+    path = export_unchecked(model, USERS, ITEMS, tmp_path / "short", ExportOptions(max_k=3))
     (answer,) = run_saved_model(path, [request(["0", "4"], [[], []], [[], []], [10, 2])])
     assert answer["items"].shape == (2, 3)
     assert answer["items"][1, 2] == ""
 
 
-def test_named_items_are_scored(model, exports):
-    candidates = [["100", "?", "", "x" * 300], ["102", "100", "100", "\x00"]]
-    asked = ("score", request(["0", "nobody"], [["101"], ["101"]], candidates=candidates))
-    nothing = ("score", request(["0"], [["101"]], candidates=[[]]))
-    answer, empty = run_signatures(exports[True], [asked, nothing])
+def test_named_items_are_scored(model, answers):
+    answer, empty = (answers[True][name] for name in ("some", "none"))
     assert answer["known"].dtype == bool
     assert answer["known"].tolist() == [[True, False, False, True], [True, True, True, False]]
     for row, user in enumerate(["0", "nobody"]):
         scores = np.array(model.score_all(query_of(model, user, ["101"])))[0]
-        wanted = [scores[ITEMS.index(name) + 1] if name in ITEMS else LOWEST for name in candidates[row]]
+        wanted = [scores[ITEMS.index(name) + 1] if name in ITEMS else LOWEST for name in CANDIDATES[row]]
         np.testing.assert_allclose(answer["scores"][row], wanted, rtol=0, atol=1e-5)
     assert empty["scores"].shape == empty["known"].shape == (1, 0)
 
 
-def test_a_query_times_the_item_table_is_the_score(model, exports):
-    asked = request(["0", "nobody"], [["101", "102"], ["103", "?"]])
-    (answer,) = run_signatures(exports[True], [("query", asked)])
+def test_a_query_times_the_item_table_is_the_score(model, answers):
+    answer = answers[True]["query"]
     assert answer["query"].shape == (2, model.query_dim + 1)
     for row, (user, recent) in enumerate([("0", ["101", "102"]), ("nobody", ["103"])]):
         scores = np.array(model.score_all(query_of(model, user, recent)))[0, 1:]
         np.testing.assert_allclose(item_vectors(model) @ answer["query"][row], scores, rtol=0, atol=1e-5)
 
 
-def test_recommend_is_the_default(exports):
-    inputs = request(*CASES["a batch with a k of its own for each"])
-    default, named = run_signatures(exports[True], [("serving_default", inputs), ("recommend", inputs)])
+def test_recommend_is_the_default(answers):
+    default, named = (answers[True][name] for name in ("a batch with a k of its own for each", "named"))
     assert default["items"].tolist() == named["items"].tolist()
 
 
@@ -118,6 +146,7 @@ def test_ids_may_be_integers(model, tmp_path):
     users, items = [str(-3 + i) for i in range(len(USERS))], [str(10**i * (-1) ** i) for i in range(1, 19)]
     items += [str(2**63 - 1), str(-(2**63))]
     options = ExportOptions(id_type="int64")
+    # Checked too, with strange integers.
     path = export_ranker(model, users, items, tmp_path / "integers", options)
     inputs = request([-3, 77], [[-10, 0, 100], [5]], [[2**63 - 1], [0]], [30, 2], none=0)
     score = request([-3], [[-10]], candidates=[[100, 0, 5]], none=0)
@@ -141,7 +170,7 @@ def test_every_signature_is_warmed_up_with_known_ids(exports):
 
 
 @pytest.mark.parametrize("signature", ["serving_default", "score", "query"])
-def test_inputs_of_unequal_rows_are_refused(exports, signature):
+def test_inputs_of_unequal_rows_are_refused(ask_without_exclusion, signature):
     rows = (["0", "4"], [["100"], ["101"]])
     whole = {
         "serving_default": request(*rows, [["102"], ["103"]], [2, 3]),
@@ -150,8 +179,8 @@ def test_inputs_of_unequal_rows_are_refused(exports, signature):
     }[signature]
     for name, array in whole.items():
         # With --exclude_recent the excluded items would meet the recent ones, and their rows be compared anyway.
-        with pytest.raises(SavedModelError, match="reshape"):
-            run_signatures(exports[False], [(signature, {**whole, name: array[:1]})])
+        with pytest.raises(tf.errors.InvalidArgumentError, match="reshape"):
+            ask_without_exclusion(signature, {**whole, name: array[:1]})
 
 
 def test_a_signature_that_is_not_there_is_named(exports):
@@ -172,24 +201,13 @@ def test_a_model_whose_variables_are_not_found_is_refused(tmp_path):
         run_saved_model(tmp_path, [{"x": np.array([1.5])}])
 
 
-def test_tables_of_no_rows_may_be_written_as_json_writes_them(tmp_path):
-    """An array of no rows has no columns in JSON: `"recent_items": []` is of shape [0]."""
-    version = export_ranker(small_caser(), USERS, ITEMS, tmp_path / "student")
-    empty, k = np.zeros(0, object), np.zeros(0, np.int32)
-    asked = {"user_id": empty, "recent_items": empty}
-    answers = run_signatures(
-        version,
-        [
-            ("serving_default", {**asked, "exclude_items": empty, "k": k}),
-            ("score", {**asked, "candidates": empty}),
-            ("query", asked),
-        ],
-    )
-    assert answers[0]["items"].shape == answers[0]["scores"].shape == (0, 0)
-    assert answers[1]["scores"].shape == (0, 0)
-    assert answers[2]["query"].shape[0] == 0
+def test_tables_of_no_rows_may_be_written_as_json_writes_them(exports, answers):
+    lists, scores, queries = (answers[True][name] for name in ("no lists", "no scores", "no queries"))
+    assert lists["items"].shape == lists["scores"].shape == (0, 0)
+    assert scores["scores"].shape == (0, 0)
+    assert queries["query"].shape[0] == 0
     with pytest.raises(SavedModelError):
-        run_saved_model(version, [{**asked, "recent_items": np.array(["100"], object), "exclude_items": empty, "k": k}])
+        run_saved_model(exports[True], [{**NO_LISTS, "recent_items": np.array(["100"], object)}])
 
 
 MAX_EXAMPLES = 25
@@ -211,10 +229,9 @@ def rows(draw):
     return users, table(n), table(m), k
 
 
-@pytest.fixture(scope="module")
-def ask(tmp_path_factory):
+@contextlib.contextmanager
+def asking(path):
     """Answers requests with one export, in one session, through the loader that servers use."""
-    path = export_ranker(small_caser(), USERS, ITEMS, tmp_path_factory.mktemp("saved_models") / "student")
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         loaded = tf.compat.v1.saved_model.load(session, ["serve"], str(path))
 
@@ -223,6 +240,18 @@ def ask(tmp_path_factory):
             feeds = {described.inputs[name].name: encoded(value) for name, value in inputs.items()}
             return session.run({name: tensor.name for name, tensor in described.outputs.items()}, feeds)
 
+        yield run
+
+
+@pytest.fixture(scope="module")
+def ask(exports):
+    with asking(exports[True]) as run:
+        yield run
+
+
+@pytest.fixture
+def ask_without_exclusion(exports):
+    with asking(exports[False]) as run:
         yield run
 
 

@@ -90,7 +90,7 @@ def test_no_request_fails_while_versions_switch_and_none_of_them_stays_in_memory
     stub = prediction_service_pb2_grpc.PredictionServiceStub(server.channel)
 
     def ask(answer):
-        while not stop.is_set():
+        while not stop.wait(0.005):
             try:
                 answers[answer()] += 1
             except Exception as error:

@@ -1,12 +1,5 @@
-"""Takes steps of which some overflow on the last replica only, and tells what each left.
+"""Steps of which some overflow on the last replica only, what each leaves, and what it should leave."""
 
-As a program, run by test_loss_scale.py, it prints that for every optimizer. Its argument is the number of replicas of
-this process, which are logical CPUs; with TF_CONFIG in the environment it is a worker of MultiWorkerMirroredStrategy.
-"""
-
-import json
-import os
-import sys
 from typing import Any
 
 import keras
@@ -81,16 +74,39 @@ def take_steps(strategy: tf.distribute.Strategy, optimizer_name: str) -> dict[st
     return {"after": after, "weights": [local(table), local(dense)]}
 
 
-def main(replicas: int) -> None:
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * replicas)
-    if "TF_CONFIG" in os.environ:
-        strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    else:
-        strategy = tf.distribute.MirroredStrategy([f"CPU:{number}" for number in range(replicas)])
-    found = {name: take_steps(strategy, name) for name in OPTIMIZERS}
-    print(json.dumps({"replicas": strategy.num_replicas_in_sync, **found}))
+def expected_after() -> list[list[float]]:
+    """Scale, steps since it changed and steps counted, after each call of `take_steps`."""
+    scale, since, counted, after = SCALE, 0, 0, []
+    for step in range(2 * STEPS):
+        if step % STEPS in OVERFLOWS:
+            scale, since = scale / 2, 0
+        else:
+            counted += 1
+            since += 1
+            if since == GROWTH_STEPS:
+                scale, since = scale * 2, 0
+        after.append([scale, since, counted])
+    return [*after[:STEPS], after[-1]]
 
 
-if __name__ == "__main__":
-    main(int(sys.argv[1]))
+def expected_weights(name: str) -> list[np.ndarray]:
+    """One device that is given the finite steps only, and no loss scale."""
+    table, dense = make_variables()
+    optimizer = make_optimizer(name, 0.1, 1e-3)
+    of_table, of_dense = gradients()
+    for step in range(2 * STEPS):
+        if step % STEPS not in OVERFLOWS:
+            number = step % STEPS
+            optimizer.apply([as_slices(tf.constant(of_table[number])), tf.constant(of_dense[number])], [table, dense])
+    optimizer.finalize_variable_values([table, dense])
+    return [np.asarray(table), np.asarray(dense)]
+
+
+def check_steps(found: dict[str, Any], local_replicas: int) -> None:
+    """Checks what `take_steps` found for every optimizer."""
+    for name in OPTIMIZERS:
+        assert found[name]["after"] == [[[value] * local_replicas for value in row] for row in expected_after()]
+        for copies, expected in zip(found[name]["weights"], expected_weights(name), strict=True):
+            assert len(copies) == local_replicas
+            for copy in copies:
+                np.testing.assert_allclose(copy, expected, rtol=1e-5, atol=1e-6)

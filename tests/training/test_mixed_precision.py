@@ -22,13 +22,13 @@ from rd_tf.training.optimizers import OPTIMIZERS, SparseLossScaleOptimizer, make
 
 SMALL_WORLD = [
     "--format=synthetic",
-    "--synthetic_users=400",
-    "--synthetic_items=250",
+    "--synthetic_users=200",
+    "--synthetic_items=150",
     "--synthetic_visits=40",
     "--teacher_dim=16",
     "--student_dim=8",
-    "--epochs=5",
-    "--learning_rate=0.01",
+    "--epochs=4",
+    "--learning_rate=0.02",
     "--mask=seen",
     "--discrepancy_start_epoch=2",
 ]
@@ -38,7 +38,7 @@ def test_every_policy_reaches_map_within_1_percent_of_float32(tmp_path):
     # The student alone is trained as the teacher is.
     found = train_roles(tmp_path, SMALL_WORLD, ["teacher", "distilled"], seeds=[0])
     maps = {policy: {role: trained[0].map for role, trained in roles.items()} for policy, roles in found.items()}
-    # A model that has learned nothing would agree with any other: random scores reach .03.
+    # A model that has learned nothing would agree with any other: random scores reach .05.
     assert min(maps["float32"].values()) > 0.15
     for policy in POLICIES:
         assert maps[policy] == pytest.approx(maps["float32"], rel=0.01)

@@ -1,5 +1,6 @@
 """A run that is stopped anywhere ends where an undisturbed one ends, bit for bit."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import tensorflow as tf
@@ -42,26 +44,22 @@ def check_same(run, undisturbed):
     assert not (Path(run) / "checkpoint").exists()
 
 
-@pytest.fixture
-def die(monkeypatch):
+@contextlib.contextmanager
+def dying_after(calls):
     """Makes training save after every call of its graph, and die after so many calls; 0: never."""
+    save, count = Checkpointer.save, 0
 
-    save = Checkpointer.save
+    def save_and_die(self, position):
+        nonlocal count
+        count += 1
+        # Killed before the checkpoint of this call: what was done since the one before is done again.
+        if count == calls:
+            raise KilledError
+        save(self, position)
 
-    def after(calls=0):
-        count = 0
-
-        def save_and_die(self, position):
-            nonlocal count
-            count += 1
-            # Killed before the checkpoint of this call: what was done since the one before is done again.
-            if count == calls:
-                raise KilledError
-            save(self, position)
-
-        monkeypatch.setattr(Checkpointer, "save_if_due", save_and_die)
-
-    return after
+    dies = pytest.raises(KilledError) if calls else contextlib.nullcontext()
+    with mock.patch.object(Checkpointer, "save_if_due", save_and_die), dies:
+        yield
 
 
 RUNS = {
@@ -73,17 +71,15 @@ RUNS = {
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_a_killed_run_ends_as_an_undisturbed_one(name, die, tiny_dataset, tiny_teacher, train_flags, tmp_path):
+def test_a_killed_run_ends_as_an_undisturbed_one(name, tiny_dataset, tiny_teacher, train_flags, tmp_path):
     teacher = tiny_teacher if name == "distilled" else ""
     flags = train_flags(dataset=tiny_dataset, teacher=teacher, steps_per_call=4, batch_size=64, **RUNS[name])
     train(**{**flags, "run_dir": str(tmp_path / "undisturbed")})
     killed = {**flags, "run_dir": str(tmp_path / "killed")}
     # An epoch is 9 steps, so 3 calls: within an epoch, and right after a restart.
     for calls in (5, 2) if name == "distilled" else (4,):
-        die(calls)
-        with pytest.raises(KilledError):
+        with dying_after(calls):
             train(**killed)
-    die()
     train(**killed)
     check_same(tmp_path / "killed", tmp_path / "undisturbed")
     log = (tmp_path / "killed/log.txt").read_text()
@@ -121,19 +117,35 @@ def test_a_process_that_is_killed_or_stopped_goes_on(tiny_dataset, train_flags, 
     check_same(run, tmp_path / "undisturbed")
 
 
+@pytest.fixture(scope="module")
+def flags(tiny_dataset, train_flags):
+    return train_flags(dataset=tiny_dataset, steps_per_call=4, batch_size=64, epochs=2)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(flags, tmp_path_factory):
+    """A run of those flags that nothing stopped."""
+    path = tmp_path_factory.mktemp("runs") / "undisturbed"
+    train(**{**flags, "run_dir": str(path)})
+    return path
+
+
+@pytest.fixture(scope="module")
+def killed(flags, tmp_path_factory):
+    """A run of those flags that died after its second checkpoint."""
+    path = tmp_path_factory.mktemp("runs") / "killed"
+    with dying_after(3):
+        train(**{**flags, "run_dir": str(path)})
+    return path
+
+
 @pytest.fixture
-def unfinished(die, tiny_dataset, train_flags, tmp_path):
-    """Flags of a run that died after its second checkpoint."""
-    flags = train_flags(dataset=tiny_dataset, run_dir=str(tmp_path / "run"), steps_per_call=4, batch_size=64, epochs=2)
-    die(3)
-    with pytest.raises(KilledError):
-        train(**flags)
-    die()
-    return flags
+def unfinished(flags, killed, tmp_path):
+    """Flags of that run, in a directory of the test's own."""
+    return {**flags, "run_dir": str(shutil.copytree(killed, tmp_path / "run"))}
 
 
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(unfinished, tmp_path, capsys):
-    train(**{**unfinished, "run_dir": str(tmp_path / "undisturbed")})
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(unfinished, undisturbed, tmp_path, capsys):
     newest, before = list_checkpoints(tmp_path / "run/checkpoint")
     array = sorted(newest.glob("*.npy"))[2]
     content = bytearray(array.read_bytes())
@@ -144,12 +156,11 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(unfinished, tmp_path,
     said = capsys.readouterr().out
     assert f"checkpoint {newest} is damaged" in said
     assert f"resumed from {before}" in said
-    check_same(tmp_path / "run", tmp_path / "undisturbed")
+    check_same(tmp_path / "run", undisturbed)
 
 
 @pytest.mark.parametrize("damage", ["no manifest", "other numbers", "another version's arrays"])
-def test_where_no_checkpoint_can_be_read_the_run_begins_anew(damage, unfinished, tmp_path, capsys):
-    train(**{**unfinished, "run_dir": str(tmp_path / "undisturbed")})
+def test_where_no_checkpoint_can_be_read_the_run_begins_anew(damage, unfinished, undisturbed, tmp_path, capsys):
     for path in list_checkpoints(tmp_path / "run/checkpoint"):
         manifest = path / "manifest.json"
         described = json.loads(manifest.read_text())
@@ -165,7 +176,7 @@ def test_where_no_checkpoint_can_be_read_the_run_begins_anew(damage, unfinished,
         write_json(manifest, described)
     train(**unfinished)
     assert capsys.readouterr().out.count("is damaged") == 2
-    check_same(tmp_path / "run", tmp_path / "undisturbed")
+    check_same(tmp_path / "run", undisturbed)
 
 
 def test_an_unfinished_run_with_other_flags_is_refused_until_forced(unfinished, tmp_path):
@@ -177,24 +188,20 @@ def test_an_unfinished_run_with_other_flags_is_refused_until_forced(unfinished, 
     assert not (tmp_path / "run/checkpoint").exists()
 
 
-def test_a_forced_run_goes_on_too_and_the_old_one_stays_until_then(die, unfinished, tmp_path):
-    train(**unfinished)
-    before = fingerprint(tmp_path / "run")
-    forced = {**unfinished, "force": True, "learning_rate": 0.5}
-    die(3)
-    with pytest.raises(KilledError):
+def test_a_forced_run_goes_on_too_and_the_old_one_stays_until_then(flags, undisturbed, tmp_path):
+    before = fingerprint(undisturbed)
+    run = shutil.copytree(undisturbed, tmp_path / "run")
+    forced = {**flags, "run_dir": str(run), "force": True, "learning_rate": 0.5}
+    with dying_after(3):
         train(**forced)
-    assert fingerprint(tmp_path / "run") == before
-    die()
+    assert fingerprint(run) == before
     train(**forced)
-    assert "resumed from" in (tmp_path / "run/log.txt").read_text()
-    assert fingerprint(tmp_path / "run") != before
+    assert "resumed from" in (run / "log.txt").read_text()
+    assert fingerprint(run) != before
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-def test_a_loss_that_is_not_finite_names_the_step_and_keeps_the_last_good_checkpoint(
-    unfinished, tmp_path, monkeypatch, die
-):
+def test_a_loss_that_is_not_finite_names_the_step_and_keeps_the_last_good_checkpoint(unfinished, tmp_path, monkeypatch):
     before = [path.name for path in list_checkpoints(tmp_path / "run/checkpoint")]
     call = RankingDistiller.step
 
@@ -203,8 +210,8 @@ def test_a_loss_that_is_not_finite_names_the_step_and_keeps_the_last_good_checkp
         return call(self, batch, with_student_rank) + tf.where(is_13, float("nan"), 0.0)
 
     monkeypatch.setattr(RankingDistiller, "step", breaks_in_step_13)
-    die()
-    with pytest.raises(InputError, match=r"the loss is not finite in epoch 2, step 4 of 9; use a smaller --learn"):
+    refused = pytest.raises(InputError, match=r"the loss is not finite in epoch 2, step 4 of 9; use a smaller --learn")
+    with dying_after(0), refused:
         train(**unfinished)
     after = [path.name for path in list_checkpoints(tmp_path / "run/checkpoint")]
     assert after == ["000000000009", "000000000008"]
@@ -220,7 +227,8 @@ def test_weights_that_are_not_finite_are_no_checkpoint(unfinished, tmp_path, mon
             yield name, array * float("nan") if array.dtype.kind == "f" else array
 
     monkeypatch.setattr(RunState, "arrays", one_is_nan)
-    with pytest.raises(InputError, match=r"is not finite in epoch 2, after step 0 of 9; use a smaller --learning_rate"):
+    refused = pytest.raises(InputError, match=r"is not finite in epoch 2, after step 0 of 9; use a smaller --learning")
+    with dying_after(0), refused:
         train(**unfinished)
     assert list_checkpoints(tmp_path / "run/checkpoint")[0] == newest
 
