@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -15,6 +15,9 @@ from rd_tf.serving.options import ExportOptions, check_export_name
 from rd_tf.storage import InputError, directory_lock, read_manifest, write_json
 from rd_tf.teach import teach
 from rd_tf.train import train
+
+if TYPE_CHECKING:
+    from pipelines.choose import Choice
 
 # Role, which names the run's directory -> title.
 ROLES = {"teacher": "teacher", "student": "student alone", "distilled": "student distilled"}
@@ -33,8 +36,12 @@ _OWN = {
     "seeds",
     "results",
     "all_metrics",
+    "candidates",
+    "auto_minutes",
 }
 _SET_HERE = {"dim", "seed", "windows"}
+# Words that --teacher takes beside a place.
+AUTO, LARGE = "auto", "large"
 # How a file of lists is read; its ids are in --user_column and --item_column, as those of the input are.
 _LIST_FLAGS = ("rank_column", "score_column", "position_column", "unknown", "incomplete")
 
@@ -44,9 +51,10 @@ def distill(**flags: Any) -> dict[str, Any]:
 
     With --format=synthetic or --input the dataset directory --dataset is made first, unless it is there. Runs lie under
     --run_dir as seed-<seed>/teacher (trained with <seed> + 1000), student and distilled; a finished one is kept on the
-    next call, --force does all again. --teacher names what to distil from in place of training a teacher: a finished
-    run, a teacher cache, or a file of lists that another system made (see rd_tf.teach --lists); of lists the table has
-    no teacher's row.
+    next call, --force does all again. --teacher=auto lets the validation split decide which teacher, which mixture of
+    teachers and which weight of its lists to take; of several seeds, the first decides. --teacher also names what to
+    distil from in place of training a teacher: a finished run, a teacher cache, or a file of lists that another system
+    made (see rd_tf.teach --lists); of lists the table has no teacher's row.
     """
     seeds = parse_seeds(flags["seeds"])
     if not flags["run_dir"]:
@@ -59,27 +67,41 @@ def distill(**flags: Any) -> dict[str, Any]:
             "TF_CONFIG in the environment names several workers, but this pipeline runs in one process; unset it, or "
             "run python -m rd_tf.train on every worker for the teacher and for the students"
         )
-    has_lists = _is_lists(flags["teacher"])
-    if flags["teacher"] and not has_lists:
+    is_auto, is_large = flags["teacher"] == AUTO, flags["teacher"] == LARGE
+    if is_large:
+        flags = {**flags, "teacher": ""}
+    if is_auto:
+        _check_auto(flags)
+    has_lists = not is_auto and _is_lists(flags["teacher"])
+    if flags["teacher"] and not (has_lists or is_auto):
         run_directory.load_run_manifest(flags["teacher"], "teacher")
     if flags["split"] == "all":
         raise InputError("--split=all holds nothing out for the table; train with rd_tf.train --split=all")
     root = Path(flags["run_dir"])
     with directory_lock(root):
         _prepare_if_asked(flags)
-        _check_before_training(flags, has_lists)
+        _check_before_training({**flags, "teacher": ""} if is_auto else flags, has_lists)
         from rd_tf.runtime import import_quietly
 
         import_quietly()
         from pipelines.report import make_report
 
         lists = _cache_of_lists(root, flags) if has_lists else ""
-        runs = {}
+        runs, choice = {}, None
+        if is_auto:
+            from pipelines.choose import choose_teacher
+
+            choice = choose_teacher(root / AUTO, seeds[0], flags)
         for seed in seeds:
-            runs[seed] = _train_three(root / f"seed-{seed}", seed, flags, lists)
+            directory = root / f"seed-{seed}"
+            if choice is not None:
+                runs[seed] = _train_chosen(directory, seed, flags, choice)
+            else:
+                runs[seed] = _train_three(directory, seed, flags, lists)
         distilled = runs[seeds[0]]["distilled"]
         export_path = _export_once(root, distilled, flags)
-        return make_report(root, runs, _baselines(root, flags), export_path, flags["results"], flags["all_metrics"])
+        baselines = _baselines(root, flags)
+        return make_report(root, runs, baselines, export_path, flags["results"], flags["all_metrics"], choice)
 
 
 distill.flag_names = list(  # type: ignore[attr-defined]
@@ -197,6 +219,35 @@ def _train_three(directory: Path, seed: int, flags: dict[str, Any], lists: str) 
         print(f"\n{role}, seed {seed}: {paths[role]}", flush=True)
         train(**values)
     return {role: path for role, path in paths.items() if not (lists and role == "teacher")}
+
+
+def _train_chosen(directory: Path, seed: int, flags: dict[str, Any], choice: "Choice") -> dict[str, Path]:
+    """Makes the teacher that was chosen, and trains the students for as many epochs as were best."""
+    from pipelines.choose import make_chosen
+    from rd_tf.data.windows import open_dataset
+
+    data = open_dataset(flags["dataset"]).split(flags["split"])
+    lists = make_chosen(directory, choice, seed, flags, data)
+    paths = {role: directory / role for role in ROLES} | {"teacher": lists}
+    # Nothing of the distilled student's is another one's but what was chosen for it.
+    own = {"alpha": choice.alpha, "score_temperature": choice.score_temperature, "distilled_epochs": 0}
+    for role in ("student", "distilled"):
+        given = {**flags, "teacher": "", "epochs": choice.epochs[role], **(own if role == "distilled" else {})}
+        print(f"\n{role}, seed {seed}: {paths[role]}", flush=True)
+        train(**stages(paths, seed, {**given, "distilled_epochs": 0})[role])
+    return paths
+
+
+def _check_auto(flags: dict[str, Any]) -> None:
+    from rd_tf.flag_definitions import CANDIDATES
+
+    named = flags["candidates"]
+    if not named or len(set(named)) < len(named) or not set(named) <= set(CANDIDATES):
+        raise InputError(
+            f"--candidates={','.join(named)}: it takes some of {', '.join(CANDIDATES)}, each once, with commas between"
+        )
+    if flags["mask"] == "target":
+        raise InputError("--mask=target: --teacher=auto decides for lists of what a user has not seen; use --mask=seen")
 
 
 def _export_once(root: Path, distilled: Path, flags: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ import math
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich import box
@@ -26,6 +26,9 @@ from pipelines.records import (
 from rd_tf import run_directory
 from rd_tf.evaluation.significance import PairedComparison, compare_paired
 from rd_tf.storage import InputError, atomic_file, write_json
+
+if TYPE_CHECKING:
+    from pipelines.choose import Choice
 
 _PANELS = (
     ("train/ranking_loss", "ranking loss"),
@@ -148,7 +151,7 @@ class RoleReport:
         metrics: means over the seeds.
         by_seed: seed, as JSON's keys are -> metrics.
         model: class of the model, as the flag names it.
-        dim: d.
+        dim: d; None of a teacher that is no ranker alone.
         parameters: how many.
         seconds: of training, mean over the seeds.
     """
@@ -156,7 +159,7 @@ class RoleReport:
     metrics: dict[str, float]
     by_seed: dict[str, dict[str, float]]
     model: str
-    dim: int
+    dim: int | None
     parameters: int
     seconds: float
 
@@ -174,6 +177,7 @@ class Report:
             whose values are averaged over the seeds.
         baselines: name in `BASELINE_TITLES` -> metrics, of the rankers that learn nothing.
         export: where the export is.
+        choice: the fields of `pipelines.choose.Choice`, where the teacher was chosen.
     """
 
     split: str
@@ -183,6 +187,7 @@ class Report:
     comparison: PairedComparison
     baselines: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     export: str = ""
+    choice: dict[str, Any] | None = None
 
 
 def make_report(
@@ -192,6 +197,7 @@ def make_report(
     export_path: str,
     results: str,
     all_metrics: bool,
+    choice: "Choice | None" = None,
 ) -> dict[str, Any]:
     """Collects metrics, prints the tables, writes `report.json` and, if asked, copies the evidence.
 
@@ -202,11 +208,13 @@ def make_report(
         export_path: where the export is.
         results: directory for the copies; empty for none.
         all_metrics: whether to print the metrics that the paper has not, too.
+        choice: how the teacher was chosen, with --teacher=auto.
 
     Returns:
         The fields of `Report`, as JSON values.
     """
-    report = dataclasses.replace(collect(runs), baselines=baselines, export=export_path)
+    chosen = dataclasses.asdict(choice) if choice else None
+    report = dataclasses.replace(collect(runs), baselines=baselines, export=export_path, choice=chosen)
     values = as_json(report)
     write_json(root / "report.json", values)
     show(report, all_metrics)
@@ -239,17 +247,26 @@ def collect(runs: dict[int, dict[str, Path]]) -> Report:
     names = [name for name in every[0] if all(name in one for one in every)]
     roles = {}
     for role, metrics in found.items():
-        manifests = [read_manifest(paths[role]) for paths in runs.values()]
+        described = [_described(paths[role], metrics[seed]) for seed, paths in runs.items()]
         roles[role] = RoleReport(
             metrics={name: float(np.mean([m["metrics"][name] for m in metrics.values()])) for name in names},
             by_seed={str(seed): m["metrics"] for seed, m in metrics.items()},
-            model=manifests[0]["flags"]["model"],
-            dim=manifests[0]["flags"]["dim"],
-            parameters=manifests[0]["model"]["parameters"],
-            seconds=float(np.mean([manifest["seconds"] for manifest in manifests])),
+            **{**described[0], "seconds": float(np.mean([one["seconds"] for one in described]))},
         )
     some = next(iter(found["distilled"].values()))
     return Report(some["split"], some["counts"], list(runs), roles, _compare_students(runs))
+
+
+def _described(directory: Path, metrics: dict[str, Any]) -> dict[str, Any]:
+    """Model, dim, parameters and seconds of a run, or of a teacher that has no run of its own."""
+    if "teacher" in metrics:
+        return {"dim": None, **metrics["teacher"]}
+    manifest = read_manifest(directory)
+    return {
+        **{name: manifest["flags"][name] for name in ("model", "dim")},
+        "parameters": manifest["model"]["parameters"],
+        "seconds": manifest["seconds"],
+    }
 
 
 def _compare_students(runs: dict[int, dict[str, Path]]) -> PairedComparison:
@@ -268,6 +285,8 @@ def _compare_students(runs: dict[int, dict[str, Path]]) -> PairedComparison:
 def show(report: Report, all_metrics: bool = False) -> None:
     """Prints the paper's metrics of all rankers, sizes and times of the models and, if asked, the other metrics."""
     console = Console(width=_WIDTH, highlight=False)
+    if report.choice:
+        _show_choice(console, report.choice)
     names = list(report.roles["distilled"].metrics)
     columns = {name: title for name, title in zip(COLUMNS, HEADS, strict=True) if name in names}
     rankers = {BASELINE_TITLES[name]: metrics for name, metrics in report.baselines.items()}
@@ -285,7 +304,7 @@ def show(report: Report, all_metrics: bool = False) -> None:
     for role, found in report.roles.items():
         share = f"{100 * found.parameters / teacher.parameters:.1f} %" if teacher else ""
         sizes.add_row(
-            ROLES[role], found.model, str(found.dim), f"{found.parameters:,}", share, f"{found.seconds:.0f} s"
+            ROLES[role], found.model, str(found.dim or ""), f"{found.parameters:,}", share, f"{found.seconds:.0f} s"
         )
     console.print(sizes)
     others = [name for name in names if name not in columns]
@@ -301,6 +320,43 @@ def show(report: Report, all_metrics: bool = False) -> None:
     counts = ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in report.counts.items())
     for sentences in (counts, "", *findings(report), ""):
         print(textwrap.fill(sentences, _WIDTH))
+
+
+def _show_choice(console: Console, choice: dict[str, Any]) -> None:
+    """What --teacher=auto tried, and what it took for which reason."""
+    table = _table("", "MAP", "taken", title="validation split: what was tried")
+    best, taken = max(choice["candidates"].values(), key=lambda one: one["map"])["map"], choice["weights"]
+    for name, found in choice["candidates"].items():
+        share = f"{taken[name]:.2f}" if len(taken) > 1 and name in taken else "yes" if name in taken else ""
+        table.add_row(f"teacher {name}", short(found["map"]), share)
+    if len(taken) > 1:
+        table.add_row("teachers fused", short(choice["quality"]), "yes", end_section=True)
+    table.add_row("student alone", short(choice["alone"]), "" if choice["alpha"] else "yes")
+    for trial in choice["trials"]:
+        is_taken = choice["alpha"] and trial["alpha"] == choice["alpha"]
+        is_taken = is_taken and trial["score_temperature"] == choice["score_temperature"]
+        name = f"distilled, alpha {trial['alpha']:g}, tau {trial['score_temperature']:g}"
+        table.add_row(name, short(trial["map"]), "yes" if is_taken else "")
+    console.print(table)
+    fused = ", ".join(f"{weight:.2f} {name}" for name, weight in taken.items())
+    lines = [
+        f"The teacher is {next(iter(taken))}, which no fusion was better than (MAP {short(best)})."
+        if len(taken) == 1
+        else f"The teacher is a fusion ({fused}), since it ranks better than each alone "
+        f"(MAP {short(choice['quality'])} against {short(best)})."
+    ]
+    gained = max(trial["map"] for trial in choice["trials"])
+    if choice["alpha"]:
+        lines.append(f"Its lists help: MAP {short(gained)} against {short(choice['alone'])} of the student alone.")
+    else:
+        lines.append(
+            f"Its lists do not help (MAP {short(gained)} against {short(choice['alone'])} of the student alone), so "
+            "the student distilled is trained with alpha = 0, as the student alone is."
+        )
+    lines += [f"Left out: {name}, {reason}." for name, reason in choice["skipped"].items()]
+    for line in lines:
+        print(textwrap.fill(line, _WIDTH))
+    print()
 
 
 def findings(report: Report) -> list[str]:
@@ -366,6 +422,9 @@ def copy_evidence(results: Path, runs: dict[int, dict[str, Path]], report: dict[
     """Copies flags, metrics, history, log and manifest of every run, and writes the report and the learning curves."""
     for seed, paths in runs.items():
         for role, path in paths.items():
+            if not run_directory.is_finished_run(path) or not (path / run_directory.HISTORY).is_file():
+                # A teacher without a run of its own: what it comes to is in the report.
+                continue
             keep_evidence(path, results / f"seed-{seed}" / role, per_user=False)
     write_json(results / "report.json", report)
     plot_curves(results, report["seeds"][0])

@@ -47,6 +47,8 @@ def _texts(name: str, default: list[str], help_: str) -> tuple[str, Define]:
 SPLITS = ["validation", "test", "all"]
 # Teachers that are solved from the training rows, by name.
 SOLVED_TEACHERS = ("ease", "item_knn", "popularity")
+# What pipelines.distill --teacher=auto can try.
+CANDIDATES = ("large", "sasrec", "ease", "popularity")
 ACTIVATIONS = ["identity", "relu", "leaky_relu", "prelu", "tanh", "sigmoid"]
 _POSITIVE = 1e-12
 
@@ -186,6 +188,8 @@ FLAGS: dict[str, Define] = dict(
         _whole("jobs", 1, 1, "Trainings at the same time, each in a process and on a share of the cores of its own.", 64),
         _switch("train", True, "Train and measure what --results lacks. Off: tables and plots of what is there."),
         _switch("efficiency", True, "Measure what teacher and student cost to serve, where --results lacks it. Off: leave it out, as on a busy machine."),
+        _texts("candidates", list(CANDIDATES), "Teachers that --teacher=auto tries on the validation split. large: --model with --teacher_dim. sasrec: SASRec with --teacher_dim and the last 50 items. ease: a linear autoencoder of items, solved. popularity: the number of check-ins."),
+        _real("auto_minutes", 0.0, 0.0, "Minutes after which --teacher=auto begins no further candidate or trial. 0: no limit."),
         _texts("sweeps", [], "Flags to vary one at a time on the validation split, for the plots: k, position_temperature, discrepancy_sharpness, alpha, student_dim."),
         _text("sweep_cell", "gowalla/caser", "Cell whose flags --sweeps varies."),
         # Lists of other systems, and lists for other systems.

@@ -68,7 +68,7 @@ def ease(data: SplitData, l2: float = 200.0) -> LinearTeacher:
     """
     matrix = visits(data)
     size = matrix.shape[1]
-    needed, free = ease_cost(size)[0], _free_bytes()
+    needed, free = ease_cost(size)[0], free_bytes()
     if needed > free:
         raise InputError(
             f"the teacher ease needs {needed / 1e9:.1f} GB for {size:,} items, but {free / 1e9:.1f} GB are free; use "
@@ -97,7 +97,7 @@ def ease(data: SplitData, l2: float = 200.0) -> LinearTeacher:
     return LinearTeacher(data, inverse, f"ease l2={l2:g}")
 
 
-def _free_bytes() -> int:
+def free_bytes() -> int:
     with open("/proc/meminfo") as lines:
         for line in lines:
             if line.startswith("MemAvailable:"):

@@ -43,7 +43,7 @@ def test_ease_is_the_best_linear_autoencoder_without_a_diagonal(data):
 
 
 def test_ease_says_what_it_needs_before_it_fails(data, monkeypatch):
-    monkeypatch.setattr(linear, "_free_bytes", lambda: 10_000)
+    monkeypatch.setattr(linear, "free_bytes", lambda: 10_000)
     with pytest.raises(
         InputError, match=r"needs 0\.0 GB for \d+ items, but 0\.0 GB are free; use the teacher item_knn"
     ):

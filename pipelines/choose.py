@@ -1,0 +1,318 @@
+"""--teacher=auto of pipelines.distill: which teacher, and how much its lists weigh, decided on the validation split."""
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.distill import TEACHER_SEED
+from pipelines.records import read_metrics
+from rd_tf import run_directory
+from rd_tf.command_line import choose
+from rd_tf.data.dataset import load_manifest
+from rd_tf.data.teacher_lists import CacheKey, TeacherCache, load_teacher_cache, save_teacher_cache
+from rd_tf.data.windows import SplitData, open_dataset
+from rd_tf.evaluation.evaluator import Evaluator, save_evaluation
+from rd_tf.storage import InputError, json_sha256, read_manifest, write_json
+from rd_tf.teacher.cache import keeps_cache
+from rd_tf.teacher.linear import PopularityTeacher, ease, ease_cost, free_bytes
+from rd_tf.teacher.named import choose_ease_l2, choose_weights
+from rd_tf.teacher.scoring import FusedTeacher, RankerTeacher, Teacher, evaluate_teacher, lists_of
+from rd_tf.train import train
+
+CHOICE = "choice.json"
+# Validations come every so many epochs, and a training ends after so many in a row without a better MAP.
+_VALIDATE_EVERY, _EARLY_STOPPING = 2, 3
+# Temperatures that are tried, in standard deviations of the scores of a list, and weights of the distillation loss.
+_TEMPERATURES, _ALPHAS = (2.0, 1.0), (1.0, 3.0, 0.3)
+# Rankers that are trained as teachers, and what of their flags is not the student's.
+RANKER_CANDIDATES: dict[str, dict[str, Any]] = {
+    "large": {},
+    "sasrec": {"model": "sasrec", "sequence_length": 50},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """What was decided on the validation split.
+
+    Attributes:
+        candidates: name -> validation MAP and seconds, of every teacher that was tried alone.
+        weights: name -> share in the fusion; of one teacher alone {name: 1}.
+        quality: validation MAP of that teacher.
+        ease_l2: lambda of ease, if that was tried, else 0.
+        epochs: "large", ..., "student" and "distilled" -> epochs with the best validation MAP.
+        alone: validation MAP of the student alone.
+        trials: flags and validation MAP of the distilled students.
+        alpha: weight of the distillation loss; 0 where no trial was better than the student alone.
+        score_temperature: of the distillation loss.
+        seconds: that the choice took.
+        skipped: candidates and trials that did not fit, with the reason.
+    """
+
+    candidates: dict[str, dict[str, float]]
+    weights: dict[str, float]
+    quality: float
+    ease_l2: float
+    epochs: dict[str, int]
+    alone: float
+    trials: list[dict[str, float]]
+    alpha: float
+    score_temperature: float
+    seconds: float
+    skipped: dict[str, str]
+
+
+def choose_teacher(root: Path, seed: int, flags: dict[str, Any]) -> Choice:
+    """Tries teachers and weights on the validation split, within a budget, and remembers what was best.
+
+    Candidates are trained with the ranking loss of the student (a ranker of --teacher_dim, SASRec) or solved (EASE,
+    popularity), and fused where the fusion is better than each. The student is trained alone and, with lists of the
+    best teacher, at some temperatures and weights of the distillation loss, 0 included. Finished runs and a finished
+    choice are kept, so the same command goes on after an interruption.
+
+    Args:
+        root: directory for the runs, the lists and `choice.json`.
+        seed: of the student.
+        flags: every flag of `pipelines.distill`.
+
+    Raises:
+        InputError: a flag or the dataset cannot be used.
+    """
+    asked = {
+        "dataset": load_manifest(flags["dataset"])["fingerprint"],
+        "seed": seed,
+        "flags": {
+            name: value
+            for name, value in choose(train, flags, run_dir="", dataset="").items()
+            if name not in run_directory.NO_PART_OF_THE_RESULT | {"split", "seed"}
+        },
+        "pipeline": {name: flags[name] for name in ("teacher_dim", "student_dim", "candidates", "auto_minutes")},
+    }
+    made_from = json_sha256(asked)
+    if (root / CHOICE).is_file() and not flags["force"]:
+        before = read_manifest(root / CHOICE, {"choice": dict, "made_from": str})
+        if before["made_from"] == made_from:
+            print(f"\nchoice kept: {root / CHOICE}", flush=True)
+            return Choice(**before["choice"])
+    chosen = _Search(root, seed, flags).run()
+    write_json(root / CHOICE, {"choice": dataclasses.asdict(chosen), "made_from": made_from})
+    return chosen
+
+
+class _Search:
+    def __init__(self, root: Path, seed: int, flags: dict[str, Any]) -> None:
+        self._root, self._seed, self._flags = root, seed, flags
+        self._begin = time.monotonic()
+        self._data = open_dataset(flags["dataset"]).split("validation")
+        self._evaluator = Evaluator(self._data, 1, flags["cutoffs"], flags["block_size"])
+        self._skipped: dict[str, str] = {}
+        self._epochs: dict[str, int] = {}
+
+    def run(self) -> Choice:
+        flags = self._flags
+        minutes = flags["auto_minutes"]
+        limit = f"begun after {minutes:g} minutes" if minutes else "left out for its time"
+        _say(
+            f"\nchoosing a teacher on the validation split: candidates {', '.join(flags['candidates'])}; nothing new "
+            f"is {limit}"
+        )
+        alone = self._train("student", {"dim": flags["student_dim"], "seed": self._seed})
+        teachers: dict[str, Teacher] = {}
+        candidates, ease_l2 = {}, 0.0
+        for name in flags["candidates"]:
+            begin = time.monotonic()
+            try:
+                if name == "ease":
+                    ease_l2 = self._ease_l2()
+                    teachers[name] = ease(self._data, ease_l2)
+                else:
+                    teachers[name] = self._teacher(name)
+            except _Skip as reason:
+                self._skipped[name] = str(reason)
+                _say(f"{name}: left out, {reason}")
+                continue
+            found = evaluate_teacher(teachers[name], evaluator=self._evaluator).metrics["map"]
+            candidates[name] = {"map": found, "seconds": round(time.monotonic() - begin, 1)}
+            _say(f"{name}: validation MAP {found:.4f}")
+        if not teachers:
+            raise InputError("--candidates: none of them could be tried; give --auto_minutes=0 or other candidates")
+        weights, quality = choose_weights(list(teachers.values()), "zscore", self._evaluator, _say)
+        shares = {name: weight for name, weight in zip(teachers, weights, strict=True) if weight}
+        teacher = _fused([teachers[name] for name in shares], list(shares.values()))
+        trials, best = self._trials(teacher, alone)
+        better = best["map"] > alone
+        if not better:
+            self._epochs["distilled"] = self._epochs["student"]
+        return Choice(
+            candidates,
+            shares,
+            quality,
+            ease_l2,
+            self._epochs,
+            alone,
+            trials,
+            best["alpha"] if better else 0.0,
+            best["score_temperature"],
+            round(time.monotonic() - self._begin, 1),
+            self._skipped,
+        )
+
+    def _check_time(self) -> None:
+        minutes = self._flags["auto_minutes"]
+        if minutes and time.monotonic() - self._begin > 60 * minutes:
+            raise _Skip(f"the {minutes:g} minutes of --auto_minutes are over")
+
+    def _teacher(self, name: str) -> Teacher:
+        if name == "popularity":
+            return PopularityTeacher(self._data)
+        self._check_time()
+        values = {"dim": self._flags["teacher_dim"], "seed": self._seed + TEACHER_SEED, **RANKER_CANDIDATES[name]}
+        self._train(name, values)
+        from rd_tf.models.registry import load_model
+
+        return RankerTeacher(load_model(self._root / name, "teacher"), self._data)
+
+    def _ease_l2(self) -> float:
+        self._check_time()
+        needed, free = ease_cost(int(self._data.is_candidate.sum()))[0], free_bytes()
+        if needed > free:
+            raise _Skip(f"it needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free")
+        return choose_ease_l2(self._data, _say)
+
+    def _train(self, name: str, changed: dict[str, Any]) -> float:
+        """Trains on the validation split until MAP stops rising; gives the best MAP and notes its epoch."""
+        given = {
+            "split": "validation",
+            "teacher": "",
+            "validate_every": _VALIDATE_EVERY,
+            "early_stopping": _EARLY_STOPPING,
+            "run_dir": str(self._root / name),
+            **changed,
+        }
+        print(f"\n{name}: {given['run_dir']}", flush=True)
+        manifest = train(**choose(train, self._flags, **given))
+        self._epochs[name] = int(manifest["epoch"])
+        return float(read_metrics(self._root / name, ["map"])["metrics"]["map"])
+
+    def _trials(self, teacher: Teacher, alone: float) -> tuple[list[dict[str, float]], dict[str, float]]:
+        """Distilled students: temperatures first, then weights with the better one."""
+        flags = self._flags
+        lists = make_lists(self._root / "lists", teacher, flags)
+        spread = spread_of(lists)
+        trials: list[dict[str, float]] = []
+
+        def attempt(temperature: float, alpha: float) -> None:
+            values = {
+                "dim": flags["student_dim"],
+                "seed": self._seed,
+                "teacher": str(self._root / "lists"),
+                "score_temperature": float(f"{temperature * spread:.3g}"),
+                "alpha": alpha,
+            }
+            name = f"trial-{len(trials)}"
+            found = self._train(name, values)
+            trial = {"score_temperature": values["score_temperature"], "alpha": alpha, "map": found}
+            trials.append({**trial, "epoch": self._epochs.pop(name)})
+            tried = f"distilled, alpha = {alpha:g}, tau = {values['score_temperature']:g}"
+            _say(f"{tried}: validation MAP {found:.4f}")
+
+        plan = [(temperature, _ALPHAS[0]) for temperature in _TEMPERATURES]
+        try:
+            for temperature, alpha in plan:
+                attempt(temperature, alpha)
+                self._check_time()
+            best = max(range(len(plan)), key=lambda number: trials[number]["map"])
+            for alpha in _ALPHAS[1:]:
+                attempt(plan[best][0], alpha)
+                self._check_time()
+                if max(trials, key=lambda trial: trial["map"])["alpha"] == alpha:
+                    # More weight helped, so less is not tried.
+                    break
+        except _Skip as reason:
+            self._skipped["further trials"] = str(reason)
+        best_trial = max(trials, key=lambda trial: trial["map"])
+        self._epochs["distilled"] = int(best_trial["epoch"])
+        return trials, best_trial
+
+
+class _Skip(Exception):
+    """A candidate that is not tried; the message says why."""
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _fused(teachers: list[Teacher], weights: list[float]) -> Teacher:
+    return teachers[0] if len(teachers) == 1 else FusedTeacher(teachers, "zscore", weights)
+
+
+def spread_of(lists: TeacherCache) -> float:
+    """The mean over lists of the standard deviation of a list's scores: what a temperature is measured in."""
+    rows = np.linspace(0, len(lists) - 1, min(len(lists), 10_000)).astype(np.int64)
+    return float(lists.scores[rows].astype(np.float32).std(1).mean()) or 1.0
+
+
+def make_lists(directory: Path, teacher: Teacher, flags: dict[str, Any]) -> TeacherCache:
+    """The cache of a teacher for the student's windows; one that is there and belongs to it is kept."""
+    data, k, mask = teacher.data, flags["k"], flags["mask"]
+    windows = data.windows(flags["sequence_length"], flags["target_length"])
+    key = CacheKey.of(data.fingerprint, data.name, windows, teacher.fingerprint, mask)
+    if not keeps_cache(directory, key, k, flags["force"], is_default_place=True):
+        lists = lists_of(teacher, windows, k, mask, flags["block_size"])
+        save_teacher_cache(lists, directory, replace=directory.exists())
+    return load_teacher_cache(directory, key, k)
+
+
+def make_chosen(directory: Path, choice: Choice, seed: int, flags: dict[str, Any], data: SplitData) -> Path:
+    """Makes the chosen teacher for a split: trains and solves its parts, fuses them, lists, and evaluates it.
+
+    Args:
+        directory: for the runs and the lists of the seed.
+        choice: what was chosen.
+        seed: of the student.
+        flags: every flag of `pipelines.distill`.
+        data: the dataset with the split that is reported.
+
+    Returns:
+        The directory of the lists, which holds the teacher's evaluation, too.
+    """
+    teachers: list[Teacher] = []
+    runs: dict[str, Path] = {}
+    seconds = time.monotonic()
+    for name in choice.weights:
+        if name == "popularity":
+            teachers.append(PopularityTeacher(data))
+        elif name == "ease":
+            teachers.append(ease(data, choice.ease_l2))
+        else:
+            runs[name] = directory / f"teacher-{name}"
+            print(f"\nteacher {name}, seed {seed}: {runs[name]}", flush=True)
+            values = {"dim": flags["teacher_dim"], "seed": seed + TEACHER_SEED, **RANKER_CANDIDATES[name]}
+            given = {"teacher": "", "epochs": choice.epochs[name], "run_dir": str(runs[name]), **values}
+            train(**choose(train, flags, **given))
+            from rd_tf.models.registry import load_model
+
+            teachers.append(RankerTeacher(load_model(runs[name], "teacher"), data))
+    teacher = _fused(teachers, list(choice.weights.values()))
+    lists = directory / "teacher"
+    make_lists(lists, teacher, flags)
+    evaluation = evaluate_teacher(teacher, flags["cutoffs"])
+    parameters = sum(run_directory.load_run_manifest(path)["model"]["parameters"] for path in runs.values())
+    items = int(data.is_candidate.sum())
+    parameters += items * items if "ease" in choice.weights else 0
+    parameters += items if "popularity" in choice.weights else 0
+    save_evaluation(
+        evaluation,
+        data.name,
+        lists,
+        teacher={
+            "model": " + ".join(choice.weights),
+            "parameters": parameters,
+            "seconds": round(time.monotonic() - seconds, 1),
+        },
+    )
+    return lists
