@@ -1,0 +1,197 @@
+"""--teacher=auto: what is tried on the validation split, what is taken, and what the table says of it."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines import choose
+from pipelines.choose import Choice
+from pipelines.distill import distill
+from pipelines.report import _show_choice
+from rd_tf import command_line
+from rd_tf.data.teacher_lists import is_teacher_cache, load_cache_manifest
+from rd_tf.data.windows import open_dataset
+from rd_tf.run_directory import load_run_manifest
+from rd_tf.storage import InputError
+
+
+def arguments(root, dataset, *more):
+    return command_line.parse(
+        distill,
+        [
+            f"--dataset={dataset}",
+            f"--run_dir={root / 'runs'}",
+            f"--export_dir={root / 'exports'}",
+            "--teacher=auto",
+            "--candidates=large,ease,popularity",
+            "--ranking_loss=sampled_softmax",
+            "--distillation_loss=listwise",
+            "--shared_negatives=40",
+            "--mask=seen",
+            "--max_k=5",
+            "--epochs=2",
+            "--teacher_dim=8",
+            "--student_dim=4",
+            "--k=5",
+            "--batch_size=64",
+            "--learning_rate=0.01",
+            *more,
+        ],
+    )
+
+
+@pytest.fixture(scope="module")
+def flags(tmp_path_factory, tiny_dataset):
+    return arguments(tmp_path_factory.mktemp("auto"), tiny_dataset)
+
+
+@pytest.fixture(scope="module")
+def report(flags):
+    return distill(**flags)
+
+
+def test_what_was_chosen_is_what_is_trained(report, flags):
+    root, choice = Path(flags["run_dir"]), report["choice"]
+    assert list(choice["candidates"]) == ["large", "ease", "popularity"]
+    best = max(found["map"] for found in choice["candidates"].values())
+    assert choice["quality"] >= best
+    assert sum(choice["weights"].values()) == pytest.approx(1, abs=1e-3)
+    tried = [trial["map"] for trial in choice["trials"]]
+    assert len(tried) >= 3
+    distilled = load_run_manifest(root / "seed-0" / "distilled")["flags"]
+    student = load_run_manifest(root / "seed-0" / "student")["flags"]
+    assert (distilled["split"], distilled["epochs"]) == ("test", choice["epochs"]["distilled"])
+    assert (student["split"], student["epochs"], student["teacher"]) == ("test", choice["epochs"]["student"], "")
+    assert distilled["alpha"] == choice["alpha"]
+    if max(tried) > choice["alone"]:
+        taken = choice["trials"][int(np.argmax(tried))]
+        assert (choice["alpha"], choice["score_temperature"]) == (taken["alpha"], taken["score_temperature"])
+    else:
+        assert choice["alpha"] == 0
+    # Nothing that was tried looked at the test split.
+    for run in (root / "auto").glob("*/manifest.json"):
+        assert json.loads(run.read_text())["split"] == "validation"
+    lists = root / "seed-0" / "teacher"
+    assert is_teacher_cache(lists)
+    assert load_cache_manifest(lists)["split"] == "test"
+    assert report["roles"]["teacher"]["model"] == " + ".join(choice["weights"])
+    assert 0 < report["roles"]["teacher"]["metrics"]["map"] < 1
+
+
+def test_a_second_call_tries_nothing_again(report, flags, monkeypatch, capsys):
+    monkeypatch.setattr(choose._Search, "run", None)
+    again = distill(**flags)
+    assert again["choice"] == report["choice"]
+    assert again["roles"]["distilled"]["metrics"] == report["roles"]["distilled"]["metrics"]
+    shown = capsys.readouterr().out
+    assert f"choice kept: {flags['run_dir']}/auto/choice.json" in shown
+    with pytest.raises(TypeError):
+        # Other flags are another choice.
+        distill(**{**flags, "candidates": ["ease"]})
+
+
+def search(flags, monkeypatch, qualities):
+    """A search whose teachers and trainings have given qualities: (alone, of every trial in turn)."""
+    alone, *trials = qualities
+    asked = []
+
+    def train(self, name, changed):
+        asked.append((name, changed.get("alpha"), changed.get("score_temperature")))
+        self._epochs[name] = 7
+        return alone if name == "student" else trials[int(name.split("-")[1])]
+
+    monkeypatch.setattr(choose._Search, "_train", train)
+    monkeypatch.setattr(choose, "make_lists", lambda *arguments: None)
+    monkeypatch.setattr(choose, "spread_of", lambda lists: 0.5)
+    found = choose._Search(Path(flags["run_dir"]), 0, {**flags, "candidates": ["popularity"]}).run()
+    return found, asked
+
+
+def test_lists_that_do_not_help_get_no_weight(flags, monkeypatch):
+    found, asked = search(flags, monkeypatch, [0.3, 0.1, 0.2, 0.25, 0.28])
+    assert (found.alpha, found.alone, found.epochs) == (0.0, 0.3, {"student": 7, "distilled": 7})
+    # Of two temperatures the better one is tried with more weight, and as that helps, not with less.
+    assert asked == [
+        ("student", None, None),
+        ("trial-0", 1.0, 1.0),
+        ("trial-1", 1.0, 0.5),
+        ("trial-2", 3.0, 0.5),
+    ]
+    found, asked = search(flags, monkeypatch, [0.3, 0.2, 0.1, 0.15, 0.31])
+    assert [alpha for _, alpha, _ in asked[1:]] == [1.0, 1.0, 3.0, 0.3]
+    assert (found.alpha, found.score_temperature) == (0.3, 1.0)
+
+
+def test_nothing_is_begun_after_the_time_is_up(flags, monkeypatch):
+    monkeypatch.setattr(choose._Search, "_train", lambda self, name, changed: self._epochs.setdefault(name, 1) * 0.1)
+    monkeypatch.setattr(choose, "make_lists", lambda *arguments: None)
+    monkeypatch.setattr(choose, "spread_of", lambda lists: 1.0)
+    found = choose._Search(Path(flags["run_dir"]), 0, {**flags, "auto_minutes": 1e-9}).run()
+    assert list(found.candidates) == ["popularity"]
+    assert list(found.skipped) == ["large", "ease", "further trials"]
+    assert "--auto_minutes are over" in found.skipped["large"]
+    assert len(found.trials) == 1
+
+
+def test_a_catalogue_too_large_for_ease_is_left_out(flags, monkeypatch):
+    monkeypatch.setattr(choose, "free_bytes", lambda: 1000)
+    monkeypatch.setattr(choose._Search, "_train", lambda self, name, changed: self._epochs.setdefault(name, 1) * 0.1)
+    monkeypatch.setattr(choose, "make_lists", lambda *arguments: None)
+    monkeypatch.setattr(choose, "spread_of", lambda lists: 1.0)
+    found = choose._Search(Path(flags["run_dir"]), 0, {**flags, "candidates": ["ease", "popularity"]}).run()
+    assert "GB are free" in found.skipped["ease"]
+
+
+CHOICE = Choice(
+    candidates={"large": {"map": 0.2, "seconds": 1.0}, "ease": {"map": 0.25, "seconds": 1.0}},
+    weights={"large": 0.7, "ease": 0.3},
+    quality=0.27,
+    ease_l2=200.0,
+    epochs={"student": 3, "distilled": 4},
+    alone=0.21,
+    trials=[{"score_temperature": 0.5, "alpha": 1.0, "map": 0.23, "epoch": 4}],
+    alpha=1.0,
+    score_temperature=0.5,
+    seconds=9.0,
+    skipped={},
+)
+
+
+def shown(choice, capsys):
+    from rich.console import Console
+
+    _show_choice(Console(width=80), dataclasses.asdict(choice))
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_the_table_says_what_was_taken_and_why(capsys):
+    text = shown(CHOICE, capsys)
+    assert "teacher large .2000 0.70 teacher ease .2500 0.30 teachers fused .2700 yes" in text
+    assert "student alone .2100 distilled, alpha 1, tau 0.5 .2300 yes" in text
+    assert "ranks better than each alone (MAP .2700 against .2500). Its lists help: MAP .2300 against .2100" in text
+    single = dataclasses.replace(CHOICE, weights={"ease": 1.0}, alpha=0.0, alone=0.24, skipped={"large": "no time"})
+    text = shown(single, capsys)
+    assert "teacher ease .2500 yes student alone .2400 yes distilled, alpha 1, tau 0.5 .2300 The" in text
+    assert "The teacher is ease, which no fusion was better than (MAP .2500). Its lists do not help" in text
+    assert "Left out: large, no time." in text
+
+
+def test_what_cannot_be_tried_is_refused(flags, tmp_path):
+    for candidates in ([], ["ease", "ease"], ["bert"]):
+        with pytest.raises(InputError, match="--candidates="):
+            distill(**{**flags, "candidates": candidates})
+    with pytest.raises(InputError, match="use --mask=seen"):
+        distill(**{**flags, "mask": "target"})
+
+
+def test_temperatures_are_measured_in_the_spread_of_a_list(tiny_dataset):
+    from rd_tf.teacher.linear import ease
+    from rd_tf.teacher.scoring import lists_of
+
+    data = open_dataset(tiny_dataset).split("validation")
+    lists = lists_of(ease(data, 20.0), data.windows(5, 1), 6, "seen")
+    expected = np.std(np.asarray(lists.scores, np.float64), axis=1).mean()
+    assert choose.spread_of(lists) == pytest.approx(expected, rel=1e-3)
