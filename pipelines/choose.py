@@ -92,6 +92,8 @@ def choose_teacher(root: Path, seed: int, flags: dict[str, Any]) -> Choice:
         "pipeline": {name: flags[name] for name in ("teacher_dim", "student_dim", "candidates", "auto_minutes")},
     }
     made_from = json_sha256(asked)
+    if flags["choice"]:
+        return _read_choice(flags["choice"])
     if (root / CHOICE).is_file() and not flags["force"]:
         before = read_manifest(root / CHOICE, {"choice": dict, "made_from": str})
         if before["made_from"] == made_from:
@@ -100,6 +102,15 @@ def choose_teacher(root: Path, seed: int, flags: dict[str, Any]) -> Choice:
     chosen = _Search(root, seed, flags).run()
     write_json(root / CHOICE, {"choice": dataclasses.asdict(chosen), "made_from": made_from})
     return chosen
+
+
+def _read_choice(path: str) -> Choice:
+    """The choice of an earlier search, given in place of a new one."""
+    found = read_manifest(Path(path), {"choice": dict})["choice"]
+    names = [field.name for field in dataclasses.fields(Choice)]
+    if sorted(found) != sorted(names):
+        raise InputError(f"--choice={path} does not tell {', '.join(names)}; give the choice.json of an earlier search")
+    return Choice(**found)
 
 
 class _Search:
@@ -267,52 +278,81 @@ def make_lists(directory: Path, teacher: Teacher, flags: dict[str, Any]) -> Teac
     return load_teacher_cache(directory, key, k)
 
 
-def make_chosen(directory: Path, choice: Choice, seed: int, flags: dict[str, Any], data: SplitData) -> Path:
-    """Makes the chosen teacher for a split: trains and solves its parts, fuses them, lists, and evaluates it.
+def make_chosen(directory: Path, choice: Choice, seed: int, flags: dict[str, Any]) -> dict[str, Path]:
+    """Makes the chosen teacher for the split that is reported: trains and solves its parts, fuses them, and lists.
+
+    The fusion and each of its parts are evaluated: `metrics.json` and `per_user.parquet` lie with the lists, in
+    `teacher`, and in `teacher-<name>`. What is there and belongs to the choice is kept.
 
     Args:
         directory: for the runs and the lists of the seed.
         choice: what was chosen.
         seed: of the student.
         flags: every flag of `pipelines.distill`.
-        data: the dataset with the split that is reported.
 
     Returns:
-        The directory of the lists, which holds the teacher's evaluation, too.
+        "teacher" -> directory of the lists; "teacher-<name>" -> directory of every part's evaluation.
     """
-    teachers: list[Teacher] = []
-    runs: dict[str, Path] = {}
-    seconds = time.monotonic()
-    for name in choice.weights:
-        if name == "popularity":
-            teachers.append(PopularityTeacher(data))
-        elif name == "ease":
-            teachers.append(ease(data, choice.ease_l2))
-        else:
-            runs[name] = directory / f"teacher-{name}"
-            print(f"\nteacher {name}, seed {seed}: {runs[name]}", flush=True)
-            values = {"dim": flags["teacher_dim"], "seed": seed + TEACHER_SEED, **RANKER_CANDIDATES[name]}
-            given = {"teacher": "", "epochs": choice.epochs[name], "run_dir": str(runs[name]), **values}
-            train(**choose(train, flags, **given))
-            from rd_tf.models.registry import load_model
-
-            teachers.append(RankerTeacher(load_model(runs[name], "teacher"), data))
-    teacher = _fused(teachers, list(choice.weights.values()))
-    lists = directory / "teacher"
+    lists, begin = directory / "teacher", time.monotonic()
+    parts = {f"teacher-{name}": directory / f"teacher-{name}" for name in choice.weights}
+    # Before anything is solved: of trained parts the weights decide.
+    fingerprints = {name: _train_part(directory, name, choice, seed, flags) for name in choice.weights}
+    asked = [fingerprints, choice.weights, choice.ease_l2, *(flags[name] for name in _OF_LISTS)]
+    made_from = json_sha256([*asked, load_manifest(flags["dataset"])["fingerprint"]])
+    is_whole = all((path / run_directory.PER_USER).is_file() for path in (lists, *parts.values()))
+    if is_whole and not flags["force"] and read_metrics(lists).get("made_from") == made_from:
+        print(f"teacher kept: {lists}", flush=True)
+        return {"teacher": lists, **parts}
+    data = open_dataset(flags["dataset"]).split(flags["split"])
+    evaluator = Evaluator(data, 1, flags["cutoffs"], flags["block_size"])
+    teachers = {name: _make_part(parts[f"teacher-{name}"], name, choice, data) for name in choice.weights}
+    parameters = 0
+    for name, teacher in teachers.items():
+        place = parts[f"teacher-{name}"]
+        parameters += _parameters(name, place, data)
+        if name not in RANKER_CANDIDATES:
+            place.mkdir(parents=True, exist_ok=True)
+            evaluation = evaluate_teacher(teacher, evaluator=evaluator)
+            save_evaluation(evaluation, data.name, place, teacher={"model": name, **_numbers(name, place, data, begin)})
+    teacher = _fused(list(teachers.values()), list(choice.weights.values()))
     make_lists(lists, teacher, flags)
-    evaluation = evaluate_teacher(teacher, flags["cutoffs"])
-    parameters = sum(run_directory.load_run_manifest(path)["model"]["parameters"] for path in runs.values())
+    described = {"model": " + ".join(choice.weights), "parameters": parameters, "seconds": time.monotonic() - begin}
+    evaluation = evaluate_teacher(teacher, evaluator=evaluator)
+    save_evaluation(evaluation, data.name, lists, teacher=described, made_from=made_from)
+    return {"teacher": lists, **parts}
+
+
+# What lists depend on beside the teacher.
+_OF_LISTS = ("split", "k", "mask", "sequence_length", "target_length", "cutoffs")
+
+
+def _train_part(directory: Path, name: str, choice: Choice, seed: int, flags: dict[str, Any]) -> str:
+    """Trains a ranker among the teachers; gives the fingerprint of its weights, or the name of a solved teacher."""
+    if name not in RANKER_CANDIDATES:
+        return name
+    run = directory / f"teacher-{name}"
+    print(f"\nteacher {name}, seed {seed}: {run}", flush=True)
+    values = {"dim": flags["teacher_dim"], "seed": seed + TEACHER_SEED, **RANKER_CANDIDATES[name]}
+    given = {"teacher": "", "epochs": choice.epochs[name], "run_dir": str(run), **values}
+    return str(train(**choose(train, flags, **given))["model"]["fingerprint"])
+
+
+def _make_part(run: Path, name: str, choice: Choice, data: SplitData) -> Teacher:
+    if name == "popularity":
+        return PopularityTeacher(data)
+    if name == "ease":
+        return ease(data, choice.ease_l2)
+    from rd_tf.models.registry import load_model
+
+    return RankerTeacher(load_model(run, "teacher"), data)
+
+
+def _numbers(name: str, place: Path, data: SplitData, begin: float) -> dict[str, Any]:
+    return {"parameters": _parameters(name, place, data), "seconds": round(time.monotonic() - begin, 1)}
+
+
+def _parameters(name: str, run: Path, data: SplitData) -> int:
+    if name in RANKER_CANDIDATES:
+        return int(run_directory.load_run_manifest(run)["model"]["parameters"])
     items = int(data.is_candidate.sum())
-    parameters += items * items if "ease" in choice.weights else 0
-    parameters += items if "popularity" in choice.weights else 0
-    save_evaluation(
-        evaluation,
-        data.name,
-        lists,
-        teacher={
-            "model": " + ".join(choice.weights),
-            "parameters": parameters,
-            "seconds": round(time.monotonic() - seconds, 1),
-        },
-    )
-    return lists
+    return items * items if name == "ease" else items

@@ -38,6 +38,8 @@ _OWN = {
     "all_metrics",
     "candidates",
     "auto_minutes",
+    "choice",
+    "one_teacher",
 }
 _SET_HERE = {"dim", "seed", "windows"}
 # Words that --teacher takes beside a place.
@@ -87,7 +89,8 @@ def distill(**flags: Any) -> dict[str, Any]:
         from pipelines.report import make_report
 
         lists = _cache_of_lists(root, flags) if has_lists else ""
-        runs, choice = {}, None
+        runs: dict[int, dict[str, Path]] = {}
+        choice = None
         if is_auto:
             from pipelines.choose import choose_teacher
 
@@ -95,7 +98,10 @@ def distill(**flags: Any) -> dict[str, Any]:
         for seed in seeds:
             directory = root / f"seed-{seed}"
             if choice is not None:
-                runs[seed] = _train_chosen(directory, seed, flags, choice)
+                teacher = {}
+                if flags["one_teacher"] and runs:
+                    teacher = {name: path for name, path in runs[seeds[0]].items() if name.startswith("teacher")}
+                runs[seed] = _train_chosen(directory, seed, flags, choice, teacher)
             else:
                 runs[seed] = _train_three(directory, seed, flags, lists)
         distilled = runs[seeds[0]]["distilled"]
@@ -221,21 +227,21 @@ def _train_three(directory: Path, seed: int, flags: dict[str, Any], lists: str) 
     return {role: path for role, path in paths.items() if not (lists and role == "teacher")}
 
 
-def _train_chosen(directory: Path, seed: int, flags: dict[str, Any], choice: "Choice") -> dict[str, Path]:
-    """Makes the teacher that was chosen, and trains the students for as many epochs as were best."""
+def _train_chosen(
+    directory: Path, seed: int, flags: dict[str, Any], choice: "Choice", teacher: dict[str, Path]
+) -> dict[str, Path]:
+    """Trains the students for as many epochs as were best, from the teacher that was chosen, and maybe made before."""
     from pipelines.choose import make_chosen
-    from rd_tf.data.windows import open_dataset
 
-    data = open_dataset(flags["dataset"]).split(flags["split"])
-    lists = make_chosen(directory, choice, seed, flags, data)
-    paths = {role: directory / role for role in ROLES} | {"teacher": lists}
+    teacher = teacher or make_chosen(directory, choice, seed, flags)
+    paths = {role: directory / role for role in ROLES} | {"teacher": teacher["teacher"]}
     # Nothing of the distilled student's is another one's but what was chosen for it.
-    own = {"alpha": choice.alpha, "score_temperature": choice.score_temperature, "distilled_epochs": 0}
+    own = {"alpha": choice.alpha, "score_temperature": choice.score_temperature}
     for role in ("student", "distilled"):
-        given = {**flags, "teacher": "", "epochs": choice.epochs[role], **(own if role == "distilled" else {})}
+        given = {**flags, "teacher": "", "distilled_epochs": 0, "epochs": choice.epochs[role]}
         print(f"\n{role}, seed {seed}: {paths[role]}", flush=True)
-        train(**stages(paths, seed, {**given, "distilled_epochs": 0})[role])
-    return paths
+        train(**stages(paths, seed, given | (own if role == "distilled" else {}))[role])
+    return paths | teacher
 
 
 def _check_auto(flags: dict[str, Any]) -> None:

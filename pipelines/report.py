@@ -16,6 +16,7 @@ from rich.table import Table
 from pipelines.records import (
     COLUMNS,
     HEADS,
+    PER_USER_METRICS,
     ROLES,
     keep_evidence,
     read_history,
@@ -43,7 +44,7 @@ BASELINE_TITLES = {"popularity": "most popular", "successors": "last item's succ
 # The same in a sentence.
 _BASELINE_WORDS = {"popularity": "popularity", "successors": "what follows the last item"}
 # A p-value below it is no noise.
-_LEVEL = 0.05
+_LEVEL, _STRICT = 0.05, 0.01
 # Characters of a line in a terminal.
 _WIDTH = 80
 COLORS = {"teacher": "#4878a8", "student": "#b0b0b0", "distilled": "#d1603d"}
@@ -165,6 +166,23 @@ class RoleReport:
 
 
 @dataclasses.dataclass(frozen=True)
+class AgainstTeacher:
+    """The student distilled against one of the teachers whose fusion it learned from.
+
+    Attributes:
+        metrics: of the teacher, means over the seeds.
+        gains: the student's mean difference of each of the paper's metrics, in percent of the teacher's.
+        p: p-value of the paired t-test over users of each.
+        above: in how many of the paper's metrics the student is above it with p < .01.
+    """
+
+    metrics: dict[str, float]
+    gains: dict[str, float]
+    p: dict[str, float]
+    above: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Report:
     """What a distillation comes to; `report.json` holds these fields.
 
@@ -178,6 +196,7 @@ class Report:
         baselines: name in `BASELINE_TITLES` -> metrics, of the rankers that learn nothing.
         export: where the export is.
         choice: the fields of `pipelines.choose.Choice`, where the teacher was chosen.
+        teachers: name -> the student against it, of the teachers that were fused.
     """
 
     split: str
@@ -188,6 +207,7 @@ class Report:
     baselines: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     export: str = ""
     choice: dict[str, Any] | None = None
+    teachers: dict[str, "AgainstTeacher"] = dataclasses.field(default_factory=dict)
 
 
 def make_report(
@@ -254,7 +274,31 @@ def collect(runs: dict[int, dict[str, Path]]) -> Report:
             **{**described[0], "seconds": float(np.mean([one["seconds"] for one in described]))},
         )
     some = next(iter(found["distilled"].values()))
-    return Report(some["split"], some["counts"], list(runs), roles, _compare_students(runs))
+    teachers = {
+        role.removeprefix("teacher-"): _against_teacher(runs, role)
+        for role in next(iter(runs.values()))
+        if role.startswith("teacher-")
+    }
+    return Report(some["split"], some["counts"], list(runs), roles, _compare_students(runs), teachers=teachers)
+
+
+def _against_teacher(runs: dict[int, dict[str, Path]], role: str) -> AgainstTeacher:
+    found = [read_metrics(paths[role], ["map"])["metrics"] for paths in runs.values()]
+    columns = [name for name in PER_USER_METRICS if name == "ap" or all(name in one for one in found)]
+    tables = {
+        name: np.mean([read_per_user(paths[name], columns)[columns] for paths in runs.values()], axis=0)
+        for name in ("distilled", role)
+    }
+    compared = {
+        name: compare_paired(tables["distilled"][:, place], tables[role][:, place])
+        for place, name in enumerate(columns)
+    }
+    return AgainstTeacher(
+        {name: float(np.mean([one[name] for one in found])) for name in found[0]},
+        {name: one.percent for name, one in compared.items()},
+        {name: one.t_p for name, one in compared.items()},
+        sum(one.difference > 0 and one.t_p < _STRICT for one in compared.values()),
+    )
 
 
 def _described(directory: Path, metrics: dict[str, Any]) -> dict[str, Any]:
@@ -307,6 +351,15 @@ def show(report: Report, all_metrics: bool = False) -> None:
             ROLES[role], found.model, str(found.dim or ""), f"{found.parameters:,}", share, f"{found.seconds:.0f} s"
         )
     console.print(sizes)
+    for name, against in report.teachers.items():
+        print(
+            textwrap.fill(
+                f"Against the teacher {name} (MAP {short(against.metrics['map'])}) the student distilled is above in "
+                f"{against.above} of {len(against.gains)} metrics with p < .01, MAP {percent(against.gains['ap'])} "
+                f"(p {_p_equals(against.p['ap'])}).",
+                _WIDTH,
+            )
+        )
     others = [name for name in names if name not in columns]
     if all_metrics:
         table = _table("", *("\n".join(title.rsplit(" ", 1)) for title in rankers), "gain")

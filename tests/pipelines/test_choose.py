@@ -32,6 +32,7 @@ def arguments(root, dataset, *more):
             "--shared_negatives=40",
             "--mask=seen",
             "--max_k=5",
+            "--cutoffs=3,5",
             "--epochs=2",
             "--teacher_dim=8",
             "--student_dim=4",
@@ -79,6 +80,13 @@ def test_what_was_chosen_is_what_is_trained(report, flags):
     assert load_cache_manifest(lists)["split"] == "test"
     assert report["roles"]["teacher"]["model"] == " + ".join(choice["weights"])
     assert 0 < report["roles"]["teacher"]["metrics"]["map"] < 1
+    assert list(report["teachers"]) == list(choice["weights"])
+    for name, against in report["teachers"].items():
+        theirs = json.loads((root / "seed-0" / f"teacher-{name}" / "metrics.json").read_text())["metrics"]
+        ours = report["roles"]["distilled"]["metrics"]
+        assert against["metrics"] == pytest.approx(theirs)
+        assert against["gains"]["ap"] == pytest.approx(100 * (ours["map"] / theirs["map"] - 1))
+        assert 0 <= against["above"] <= len(against["gains"]) == 5
 
 
 def test_a_second_call_tries_nothing_again(report, flags, monkeypatch, capsys):
@@ -88,9 +96,28 @@ def test_a_second_call_tries_nothing_again(report, flags, monkeypatch, capsys):
     assert again["roles"]["distilled"]["metrics"] == report["roles"]["distilled"]["metrics"]
     shown = capsys.readouterr().out
     assert f"choice kept: {flags['run_dir']}/auto/choice.json" in shown
+    assert f"teacher kept: {flags['run_dir']}/seed-0/teacher" in shown
     with pytest.raises(TypeError):
         # Other flags are another choice.
         distill(**{**flags, "candidates": ["ease"]})
+
+
+def test_an_earlier_choice_may_be_given_and_a_teacher_shared(report, flags, tmp_path, monkeypatch):
+    monkeypatch.setattr(choose._Search, "run", None)
+    made = choose.make_chosen
+    monkeypatch.setattr(
+        choose, "make_chosen", lambda directory, *more: asked.append(directory.name) or made(directory, *more)
+    )
+    asked = []
+    given = {**flags, "choice": f"{flags['run_dir']}/auto/choice.json", "seeds": ["0", "1"], "one_teacher": True}
+    again = distill(**given)
+    assert again["choice"] == report["choice"]
+    assert asked == ["seed-0"]
+    manifests = [load_run_manifest(Path(flags["run_dir"]) / f"seed-{seed}" / "distilled") for seed in (0, 1)]
+    assert manifests[0]["teacher"]["teacher"] == manifests[1]["teacher"]["teacher"]
+    (tmp_path / "choice.json").write_text('{"choice": {"alpha": 1}}')
+    with pytest.raises(InputError, match="does not tell candidates, weights, "):
+        distill(**{**given, "choice": str(tmp_path / "choice.json")})
 
 
 def search(flags, monkeypatch, qualities):
