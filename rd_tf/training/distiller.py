@@ -114,6 +114,8 @@ class RankingDistiller(keras.Model):
         ):
             if unknown := needs_of(loss) - known:
                 raise ValueError(f"{name} needs {sorted(unknown)}, but it can be told {sorted(known)} only")
+        if "item_groups" in needs_of(self.distillation_loss) and self.distillation_loss.popularity_groups < 1:
+            raise ValueError("a distillation_loss that needs item_groups must say how many, in popularity_groups")
         with self.distribute_strategy.scope():
             optimizer = LazyAdam(1e-3, l2=1e-6) if optimizer is None else keras.optimizers.get(optimizer)
             if self.student.dtype_policy.name == "mixed_float16" and not isinstance(

@@ -231,3 +231,10 @@ def test_every_loss_is_told_what_it_needs_and_lowers_itself(taught, ranking_loss
     values = [distiller.step(batch, True).numpy() for _ in range(8)]
     assert np.isfinite(values).all()
     assert values[-1][0] < values[0][0]
+
+
+def test_a_loss_that_needs_groups_says_how_many():
+    loss = ListwiseSoftmaxDistillation()
+    loss.needs = frozenset({"item_groups"})
+    with pytest.raises(ValueError, match="must say how many, in popularity_groups"):
+        RankingDistiller(tiny(), object()).compile(AdamL2(0.01), None, loss)
