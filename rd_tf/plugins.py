@@ -58,8 +58,10 @@ RANKERS: dict[str, Plugin] = {
 }
 RANKING_LOSSES: dict[str, Plugin] = {
     "pointwise": Plugin("rd_tf.losses.ranking:PointwiseLogLoss", {}),
+    "bpr": Plugin("rd_tf.losses.ranking:BayesianPersonalizedRanking", {}),
     "sampled_softmax": Plugin("rd_tf.losses.ranking:SampledSoftmax", {}),
     "softmax": Plugin("rd_tf.losses.ranking:FullSoftmax", {}),
+    "gbce": Plugin("rd_tf.losses.ranking:GeneralizedBinaryCrossEntropy", _same("calibration")),
 }
 DISTILLATION_LOSSES: dict[str, Plugin] = {
     "weighted_pointwise": Plugin(
@@ -70,9 +72,24 @@ DISTILLATION_LOSSES: dict[str, Plugin] = {
             "renormalize": "renormalize_weights",
         },
     ),
-    "listwise": Plugin(
-        "rd_tf.losses.distillation:ListwiseSoftmaxDistillation", {"score_temperature": "score_temperature"}
+    "listwise": Plugin("rd_tf.losses.distillation:ListwiseSoftmaxDistillation", _same("score_temperature")),
+    "rrd": Plugin(
+        "rd_tf.losses.list_distillation:RelaxedRankingDistillation", _same("position_temperature", "list_samples")
     ),
+    "cd": Plugin(
+        "rd_tf.losses.list_distillation:CollaborativeDistillation",
+        _same("position_temperature", "list_samples", "score_temperature", "score_bias"),
+    ),
+    "dcd": Plugin(
+        "rd_tf.losses.list_distillation:DualCorrectionDistillation",
+        {"sharpness": "discrepancy_sharpness", "list_samples": "list_samples"},
+    ),
+    "unkd": Plugin(
+        "rd_tf.losses.list_distillation:UnbiasedDistillation",
+        _same("position_temperature", "list_samples", "popularity_groups"),
+    ),
+    "margin_mse": Plugin("rd_tf.losses.list_distillation:MarginMSEDistillation", _same("score_temperature")),
+    "rankdistil": Plugin("rd_tf.losses.list_distillation:RankDistil", _same("score_temperature", "list_samples")),
 }
 _TABLES = (RANKERS, RANKING_LOSSES, DISTILLATION_LOSSES)
 

@@ -39,6 +39,7 @@ TRAIN_FLAGS = (
     "validate_every",
     "early_stopping",
     "ranking_loss",
+    "calibration",
     *run_directory.DISTILLATION_FLAGS,
     "cutoffs",
     "seed",

@@ -10,24 +10,55 @@ if TYPE_CHECKING:
         ListwiseSoftmaxDistillation,
         WeightedPointwiseDistillation,
     )
-    from rd_tf.losses.ranking import FullSoftmax, PointwiseLogLoss, RankingLoss, SampledSoftmax
+    from rd_tf.losses.list_distillation import (
+        CollaborativeDistillation,
+        DualCorrectionDistillation,
+        MarginMSEDistillation,
+        RankDistil,
+        RelaxedRankingDistillation,
+        UnbiasedDistillation,
+    )
+    from rd_tf.losses.ranking import (
+        BayesianPersonalizedRanking,
+        FullSoftmax,
+        GeneralizedBinaryCrossEntropy,
+        PointwiseLogLoss,
+        RankingLoss,
+        SampledSoftmax,
+    )
 
 __all__ = [
+    "BayesianPersonalizedRanking",
+    "CollaborativeDistillation",
     "DistillationLoss",
+    "DualCorrectionDistillation",
     "FullSoftmax",
+    "GeneralizedBinaryCrossEntropy",
     "ListwiseSoftmaxDistillation",
+    "MarginMSEDistillation",
     "PointwiseLogLoss",
+    "RankDistil",
     "RankingLoss",
+    "RelaxedRankingDistillation",
     "SampledSoftmax",
+    "UnbiasedDistillation",
     "WeightedPointwiseDistillation",
 ]
 _PLACES = {
+    "BayesianPersonalizedRanking": "rd_tf.losses.ranking:BayesianPersonalizedRanking",
+    "CollaborativeDistillation": "rd_tf.losses.list_distillation:CollaborativeDistillation",
     "DistillationLoss": "rd_tf.losses.distillation:DistillationLoss",
+    "DualCorrectionDistillation": "rd_tf.losses.list_distillation:DualCorrectionDistillation",
     "FullSoftmax": "rd_tf.losses.ranking:FullSoftmax",
+    "GeneralizedBinaryCrossEntropy": "rd_tf.losses.ranking:GeneralizedBinaryCrossEntropy",
     "ListwiseSoftmaxDistillation": "rd_tf.losses.distillation:ListwiseSoftmaxDistillation",
+    "MarginMSEDistillation": "rd_tf.losses.list_distillation:MarginMSEDistillation",
     "PointwiseLogLoss": "rd_tf.losses.ranking:PointwiseLogLoss",
+    "RankDistil": "rd_tf.losses.list_distillation:RankDistil",
     "RankingLoss": "rd_tf.losses.ranking:RankingLoss",
+    "RelaxedRankingDistillation": "rd_tf.losses.list_distillation:RelaxedRankingDistillation",
     "SampledSoftmax": "rd_tf.losses.ranking:SampledSoftmax",
+    "UnbiasedDistillation": "rd_tf.losses.list_distillation:UnbiasedDistillation",
     "WeightedPointwiseDistillation": "rd_tf.losses.distillation:WeightedPointwiseDistillation",
 }
 

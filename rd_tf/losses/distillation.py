@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from rd_tf.losses.weights import discrepancy_weight, hybrid_weight, position_weight
+from rd_tf.losses.weights import corrected_logits, discrepancy_weight, hybrid_weight, position_weight
 from rd_tf.plugins import constructor_keywords, register_loss
 
 Tensor = Any
@@ -26,10 +26,15 @@ class DistillationLoss(keras.losses.Loss):
             row's list or that its user has seen. Where the draw is not uniform "log_ratio" `[batch, K]` comes with it,
             to be taken off the list's logits;
             "all_logits" `[batch, num_items + 1] float32`: the student's logits of all items, -inf for the padding;
-            "list_noise" `[batch, K] float32`: numbers drawn uniformly from [0, 1), for a loss that samples of a list.
+            "num_items" `int`: items of the catalogue, the padding not counted;
+            "list_noise" `[batch, K] float32`: numbers drawn uniformly from [0, 1), for a loss that samples of a list;
+            "item_groups" `[batch, K] int32`: which of the `popularity_groups` an item of the list is in, 0 the group of
+            the most popular; see `rd_tf.data.batches.popularity_groups`.
+        popularity_groups: how many groups of items a loss that needs "item_groups" wants.
     """
 
     needs: frozenset[str] = frozenset()
+    popularity_groups = 0
 
     def call(self, told: dict[str, Tensor], student_logits: Tensor) -> Tensor:
         """Computes the loss of every list.
@@ -133,7 +138,7 @@ class ListwiseSoftmaxDistillation(DistillationLoss):
         self.score_temperature = score_temperature
 
     def call(self, told: dict[str, Tensor], student_logits: Tensor) -> Tensor:
-        logits = student_logits - told["log_ratio"] if "log_ratio" in told else student_logits
+        logits = corrected_logits(told, student_logits)
         wanted = ops.softmax(told["teacher_scores"] / self.score_temperature, axis=-1)
         total = ops.logaddexp(ops.logsumexp(logits, axis=-1), ops.logsumexp(told["shared_logits"], axis=-1))
         return total - ops.sum(wanted * logits, axis=-1)

@@ -1,4 +1,7 @@
-"""How much a distilled item counts: by its position in the teacher's list, by the student's rank of it, by both."""
+"""How much a distilled item counts: by its position in the teacher's list, by the student's rank of it, by both.
+
+And how much is taken off a logit for how often its item is drawn.
+"""
 
 from typing import Any
 
@@ -111,3 +114,17 @@ def hybrid_weight(position: Tensor, discrepancy: Tensor, renormalize: bool = Fal
     if renormalize:
         weight = ops.divide_no_nan(weight, ops.sum(weight, axis=-1, keepdims=True))
     return ops.stop_gradient(weight)
+
+
+def corrected_logits(told: dict[str, Tensor], logits: Tensor) -> Tensor:
+    """A row's own logits, less the log of how much more often each item is drawn as a shared negative.
+
+    Args:
+        told: what a loss is told; "log_ratio" is the correction, where there is one.
+        logits: `[batch, n]`.
+
+    Returns:
+        `[batch, n] float32`.
+    """
+    logits = ops.cast(logits, "float32")
+    return logits - told["log_ratio"] if "log_ratio" in told else logits

@@ -18,8 +18,8 @@ from rd_tf.training.optimizers import LazyAdam, SparseLossScaleOptimizer
 
 REPORTED = ("loss", "ranking_loss", "distillation_loss", "mean_weight", "zero_weight_share")
 # What losses may ask for; see `RankingLoss.needs` and `DistillationLoss.needs`.
-RANKING_NEEDS = frozenset({"sampled_logits", "shared_logits", "all_logits"})
-NEEDS = RANKING_NEEDS | {"teacher_scores", "student_rank", "list_noise"}
+RANKING_NEEDS = frozenset({"sampled_logits", "shared_logits", "all_logits", "num_items"})
+NEEDS = RANKING_NEEDS | {"teacher_scores", "student_rank", "list_noise", "item_groups"}
 
 
 @keras.saving.register_keras_serializable("rd_tf")
@@ -114,6 +114,8 @@ class RankingDistiller(keras.Model):
         ):
             if unknown := needs_of(loss) - known:
                 raise ValueError(f"{name} needs {sorted(unknown)}, but it can be told {sorted(known)} only")
+        if "item_groups" in needs_of(self.distillation_loss) and self.distillation_loss.popularity_groups < 1:
+            raise ValueError("a distillation_loss that needs item_groups must say how many, in popularity_groups")
         with self.distribute_strategy.scope():
             optimizer = LazyAdam(1e-3, l2=1e-6) if optimizer is None else keras.optimizers.get(optimizer)
             if self.student.dtype_policy.name == "mixed_float16" and not isinstance(
@@ -189,6 +191,8 @@ class RankingDistiller(keras.Model):
                 labels["sampled_logits"] = sampled
             if "all_logits" in asked:
                 labels["all_logits"] = every
+            if "num_items" in asked:
+                labels["num_items"] = student.num_items
             if "shared_logits" in asked:
                 labels |= _shared(batch, shared, "is_shared_negative", "items")
         ranking = tf.reduce_sum(_values(self.ranking_loss, labels, logits[:, :num_ranked])) * per_row
@@ -196,12 +200,14 @@ class RankingDistiller(keras.Model):
             return ranking, [ranking, 0.0, 0.0, 0.0]
         loss, list_logits = self.distillation_loss, logits[:, num_ranked:]
         told, asked = {}, needs_of(loss)
-        for name in asked & {"teacher_scores", "list_noise"}:
+        for name in asked & {"teacher_scores", "list_noise", "item_groups"}:
             told[name] = batch[name]
         if "sampled_logits" in asked:
             told["sampled_logits"] = sampled
         if "all_logits" in asked:
             told["all_logits"] = every
+        if "num_items" in asked:
+            told["num_items"] = student.num_items
         if "shared_logits" in asked:
             told |= _shared(batch, shared, "is_shared_unlisted", "teacher")
         if "student_rank" in asked and with_student_rank:
@@ -313,6 +319,7 @@ class RankingDistiller(keras.Model):
             shared_negatives=self.shared_negatives if "shared_logits" in needs else 0,
             negative_sampling=self.negative_sampling,
             list_noise="list_noise" in needs,
+            item_groups=self.distillation_loss.popularity_groups if "item_groups" in needs else 0,
             seen="student_rank" in needs and self.exact_rank,
         )
 

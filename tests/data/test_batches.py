@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rd_tf.data.batches import TrainingBatches
-from rd_tf.data.sampling import RankSampler, UnseenItemSampler
+from rd_tf.data.batches import TrainingBatches, popularity_groups
+from rd_tf.data.sampling import RankSampler, SharedSampler, UnseenItemSampler
 from rd_tf.data.windows import Windows
 
 ROWS = 23
@@ -132,3 +132,69 @@ def test_user_dropout_replaces_users_and_nothing_else():
     for one, other in zip(plain, dropped, strict=True):
         for name in one.keys() - {"user"}:
             np.testing.assert_array_equal(one[name], other[name])
+
+
+def with_shared(distribution, **changed):
+    """Negatives that a batch shares, of 12 a draw; every list has a third of its items among them."""
+    batches = make(teacher_items=make().teacher_items // 20 + 1, batch_size=20, **changed)
+    windows = batches.windows
+    sampler = SharedSampler(windows.users, windows.targets[:, 0], 5, 40, 12, distribution)
+    return dataclasses.replace(batches, shared_sampler=sampler, list_noise=True)
+
+
+@pytest.mark.parametrize("distribution", ["uniform", "popularity", "in_batch"])
+def test_a_shared_item_is_a_negative_where_it_is_unseen_and_unlisted(distribution):
+    batches = with_shared(distribution)
+    windows, listed = batches.windows, 0
+    for batch in read(batches, 0, 4):
+        for row, user in enumerate(batch["user"]):
+            seen = windows.targets[windows.users == user]
+            is_negative = ~np.isin(batch["shared_items"], seen) & (batch["shared_items"] > 0)
+            is_listed = np.isin(batch["shared_items"], batch["teacher_items"][row])
+            np.testing.assert_array_equal(batch["is_shared_negative"][row], is_negative)
+            np.testing.assert_array_equal(batch["is_shared_unlisted"][row], is_negative & ~is_listed)
+            listed += (is_negative & is_listed).sum()
+        if distribution == "uniform":
+            assert "shared_log_ratio" not in batch
+        else:
+            ratio = batches.shared_sampler.log_ratio.numpy()
+            for own, items in (("items", "items"), ("shared", "shared_items"), ("teacher", "teacher_items")):
+                np.testing.assert_array_equal(batch[f"{own}_log_ratio"], ratio[batch[items]])
+    assert listed > 0
+
+
+def test_in_batch_negatives_are_the_targets_of_all_rows_without_the_padding():
+    batches = with_shared("in_batch")
+    targets = np.concatenate([batches.windows.targets, np.zeros((ROWS, 1), "int32")], 1)
+    padded = dataclasses.replace(batches, windows=dataclasses.replace(batches.windows, targets=targets))
+    for batch in read(padded, 0, 2):
+        np.testing.assert_array_equal(np.sort(batch["shared_items"][::2]), np.sort(batch["sequence"][:, 0]))
+        assert not batch["is_shared_negative"][:, batch["shared_items"] == 0].any()
+
+
+@pytest.mark.parametrize("distribution", ["uniform", "popularity", "in_batch"])
+def test_replicas_share_the_negatives_of_one_device(distribution):
+    batches = with_shared(distribution)
+    alone, shared = read(batches, 0, 4), read(batches, 0, 4, replicas=2)
+    for step in range(4):
+        parts = shared[2 * step : 2 * step + 2]
+        for name in alone[step].keys() - {"global_size"}:
+            if name.startswith("shared_"):
+                for part in parts:
+                    np.testing.assert_array_equal(part[name], alone[step][name])
+            else:
+                np.testing.assert_array_equal(np.concatenate([p[name] for p in parts]), alone[step][name])
+
+
+def test_items_are_cut_into_groups_of_equal_popularity():
+    # Popularities 4, 2, 1, 1 of the items 3, 1, 2, 5; item 4 has none.
+    items = np.array([3, 3, 3, 3, 1, 1, 2, 5], "int32")
+    np.testing.assert_array_equal(popularity_groups(items, 5, 2), [0, 1, 1, 0, 1, 1])
+    np.testing.assert_array_equal(popularity_groups(items, 5, 4), [0, 2, 3, 0, 3, 3])
+    np.testing.assert_array_equal(popularity_groups(items, 5, 1), np.zeros(6))
+
+
+def test_batches_name_the_popularity_group_of_every_listed_item():
+    groups = popularity_groups(np.arange(1, 300, dtype="int32") % 40 + 1, 300, 3)
+    for batch in read(make(item_groups=groups), 0, 3):
+        np.testing.assert_array_equal(batch["item_groups"], groups[batch["teacher_items"]])

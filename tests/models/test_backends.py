@@ -19,7 +19,9 @@ from rd_tf.losses.weights import hybrid_weight
 from rd_tf.losses.ranking import PointwiseLogLoss
 from rd_tf.losses.weights import position_weight
 from rd_tf.losses.weights import estimate_student_rank, exact_student_rank
-from rd_tf.losses.distillation import weighted_pointwise
+from rd_tf.losses.distillation import weighted_pointwise, ListwiseSoftmaxDistillation
+from rd_tf.losses import list_distillation
+from rd_tf.losses.ranking import BayesianPersonalizedRanking, GeneralizedBinaryCrossEntropy, SampledSoftmax
 from rd_tf.models.caser import Caser
 from rd_tf.models.fossil import Fossil
 from rd_tf.models.ranker import Histories
@@ -39,6 +41,31 @@ weight = hybrid_weight(position_weight(2, 1.0), discrepancy_weight(rank, 0.1))
 ranking = PointwiseLogLoss()(np.array([[1, 0, 0, -1]] * 2, "float32"), logits)
 distillation = ops.mean(weighted_pointwise(weight, logits[:, :2]))
 everything = model.score_all(query)
+told = {
+    "labels": np.array([[1.0, 0.0, 0.0, -1.0]] * 2, "float32"),
+    "teacher_scores": np.array([[0.4, 0.2, 0.1, 0.0]] * 2, "float32"),
+    "shared_logits": np.array([[0.3, -np.inf, 2.0], [-np.inf, -np.inf, -np.inf]], "float32"),
+    "student_rank": np.array([[3.0, 0.0, 7.0, 9.0]] * 2, "float32"),
+    "list_noise": random.random((2, 4)).astype("float32"),
+    "item_groups": np.array([[0, 1, 0, 1]] * 2, "int32"),
+    "num_items": 9,
+}
+told = {name: value if name == "num_items" else ops.convert_to_tensor(value) for name, value in told.items()}
+of_lists = [
+    loss.call(told, logits)
+    for loss in (
+        SampledSoftmax(),
+        GeneralizedBinaryCrossEntropy(),
+        ListwiseSoftmaxDistillation(),
+        list_distillation.RelaxedRankingDistillation(list_samples=3),
+        list_distillation.CollaborativeDistillation(list_samples=3),
+        list_distillation.DualCorrectionDistillation(list_samples=3),
+        list_distillation.UnbiasedDistillation(list_samples=3),
+        list_distillation.MarginMSEDistillation(),
+        list_distillation.RankDistil(list_samples=3),
+    )
+]
+pairs = BayesianPersonalizedRanking().call(told["labels"], logits)
 exact = exact_student_rank(ops.take_along_axis(everything, np.array([[1, 2], [5, 6]], "int32"), axis=1), everything)
 scaled = hybrid_weight(position_weight(2, 1.0), discrepancy_weight(exact, 0.1), renormalize=True)
 ties = ops.convert_to_tensor(random.integers(0, 99, (3, 1003)).astype("float32"))
@@ -48,7 +75,7 @@ fossil.set_weights([random.normal(size=w.shape) for w in fossil.get_weights()])
 history = Histories(np.array([4, 5, 5], "int32"), np.array([0, 0, 0], "int32"))
 best_of_fossil = fossil.recommend(user, sequence, np.array([[1], [0]], "int32"), 4, history)
 top = (best, columns, *best_of_fossil)
-values = (*top, exact, scaled, items, scores, logits, shared, rank, weight, ranking, distillation)
+values = (*top, *of_lists, pairs, exact, scaled, items, scores, logits, shared, rank, weight, ranking, distillation)
 found = [np.asarray(ops.convert_to_numpy(value), "float64").ravel().tolist() for value in values]
 """
 

@@ -5,8 +5,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rd_tf.losses.distillation import WeightedPointwiseDistillation
+import rd_tf
+from rd_tf.command_line import default_flags
+from rd_tf.losses.distillation import ListwiseSoftmaxDistillation, WeightedPointwiseDistillation
+from rd_tf.losses.ranking import GeneralizedBinaryCrossEntropy, SampledSoftmax
 from rd_tf.models.caser import Caser
+from rd_tf.plugins import DISTILLATION_LOSSES, RANKING_LOSSES
+from rd_tf.train import train
 from rd_tf.training.distiller import REPORTED, RankingDistiller
 from rd_tf.training.optimizers import AdamL2, LazyAdam, SparseLossScaleOptimizer
 
@@ -141,3 +146,95 @@ def test_an_overflow_in_one_of_two_gradients_of_a_row_skips_the_step():
     optimizer.apply([tf.IndexedSlices(values, tf.constant([1, 1]), tf.constant([3, 2]))], [table])
     np.testing.assert_array_equal(table, np.ones((3, 2)))
     assert float(optimizer.dynamic_scale) == optimizer.initial_scale / 2
+
+
+# Of a draw by popularity: item 2 came twice. Row 0 has item 4 in its list, row 1 has seen item 8.
+SHARED = np.array([2, 4, 2, 8])
+RATIO = np.array([0.0, 0.5, -0.4, 0.1, -1.0, 0.3, 0.0, 0.2, 0.7, -0.6], "float32")
+IS_NEGATIVE = np.array([[True] * 4, [True, True, True, False], [True] * 4, [False, True, False, False]])
+IS_UNLISTED = IS_NEGATIVE & ~(np.array(BATCH["teacher_items"])[..., None] == SHARED).any(1)
+SHARED_BATCH = {
+    **{name: value for name, value in BATCH.items() if not name.startswith(("sampled", "is_", "seen"))},
+    "labels": tf.constant([[1.0, 1, -1]] * 4),
+    "teacher_scores": tf.constant([[0.9, 0.8], [0.5, 0.1], [0.3, 0.3], [1.0, 0.0]]),
+    "shared_items": tf.constant(SHARED, tf.int32),
+    "is_shared_negative": tf.constant(IS_NEGATIVE),
+    "is_shared_unlisted": tf.constant(IS_UNLISTED),
+    "items_log_ratio": tf.gather(RATIO, BATCH["items"]),
+    "shared_log_ratio": tf.gather(RATIO, SHARED),
+    "teacher_log_ratio": tf.gather(RATIO, BATCH["teacher_items"]),
+}
+
+
+def log_sum(values):
+    return np.log(np.sum(np.exp(values)))
+
+
+def test_a_step_of_shared_negatives_by_popularity_equals_a_slow_oracle():
+    distiller = RankingDistiller(tiny(), object())
+    distillation_loss = ListwiseSoftmaxDistillation(score_temperature=0.2)
+    distiller.compile(AdamL2(0.01), SampledSoftmax(), distillation_loss, alpha=0.7, negative_sampling="popularity")
+    scores = np.asarray(tiny().score_all(tiny().encode(BATCH["user"], BATCH["sequence"])), "float64") - RATIO
+    rankings, distillations = [], []
+    for row in range(4):
+        own, listed = (scores[row, np.array(BATCH[name])[row]] for name in ("items", "teacher_items"))
+        negatives, unlisted = (scores[row, SHARED[mask[row]]] for mask in (IS_NEGATIVE, IS_UNLISTED))
+        rankings.append(sum(log_sum([target, *negatives]) - target for target in own[:2]))
+        teacher = np.exp(np.array(SHARED_BATCH["teacher_scores"])[row] / 0.2)
+        teacher /= teacher.sum()
+        distillations.append(log_sum([*listed, *unlisted]) - np.sum(teacher * listed))
+    reported = dict(zip(REPORTED, distiller.step(SHARED_BATCH, False).numpy(), strict=True))
+    assert reported["ranking_loss"] == pytest.approx(np.mean(rankings), rel=1e-5)
+    assert reported["distillation_loss"] == pytest.approx(np.mean(distillations), rel=1e-5)
+    assert reported["loss"] == pytest.approx(np.mean(rankings) + 0.7 * np.mean(distillations), rel=1e-5)
+    # Shared negatives are learned from.
+    assert (np.asarray(distiller.student.item_table)[8] != np.asarray(tiny().item_table)[8]).all()
+
+
+def test_gbce_is_told_the_size_of_the_catalogue():
+    distiller = RankingDistiller(tiny())
+    distiller.compile(AdamL2(0.01), GeneralizedBinaryCrossEntropy(calibration=0.8))
+    batch = {name: value for name, value in SHARED_BATCH.items() if not name.endswith("log_ratio")}
+    scores = np.asarray(tiny().score_all(tiny().encode(BATCH["user"], BATCH["sequence"])), "float64")
+    softplus, expected = lambda x: np.log1p(np.exp(x)), []
+    for row in range(4):
+        beta = 1 - 0.8 * (1 - IS_NEGATIVE[row].sum() / 8)
+        own, negatives = scores[row, np.array(BATCH["items"])[row, :2]], scores[row, SHARED[IS_NEGATIVE[row]]]
+        expected.append(np.sum(beta * softplus(-own) + softplus(negatives).sum()))
+    assert distiller.step(batch, False).numpy()[0] == pytest.approx(np.mean(expected), rel=1e-5)
+
+
+@pytest.fixture(scope="module")
+def taught(tiny_dataset):
+    data = rd_tf.load_dataset(tiny_dataset).split("validation")
+    return data, rd_tf.teacher_lists(Caser.for_dataset(data, dim=4, sequence_length=3), data, k=6, mask="seen")
+
+
+@pytest.mark.parametrize(
+    ("ranking_loss", "distillation_loss"),
+    [
+        *((name, "weighted_pointwise") for name in RANKING_LOSSES),
+        *(("pointwise", name) for name in DISTILLATION_LOSSES),
+    ],
+)
+def test_every_loss_is_told_what_it_needs_and_lowers_itself(taught, ranking_loss, distillation_loss):
+    data, lists = taught
+    flags = {**default_flags(train), "list_samples": 3}
+    distiller = RankingDistiller(Caser.for_dataset(data, dim=4, sequence_length=3, dropout=0.0, seed=1), lists)
+    ranking, distillation = (
+        plugin.load()(**plugin.arguments(flags))
+        for plugin in (RANKING_LOSSES[ranking_loss], DISTILLATION_LOSSES[distillation_loss])
+    )
+    distiller.compile(AdamL2(0.02), ranking, distillation, alpha=0.5, shared_negatives=20, rank_samples=40)
+    batches = distiller.batches(data, batch_size=64, negatives=2)
+    batch = next(iter(batches.input_function(0, 1)(tf.distribute.InputContext())))
+    values = [distiller.step(batch, True).numpy() for _ in range(8)]
+    assert np.isfinite(values).all()
+    assert values[-1][0] < values[0][0]
+
+
+def test_a_loss_that_needs_groups_says_how_many():
+    loss = ListwiseSoftmaxDistillation()
+    loss.needs = frozenset({"item_groups"})
+    with pytest.raises(ValueError, match="must say how many, in popularity_groups"):
+        RankingDistiller(tiny(), object()).compile(AdamL2(0.01), None, loss)
