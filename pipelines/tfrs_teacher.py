@@ -48,7 +48,7 @@ def tfrs_teacher(
     """
     for module, name in _NEEDED.items():
         if importlib.util.find_spec(module) is None:
-            raise InputError(f"{name} is not installed; pip install -r requirements-tfrs.txt, the extra tfrs")
+            raise InputError(f"{name} is not installed; pip install -r requirements-tfrs.txt (the extra tfrs)")
     if not dataset:
         raise InputError("--dataset is empty; name a dataset directory")
     if not output or Path(output).suffix not in (".parquet", ".csv"):

@@ -128,7 +128,7 @@ FLAGS: dict[str, Define] = dict(
         _whole("block_size", 1024, 1, "Windows or users that are scored in one matrix product."),
         # Evaluation and export.
         _texts("cutoffs", ["3", "5", "10", "20"], "n: list lengths of the metrics."),
-        _text("output", "", "rd_tf.evaluate: directory for metrics.json and per_user.parquet; empty: <run_dir>/evaluate-<split>. rd_tf.recommend: .parquet or .csv file for the lists."),
+        _text("output", "", "rd_tf.evaluate: directory for metrics.json and per_user.parquet; empty: <run_dir>/evaluate-<split>. rd_tf.recommend, pipelines.tfrs_teacher: .parquet or .csv file for the lists."),
         _text("export_dir", "saved_models", "Directory of all exports."),
         _text("export_name", "student", "Name of the served model: the export is <export_dir>/<export_name>/<version>."),
         _whole("max_k", 100, 1, "Longest list that a request may ask for; a smaller catalogue bounds it too."),

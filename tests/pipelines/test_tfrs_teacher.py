@@ -50,7 +50,7 @@ def is_installed(monkeypatch):
 def test_a_missing_package_is_one_sentence_that_names_the_extra(is_installed, module, name):
     is_installed.add(module)
     with pytest.raises(
-        InputError, match=rf"^{name} is not installed; pip install -r requirements-tfrs\.txt, the extra"
+        InputError, match=rf"^{name} is not installed; pip install -r requirements-tfrs\.txt \(the extra"
     ):
         run()
 
