@@ -92,7 +92,7 @@ FLAGS: dict[str, Define] = dict(
         _whole("horizontal_filters", 16, 0, "n_h: Caser's horizontal filters of every height from 1 to L."),
         _choice("conv_activation", "identity", ACTIVATIONS, "phi_c: activation of Caser's horizontal filters."),
         _choice("dense_activation", "sigmoid", ACTIVATIONS, "phi_a: activation of Caser's dense layer."),
-        _real("dropout", 0.5, 0.0, "Share of the inputs of Caser's dense layer, or of Fossil's query, that are dropped in training, from 0 to below 1.", 0.999),
+        _real("dropout", 0.5, 0.0, "Share of the inputs of Caser's dense layer, or of another model's query, that are dropped in training, from 0 to below 1.", 0.999),
         _real("user_dropout", 0.0, 0.0, "Share of a batch's rows whose user is replaced, in training, by the unknown user, who gets a row of his own that the export uses. 0: an export takes the mean of all users (Fossil: the weights of all users alone).", 0.999),
         _choice("history", "before", ["before", "all"], "H of a window, for Fossil. before: the user's items before the target. all: all the user's training items but the target, as the original has it, which looks ahead. In evaluation and serving H is all of the user's items so far."),
         _real("history_exponent", 0.2, 0.0, "alpha of Fossil's long-term part |H|^-alpha * (sum over H): 0 sums, 1 averages.", 1.0),
@@ -139,7 +139,7 @@ FLAGS: dict[str, Define] = dict(
         _whole("block_size", 1024, 1, "Windows or users that are scored in one matrix product."),
         # Evaluation and export.
         _texts("cutoffs", ["3", "5", "10", "20"], "n: list lengths of the metrics."),
-        _text("output", "", "rd_tf.evaluate: directory for metrics.json and per_user.parquet; empty: <run_dir>/evaluate-<split>. rd_tf.recommend: .parquet or .csv file for the lists."),
+        _text("output", "", "rd_tf.evaluate: directory for metrics.json and per_user.parquet; empty: <run_dir>/evaluate-<split>. rd_tf.recommend, pipelines.tfrs_teacher: .parquet or .csv file for the lists."),
         _text("export_dir", "saved_models", "Directory of all exports."),
         _text("export_name", "student", "Name of the served model: the export is <export_dir>/<export_name>/<version>."),
         _whole("max_k", 100, 1, "Longest list that a request may ask for; a smaller catalogue bounds it too."),

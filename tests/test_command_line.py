@@ -22,6 +22,7 @@ COMMANDS = [
     "pipelines.distill",
     "pipelines.beam.prepare",
     "pipelines.beam.teach",
+    "pipelines.tfrs_teacher",
 ]
 
 
