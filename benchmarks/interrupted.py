@@ -147,7 +147,7 @@ CASES = {
         f"{_EXPORT} --weights=int8 --keep_versions=1", {**_FOSSIL, "exports": "export/exports"}, exports="exports"
     ),
     "distill": _case(
-        f"{_DISTILL} --teacher_dim=8 --student_dim=4 --seeds=0 --export_dir=exports",
+        f"{_DISTILL} --teacher=large --teacher_dim=8 --student_dim=4 --seeds=0 --export_dir=exports",
         {},
         **{"dataset": "dataset", "exports": "exports", "runs/report.json": "report"},
         **{f"runs/seed-0/{role}": "run" for role in ("teacher", "student", "distilled")},

@@ -5,8 +5,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pipelines.distill import TEACHER_SEED
 from pipelines.records import read_metrics
 from rd_tf import run_directory
@@ -26,7 +24,7 @@ CHOICE = "choice.json"
 # Validations come every so many epochs, and a training ends after so many in a row without a better MAP.
 _VALIDATE_EVERY, _EARLY_STOPPING = 2, 3
 # Temperatures that are tried, in standard deviations of the scores of a list, and weights of the distillation loss.
-_TEMPERATURES, _ALPHAS = (2.0, 1.0), (1.0, 3.0, 0.3)
+_TEMPERATURES, _ALPHAS = (2.0, 4.0), (1.0, 3.0, 0.3)
 # Rankers that are trained as teachers, and what of their flags is not the student's.
 RANKER_CANDIDATES: dict[str, dict[str, Any]] = {
     "large": {},
@@ -212,7 +210,7 @@ class _Search:
         """Distilled students: temperatures first, then weights with the better one."""
         flags = self._flags
         lists = make_lists(self._root / "lists", teacher, flags)
-        spread = spread_of(lists)
+        spread = lists.score_spread
         trials: list[dict[str, float]] = []
 
         def attempt(temperature: float, alpha: float) -> None:
@@ -259,12 +257,6 @@ def _say(line: str) -> None:
 
 def _fused(teachers: list[Teacher], weights: list[float]) -> Teacher:
     return teachers[0] if len(teachers) == 1 else FusedTeacher(teachers, "zscore", weights)
-
-
-def spread_of(lists: TeacherCache) -> float:
-    """The mean over lists of the standard deviation of a list's scores: what a temperature is measured in."""
-    rows = np.linspace(0, len(lists) - 1, min(len(lists), 10_000)).astype(np.int64)
-    return float(lists.scores[rows].astype(np.float32).std(1).mean()) or 1.0
 
 
 def make_lists(directory: Path, teacher: Teacher, flags: dict[str, Any]) -> TeacherCache:

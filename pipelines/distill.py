@@ -53,10 +53,11 @@ def distill(**flags: Any) -> dict[str, Any]:
 
     With --format=synthetic or --input the dataset directory --dataset is made first, unless it is there. Runs lie under
     --run_dir as seed-<seed>/teacher (trained with <seed> + 1000), student and distilled; a finished one is kept on the
-    next call, --force does all again. --teacher=auto lets the validation split decide which teacher, which mixture of
-    teachers and which weight of its lists to take; of several seeds, the first decides. --teacher also names what to
-    distil from in place of training a teacher: a finished run, a teacher cache, or a file of lists that another system
-    made (see rd_tf.teach --lists); of lists the table has no teacher's row.
+    next call, --force does all again. Which teacher, which mixture of teachers and which weight of its lists is best, the
+    validation split decides (--teacher=auto, or none); of several seeds, the first decides. --teacher=large trains the
+    --model with --teacher_dim and takes the settings of the flags. --teacher also names what to distil from in place of
+    training a teacher: a finished run, a teacher cache, or a file of lists that another system made (see rd_tf.teach
+    --lists); of lists the table has no teacher's row.
     """
     seeds = parse_seeds(flags["seeds"])
     if not flags["run_dir"]:
@@ -69,7 +70,7 @@ def distill(**flags: Any) -> dict[str, Any]:
             "TF_CONFIG in the environment names several workers, but this pipeline runs in one process; unset it, or "
             "run python -m rd_tf.train on every worker for the teacher and for the students"
         )
-    is_auto, is_large = flags["teacher"] == AUTO, flags["teacher"] == LARGE
+    is_auto, is_large = flags["teacher"] in ("", AUTO), flags["teacher"] == LARGE
     if is_large:
         flags = {**flags, "teacher": ""}
     if is_auto:

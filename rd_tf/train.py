@@ -131,7 +131,7 @@ train.flag_names = TRAIN_FLAGS  # type: ignore[attr-defined]
 
 # Manifests older than a flag are read as if it had its default; runs older than --optimizer used adam, which is not.
 # What runs of versions without the flag had, where that is not its default.
-_BEFORE_IT_EXISTED = {"optimizer": "adam"}
+_BEFORE_IT_EXISTED = {"optimizer": "adam", "ranking_loss": "pointwise", "distillation_loss": "weighted_pointwise"}
 
 
 def flag_difference(

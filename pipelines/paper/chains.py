@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from pipelines.distill import distill_flags, stages
+from pipelines.distill import LARGE, distill_flags, stages
 from pipelines.records import (
     COLUMNS,
     ROLES,
@@ -395,13 +395,14 @@ def check_trainable(arguments: list[str]) -> None:
 
     Raises:
         InputError: the flagfile or the dataset is missing or cannot be used, a metric of the tables would be, or the
-            flagfile names a teacher.
+            flagfile names another teacher than the one that is trained.
     """
     values = distill_flags(arguments)
     load_manifest(values["dataset"])
-    if values["teacher"]:
+    if values["teacher"] != LARGE:
         raise InputError(
-            f"{arguments[0]} has --teacher={values['teacher']}; leave it out, since a cell trains its own teacher"
+            f"{arguments[0]} has --teacher={values['teacher']}; write --teacher={LARGE}, since a cell trains its own "
+            "teacher with the flagfile's settings"
         )
     cutoffs = {name.partition("@")[2] for name in COLUMNS} - {""}
     if not cutoffs <= {text.strip() for text in values["cutoffs"]}:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import os
 import tempfile
@@ -108,6 +109,8 @@ class ShardedArray:
 
 
 KIND = "teacher cache"
+# Lists that a mean over all lists is taken from.
+_LOOKED_AT = 10_000
 # What the scores are: a teacher's, or no more than the items' places in the list.
 ScoreKind = Literal["teacher", "ranks"]
 # 2: items without a training row are in no list.
@@ -191,6 +194,13 @@ class TeacherCache:
     def has_scores(self) -> bool:
         """Whether `scores` are the teacher's, not mere places."""
         return self.manifest.get("scores", "teacher") == "teacher"
+
+    @functools.cached_property
+    def score_spread(self) -> float:
+        """The mean over (10,000) lists of the standard deviation of a list's scores; 1 where all lists are flat."""
+        rows = np.linspace(0, len(self) - 1, min(len(self), _LOOKED_AT)).astype(np.int64)
+        spread = float(self.scores[rows].astype(np.float32).std(1).mean()) if len(rows) else 0.0
+        return spread or 1.0
 
     def item_range(self) -> tuple[int, int]:
         """The lowest and the highest item of all lists, shard by shard; 1 and 1 where there are none."""

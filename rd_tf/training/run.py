@@ -23,6 +23,9 @@ from rd_tf.training.loop import Fit, Trainer, metrics_line
 from rd_tf.training.optimizers import make_optimizer
 from rd_tf.training.workers import Workers
 
+# --score_temperature=0 in standard deviations of the scores of a list.
+_SPREADS = 2.5
+
 
 def train_run(directory: Path, flags: dict[str, Any], identity: dict[str, Any], workers: Workers) -> dict[str, Any]:
     """Trains, evaluates and fills a run directory, the manifest last.
@@ -45,7 +48,8 @@ def train_run(directory: Path, flags: dict[str, Any], identity: dict[str, Any], 
     if workers.is_chief and not list_checkpoints(checkpoints):
         remove(directory / run_directory.LOG)
     log = RunLog(directory / run_directory.LOG) if workers.is_chief else print_line
-    config = RunConfig.of(flags)
+    # Checked before the lists are made, and made again with their scale where the flag leaves it open.
+    config = RunConfig.of(flags | {"score_temperature": flags["score_temperature"] or 1.0})
     training, distillation = config.training, config.distillation
     data = open_dataset(training.dataset).split(training.split)
     sequence_length = config.model.arguments["sequence_length"]
@@ -67,6 +71,8 @@ def train_run(directory: Path, flags: dict[str, Any], identity: dict[str, Any], 
             )
             if workers.is_chief:
                 workers.wait()
+    if lists is not None and not flags["score_temperature"]:
+        config = RunConfig.of(flags | {"score_temperature": _SPREADS * lists.score_spread})
     strategy = workers.strategy
     with strategy.scope():
         model = make_model(config.model, data.num_users, data.num_items)
@@ -82,7 +88,7 @@ def train_run(directory: Path, flags: dict[str, Any], identity: dict[str, Any], 
             shared_negatives=training.shared_negatives,
             negative_sampling=training.negative_sampling,
         )
-    optimizer = distiller.optimizer
+    optimizer, loss = distiller.optimizer, config.distillation_loss
     batches = distiller.batches(
         data, training.batch_size, training.negatives, training.target_length, training.user_dropout, training.seed
     )
@@ -90,6 +96,7 @@ def train_run(directory: Path, flags: dict[str, Any], identity: dict[str, Any], 
         f"{flags['model']}, d = {flags['dim']}: {model.count_params():,} parameters, {len(windows):,} windows, "
         f"{batches.steps_per_epoch:,} steps an epoch"
         + (f", distilled from {distillation.teacher}" if lists is not None else "")
+        + (f", tau = {tau:.3g}" if lists is not None and (tau := getattr(loss, "score_temperature", None)) else "")
         + (f", {strategy.num_replicas_in_sync} replicas" if strategy.num_replicas_in_sync > 1 else "")
     )
     _warn_of_long_windows(data, sequence_length + training.target_length, log)

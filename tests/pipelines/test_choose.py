@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -13,7 +14,6 @@ from pipelines.distill import distill
 from pipelines.report import _show_choice
 from rd_tf import command_line
 from rd_tf.data.teacher_lists import is_teacher_cache, load_cache_manifest
-from rd_tf.data.windows import open_dataset
 from rd_tf.run_directory import load_run_manifest
 from rd_tf.storage import InputError
 
@@ -131,8 +131,7 @@ def search(flags, monkeypatch, qualities):
         return alone if name == "student" else trials[int(name.split("-")[1])]
 
     monkeypatch.setattr(choose._Search, "_train", train)
-    monkeypatch.setattr(choose, "make_lists", lambda *arguments: None)
-    monkeypatch.setattr(choose, "spread_of", lambda lists: 0.5)
+    monkeypatch.setattr(choose, "make_lists", lambda *arguments: mock.Mock(score_spread=0.5))
     found = choose._Search(Path(flags["run_dir"]), 0, {**flags, "candidates": ["popularity"]}).run()
     return found, asked
 
@@ -144,8 +143,8 @@ def test_lists_that_do_not_help_get_no_weight(flags, monkeypatch):
     assert asked == [
         ("student", None, None),
         ("trial-0", 1.0, 1.0),
-        ("trial-1", 1.0, 0.5),
-        ("trial-2", 3.0, 0.5),
+        ("trial-1", 1.0, 2.0),
+        ("trial-2", 3.0, 2.0),
     ]
     found, asked = search(flags, monkeypatch, [0.3, 0.2, 0.1, 0.15, 0.31])
     assert [alpha for _, alpha, _ in asked[1:]] == [1.0, 1.0, 3.0, 0.3]
@@ -154,8 +153,7 @@ def test_lists_that_do_not_help_get_no_weight(flags, monkeypatch):
 
 def test_nothing_is_begun_after_the_time_is_up(flags, monkeypatch):
     monkeypatch.setattr(choose._Search, "_train", lambda self, name, changed: self._epochs.setdefault(name, 1) * 0.1)
-    monkeypatch.setattr(choose, "make_lists", lambda *arguments: None)
-    monkeypatch.setattr(choose, "spread_of", lambda lists: 1.0)
+    monkeypatch.setattr(choose, "make_lists", lambda *arguments: mock.Mock(score_spread=1.0))
     found = choose._Search(Path(flags["run_dir"]), 0, {**flags, "auto_minutes": 1e-9}).run()
     assert list(found.candidates) == ["popularity"]
     assert list(found.skipped) == ["large", "ease", "further trials"]
@@ -166,8 +164,7 @@ def test_nothing_is_begun_after_the_time_is_up(flags, monkeypatch):
 def test_a_catalogue_too_large_for_ease_is_left_out(flags, monkeypatch):
     monkeypatch.setattr(choose, "free_bytes", lambda: 1000)
     monkeypatch.setattr(choose._Search, "_train", lambda self, name, changed: self._epochs.setdefault(name, 1) * 0.1)
-    monkeypatch.setattr(choose, "make_lists", lambda *arguments: None)
-    monkeypatch.setattr(choose, "spread_of", lambda lists: 1.0)
+    monkeypatch.setattr(choose, "make_lists", lambda *arguments: mock.Mock(score_spread=1.0))
     found = choose._Search(Path(flags["run_dir"]), 0, {**flags, "candidates": ["ease", "popularity"]}).run()
     assert "GB are free" in found.skipped["ease"]
 
@@ -212,13 +209,3 @@ def test_what_cannot_be_tried_is_refused(flags, tmp_path):
             distill(**{**flags, "candidates": candidates})
     with pytest.raises(InputError, match="use --mask=seen"):
         distill(**{**flags, "mask": "target"})
-
-
-def test_temperatures_are_measured_in_the_spread_of_a_list(tiny_dataset):
-    from rd_tf.teacher.linear import ease
-    from rd_tf.teacher.scoring import lists_of
-
-    data = open_dataset(tiny_dataset).split("validation")
-    lists = lists_of(ease(data, 20.0), data.windows(5, 1), 6, "seen")
-    expected = np.std(np.asarray(lists.scores, np.float64), axis=1).mean()
-    assert choose.spread_of(lists) == pytest.approx(expected, rel=1e-3)
