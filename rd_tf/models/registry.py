@@ -39,6 +39,11 @@ class ModelConfig:
         arguments |= {"unknown_user": flags["user_dropout"] > 0, "dtype": flags["dtype_policy"]}
         return cls(flags["model"], arguments)
 
+    @property
+    def short_windows(self) -> bool:
+        """Whether the ranker asks for windows of fewer than L items, too."""
+        return bool(getattr(plugins.find(plugins.RANKERS, "model", self.name).load(), "short_windows", False))
+
 
 def make_model(config: ModelConfig, num_users: int, num_items: int) -> SequenceRanker:
     """Makes an untrained ranker.

@@ -17,6 +17,7 @@ class TrainingConfig:
     dataset: str
     split: str
     target_length: int
+    short_windows: str
     epochs: int
     batch_size: int
     negatives: int
@@ -66,6 +67,12 @@ class RunConfig:
     distillation: DistillationConfig
     ranking_loss: keras.losses.Loss
     distillation_loss: keras.losses.Loss
+
+    @property
+    def short_windows(self) -> bool:
+        """Whether the run has windows of fewer than L items."""
+        choice = self.training.short_windows
+        return self.model.short_windows if choice == "auto" else choice == "on"
 
     @classmethod
     def of(cls, flags: dict[str, Any]) -> "RunConfig":

@@ -6,6 +6,7 @@ import tensorflow as tf
 from serving.small_world import small_caser
 
 from rd_tf.models.fossil import Fossil
+from rd_tf.models.sasrec import SASRec
 from rd_tf.serving.weights import CompactTable, StoredRanker, quantize_rows, rounded, rounded_copy
 from rd_tf.storage import InputError
 
