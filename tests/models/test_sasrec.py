@@ -12,11 +12,11 @@ USERS = np.array([0, 4, 1, 4, 2], "int32")
 SEQUENCES = np.array([[1, 2, 3, 4], [0, 0, 9, 9], [4, 4, 5, 7], [0, 0, 0, 0], [0, 0, 0, 6]], "int32")
 
 
-def random_sasrec(**changed):
+def random_sasrec(scale=0.7, **changed):
     sizes = {"num_users": 5, "num_items": 12, "sequence_length": 4, "dim": 6, "heads": 2, "blocks": 2, "dropout": 0.0}
     model = SASRec(**{**sizes, **changed})
     random = np.random.default_rng(0)
-    model.set_weights([random.normal(scale=0.7, size=weight.shape) for weight in model.get_weights()])
+    model.set_weights([random.normal(scale=scale, size=weight.shape) for weight in model.get_weights()])
     return model
 
 
@@ -141,22 +141,30 @@ def test_dropout_is_on_in_training_only_and_follows_the_noise():
 
 
 def test_every_number_of_the_noise_is_used():
-    model = random_sasrec(dropout=0.5, blocks=2, heads=2)
+    # Small weights, so that no share is too small to be missed.
+    model = random_sasrec(scale=0.3, dropout=0.5, blocks=2, heads=2)
     # 4 x 6 states; two heads of 4 x 4 shares and 2 x 4 x 6 of the first block; 2 x 4 and 2 x 6 of the last.
     assert model.noise_width == 24 + 32 + 48 + 8 + 12
     kept = np.ones((1, model.noise_width), "float32")
     whole = queries(model, SEQUENCES[:1], training=True, noise=kept)
-    changes = []
-    for place in range(model.noise_width):
-        noise = kept.copy()
-        noise[0, place] = 0.0
-        changes.append(np.abs(queries(model, SEQUENCES[:1], training=True, noise=noise) - whole).max())
-    # Of the first block's shares, those of later items are none; a hidden number may be 0 already.
-    shares = np.array(changes[24:56]).reshape(2, 4, 4)
-    np.testing.assert_array_equal(shares[:, np.triu_indices(4, 1)[0], np.triu_indices(4, 1)[1]], 0.0)
-    assert (np.array(changes[:24]) > 0).all()
-    assert (shares[:, np.tril_indices(4)[0], np.tril_indices(4)[1]] > 0).all()
-    assert (np.array(changes[-6:]) > 0).all()
+    # Row i has all but number i.
+    rows = model.noise_width
+    found = queries(
+        model,
+        np.tile(SEQUENCES[:1], (rows, 1)),
+        np.zeros(rows, "int32"),
+        training=True,
+        noise=1 - np.eye(rows, dtype="float32"),
+    )
+    changes = np.abs(found - whole).max(axis=1) > 1e-6
+    states, shares, feed_forward, last_shares, last = np.split(changes, [24, 56, 104, 112])
+    assert states.all()
+    # An item has no share in those before it.
+    np.testing.assert_array_equal(shares.reshape(2, 4, 4), np.tile(np.tri(4, dtype=bool), (2, 1, 1)))
+    assert last_shares.all()
+    # A hidden number may be 0 already; those behind it are not.
+    assert feed_forward.reshape(2, 24)[1].all()
+    assert last[6:].all()
 
 
 def test_gradients_are_finite_with_padding_only():

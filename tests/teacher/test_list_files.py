@@ -309,11 +309,13 @@ def test_flags_that_do_not_fit_together(flags, message):
         run(**{"dataset": "d", **flags})
 
 
-def test_prepare_writes_the_windows_of_a_dataset_that_is_there(tiny_dataset, tmp_path, capsys):
+@pytest.mark.parametrize("short", ["auto", "off", "on"])
+def test_prepare_writes_the_windows_of_a_dataset_that_is_there(short, tiny_dataset, tmp_path, capsys):
     path = tmp_path / "windows.parquet"
     flags = {"dataset": tiny_dataset, "windows": str(path), "sequence_length": 4, "target_length": 2}
+    flags["short_windows"] = short
     prepare(**default_flags(prepare) | flags | {"split": "validation"})
-    windows = open_dataset(tiny_dataset).split("validation").windows(4, 2)
+    windows = open_dataset(tiny_dataset).split("validation").windows(4, 2, short == "on")
     frame = pd.read_parquet(path)
     assert len(frame) == len(windows)
     assert frame.position.tolist() == windows.positions.tolist()
