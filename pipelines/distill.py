@@ -211,6 +211,10 @@ def _cache_of_lists(root: Path, flags: dict[str, Any]) -> str:
     if not Path(flags["teacher"]).is_file():
         return str(flags["teacher"])
     given = {"teacher": "", "lists": flags["teacher"], "saved_model": "", "cache": str(root / "teacher_lists")}
+    from rd_tf.models.registry import has_short_windows
+
+    short = has_short_windows(flags["model"], flags["short_windows"])
+    given["short_windows"] = "on" if short else "off"
     return teach(**choose(teach, {**command_line.default_flags(teach), **flags}, **given))
 
 

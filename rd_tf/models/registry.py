@@ -39,11 +39,6 @@ class ModelConfig:
         arguments |= {"unknown_user": flags["user_dropout"] > 0, "dtype": flags["dtype_policy"]}
         return cls(flags["model"], arguments)
 
-    @property
-    def short_windows(self) -> bool:
-        """Whether the ranker asks for windows of fewer than L items, too."""
-        return bool(getattr(plugins.find(plugins.RANKERS, "model", self.name).load(), "short_windows", False))
-
 
 def make_model(config: ModelConfig, num_users: int, num_items: int) -> SequenceRanker:
     """Makes an untrained ranker.
@@ -64,6 +59,21 @@ def make_model(config: ModelConfig, num_users: int, num_items: int) -> SequenceR
     if not isinstance(model, SequenceRanker) or not hasattr(model, "item_table"):
         raise InputError(f"--model={config.name}: its constructor must call build_item_table()")
     return model
+
+
+def has_short_windows(name: str, choice: str) -> bool:
+    """Whether a ranker is trained on windows of fewer than L items, too.
+
+    Args:
+        name: of the registry, such as "sasrec".
+        choice: "on", "off", or "auto" for what the ranker's class asks for.
+
+    Raises:
+        InputError: an unknown ranker.
+    """
+    if choice != "auto":
+        return choice == "on"
+    return bool(getattr(plugins.find(plugins.RANKERS, "model", name).load(), "short_windows", False))
 
 
 def weights_fingerprint(model: SequenceRanker) -> str:

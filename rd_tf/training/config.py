@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from rd_tf import plugins
-from rd_tf.models.registry import ModelConfig
+from rd_tf.models.registry import ModelConfig, has_short_windows
 from rd_tf.storage import InputError
 
 
@@ -71,8 +71,7 @@ class RunConfig:
     @property
     def short_windows(self) -> bool:
         """Whether the run has windows of fewer than L items."""
-        choice = self.training.short_windows
-        return self.model.short_windows if choice == "auto" else choice == "on"
+        return has_short_windows(self.model.name, self.training.short_windows)
 
     @classmethod
     def of(cls, flags: dict[str, Any]) -> "RunConfig":

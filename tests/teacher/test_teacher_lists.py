@@ -63,8 +63,8 @@ def plain_lists(model, data, windows, k):
 @pytest.mark.parametrize(("length", "short"), [(3, False), (3, True), (5, True), (9, False), (9, True)])
 def test_a_ranker_of_another_length_teaches_the_windows_of_its_student(tiny_sasrec, data, length, short):
     teacher, student = load_model(tiny_sasrec), Caser.for_dataset(data, sequence_length=length, dim=4)
-    lists = lists_of(RankerTeacher(teacher, data), length, k=4, mask="target", short_windows=short)
     windows = data.windows(length, 1, short)
+    lists = lists_of(RankerTeacher(teacher, data), windows, k=4, mask="target")
     assert lists.key.windows == windows.fingerprint()
     some = np.random.default_rng(0).permutation(len(windows))[:40]
     part = type(windows)(*(getattr(windows, name)[some] for name in ("users", "positions", "sequences", "targets")))
