@@ -13,6 +13,7 @@ from rd_tf.data.dataset import load_manifest
 from rd_tf.data.teacher_lists import CacheKey, TeacherCache, load_teacher_cache, save_teacher_cache
 from rd_tf.data.windows import SplitData, open_dataset
 from rd_tf.evaluation.evaluator import Evaluator, save_evaluation
+from rd_tf.models.registry import has_short_windows
 from rd_tf.storage import InputError, json_sha256, read_manifest, write_json
 from rd_tf.teacher.cache import keeps_cache
 from rd_tf.teacher.linear import PopularityTeacher, ease, ease_cost, free_bytes
@@ -262,7 +263,8 @@ def _fused(teachers: list[Teacher], weights: list[float]) -> Teacher:
 def make_lists(directory: Path, teacher: Teacher, flags: dict[str, Any]) -> TeacherCache:
     """The cache of a teacher for the student's windows; one that is there and belongs to it is kept."""
     data, k, mask = teacher.data, flags["k"], flags["mask"]
-    windows = data.windows(flags["sequence_length"], flags["target_length"])
+    short = has_short_windows(flags["model"], flags["short_windows"])
+    windows = data.windows(flags["sequence_length"], flags["target_length"], short)
     key = CacheKey.of(data.fingerprint, data.name, windows, teacher.fingerprint, mask)
     if not keeps_cache(directory, key, k, flags["force"], is_default_place=True):
         lists = lists_of(teacher, windows, k, mask, flags["block_size"])
@@ -290,6 +292,7 @@ def make_chosen(directory: Path, choice: Choice, seed: int, flags: dict[str, Any
     # Before anything is solved: of trained parts the weights decide.
     fingerprints = {name: _train_part(directory, name, choice, seed, flags) for name in choice.weights}
     asked = [fingerprints, choice.weights, choice.ease_l2, *(flags[name] for name in _OF_LISTS)]
+    asked += ["short windows"] * has_short_windows(flags["model"], flags["short_windows"])
     made_from = json_sha256([*asked, load_manifest(flags["dataset"])["fingerprint"]])
     is_whole = all((path / run_directory.PER_USER).is_file() for path in (lists, *parts.values()))
     if is_whole and not flags["force"] and read_metrics(lists).get("made_from") == made_from:

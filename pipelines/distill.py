@@ -53,11 +53,11 @@ def distill(**flags: Any) -> dict[str, Any]:
 
     With --format=synthetic or --input the dataset directory --dataset is made first, unless it is there. Runs lie under
     --run_dir as seed-<seed>/teacher (trained with <seed> + 1000), student and distilled; a finished one is kept on the
-    next call, --force does all again. Which teacher, which mixture of teachers and which weight of its lists is best, the
-    validation split decides (--teacher=auto, or none); of several seeds, the first decides. --teacher=large trains the
-    --model with --teacher_dim and takes the settings of the flags. --teacher also names what to distil from in place of
-    training a teacher: a finished run, a teacher cache, or a file of lists that another system made (see rd_tf.teach
-    --lists); of lists the table has no teacher's row.
+    next call, --force does all again. Which teacher, which mixture of teachers and which weight of its lists is best,
+    the validation split decides (--teacher=auto, or none); of several seeds, the first decides. --teacher=large trains
+    the --model with --teacher_dim and takes the settings of the flags. --teacher also names what to distil from in
+    place of training a teacher: a finished run, a teacher cache, or a file of lists that another system made (see
+    rd_tf.teach --lists); of lists the table has no teacher's row.
     """
     seeds = parse_seeds(flags["seeds"])
     if not flags["run_dir"]:
@@ -212,6 +212,10 @@ def _cache_of_lists(root: Path, flags: dict[str, Any]) -> str:
     if not Path(flags["teacher"]).is_file():
         return str(flags["teacher"])
     given = {"teacher": "", "lists": flags["teacher"], "saved_model": "", "cache": str(root / "teacher_lists")}
+    from rd_tf.models.registry import has_short_windows
+
+    short = has_short_windows(flags["model"], flags["short_windows"])
+    given["short_windows"] = "on" if short else "off"
     return teach(**choose(teach, {**command_line.default_flags(teach), **flags}, **given))
 
 

@@ -55,6 +55,7 @@ RANKERS: dict[str, Plugin] = {
         _same("vertical_filters", "horizontal_filters", "conv_activation", "dense_activation", "dropout"),
     ),
     "fossil": Plugin("rd_tf.models.fossil:Fossil", _same("history", "history_exponent", "dropout")),
+    "sasrec": Plugin("rd_tf.models.sasrec:SASRec", _same("heads", "blocks", "dropout")),
 }
 RANKING_LOSSES: dict[str, Plugin] = {
     "pointwise": Plugin("rd_tf.losses.ranking:PointwiseLogLoss", {}),

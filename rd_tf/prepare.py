@@ -36,12 +36,14 @@ def prepare(
     split: str = "test",
     sequence_length: int = 5,
     target_length: int = 1,
+    short_windows: str = "auto",
 ) -> dict[str, Any]:
     """Reads check-ins, drops repeated visits, takes the k-core, writes a dataset directory and prints a summary.
 
     A dataset that was made by the same flags from the same input is kept as it is; --force makes it again.
     --windows=FILE also writes the training windows of --split, with raw ids, for systems that make lists for windows;
-    for a dataset that is there, --dataset and --windows are enough.
+    for a dataset that is there, --dataset and --windows are enough. They are those of a student with the same
+    --short_windows; no ranker is named here, so auto is off.
 
     Returns:
         The dataset's manifest.
@@ -51,7 +53,9 @@ def prepare(
     """
     flags = dict(locals())
     columns = {name: flags[name] for name in COLUMNS}
-    write_windows = functools.partial(_write_windows, windows, dataset, split, sequence_length, target_length)
+    write_windows = functools.partial(
+        _write_windows, windows, dataset, split, sequence_length, target_length, short_windows == "on"
+    )
     if windows and not windows.endswith(".parquet"):
         raise InputError(f"--windows={windows} has to end in .parquet; name such a file")
     if windows and not input and format == "auto" and not force and Path(dataset).exists():
@@ -108,13 +112,15 @@ def prepare(
     return manifest
 
 
-def _write_windows(path: str, dataset: str, split: str, sequence_length: int, target_length: int) -> None:
+def _write_windows(
+    path: str, dataset: str, split: str, sequence_length: int, target_length: int, short_windows: bool
+) -> None:
     if not path:
         return
     from rd_tf.data.windows import open_dataset
     from rd_tf.teacher.lists import write_windows
 
-    count = write_windows(path, open_dataset(dataset).split(split), sequence_length, target_length)
+    count = write_windows(path, open_dataset(dataset).split(split), sequence_length, target_length, short_windows)
     print(f"windows             {count:,} in {path}")
 
 

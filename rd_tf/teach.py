@@ -29,6 +29,7 @@ def teach(
     split: str = "test",
     sequence_length: int = 5,
     target_length: int = 1,
+    short_windows: str = "auto",
     unknown: str = "refuse",
     incomplete: str = "refuse",
     fusion: str = "zscore",
@@ -42,8 +43,8 @@ def teach(
     commas between them, which are fused (--fusion), a file of lists that any system made (--lists), or a signature of a
     SavedModel (--saved_model). With one run directory the windows are those of the teacher's own split, L and T, and a
     sharded dataset is read shard by shard and its cache has the same shards; else they are those of --split,
-    --sequence_length and --target_length, which the student has to have too. A cache that exists and belongs to this
-    teacher is kept.
+    --sequence_length, --target_length and --short_windows (auto is off here, where no student is named), which the
+    student has to have too. A cache that exists and belongs to this teacher is kept.
 
     Returns:
         The cache's directory.
@@ -80,12 +81,12 @@ def teach(
     from rd_tf.teacher.lists import read_list_file
 
     data = open_dataset(dataset).split(split)
-    place = Path(cache)
+    place, short = Path(cache), short_windows == "on"
     if teacher:
         from rd_tf.teacher.named import TeacherNames
 
         names = TeacherNames.parse(teacher, fusion, fusion_weights, ease_l2)
-        windows = data.windows(sequence_length, target_length)
+        windows = data.windows(sequence_length, target_length, short)
         key = CacheKey.of(data.fingerprint, data.name, windows, names.fingerprint(data), mask)
         if not keeps_cache(place, key, k, force):
             from rd_tf.teacher.named import make_teacher
@@ -107,15 +108,15 @@ def teach(
             "position_column": position_column,
         }
         named = {flag: name for flag, name in columns.items() if name}
-        file = read_list_file(lists, data, data.windows(sequence_length, target_length), named, unknown)
+        file = read_list_file(lists, data, data.windows(sequence_length, target_length, short), named, unknown)
         key = file.key(mask, incomplete)
         make = functools.partial(file.of_windows, k, mask, incomplete)
     else:
         from rd_tf.teacher.saved_model import SavedModelLists
 
         model = SavedModelLists(saved_model, signature, data.interactions, unknown)
-        key = model.key(data, sequence_length, target_length, mask, incomplete)
-        make = functools.partial(model.of_windows, data, k, key, incomplete, block_size)
+        key = model.key(data, sequence_length, target_length, mask, incomplete, short)
+        make = functools.partial(model.of_windows, data, k, key, incomplete, block_size, short)
     if keeps_cache(place, key, k, force):
         return cache
     made = make()

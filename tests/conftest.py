@@ -148,3 +148,13 @@ def tiny_fossil(tmp_path_factory, tiny_dataset, tiny_teacher, train_flags):
     path = str(tmp_path_factory.mktemp("runs") / "fossil")
     train(**train_flags(dataset=tiny_dataset, run_dir=path, teacher=tiny_teacher, model="fossil", dim=4))
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_sasrec(tmp_path_factory, tiny_dataset, train_flags):
+    """A finished run of SASRec, whose windows are short ones, too."""
+    from rd_tf.train import train
+
+    path = str(tmp_path_factory.mktemp("runs") / "sasrec")
+    train(**train_flags(dataset=tiny_dataset, run_dir=path, model="sasrec", dim=4, heads=2, dropout=0.2))
+    return path

@@ -22,17 +22,18 @@ from rd_tf.teach import teach
 ROWS = np.array([0, 7, 100, 31])
 
 
-@pytest.fixture(params=["caser", "fossil"])
+@pytest.fixture(params=["caser", "fossil", "sasrec"])
 def tiny_run(request):
     """A finished run of each ranker."""
-    return request.getfixturevalue({"caser": "tiny_student", "fossil": "tiny_fossil"}[request.param])
+    names = {"caser": "tiny_student", "fossil": "tiny_fossil", "sasrec": "tiny_sasrec"}
+    return request.getfixturevalue(names[request.param])
 
 
 def trained(tiny_run, tiny_dataset):
     model, interactions = load_model(tiny_run), load_dataset(tiny_dataset)
     train = split_interactions(interactions, "test").train
     items = UserItems(interactions.users[train], interactions.items[train], interactions.num_users)
-    return model, interactions, train, make_windows(interactions, train, 5), items
+    return model, interactions, train, make_windows(interactions, train, 5, short=model.short_windows), items
 
 
 def training_scores(model, users, sequences, history):

@@ -246,7 +246,9 @@ def test_flags_of_plug_ins_are_in_the_help(plug_ins, capsys):
 
 def test_an_unknown_ranker_or_module_is_refused_before_anything_is_written(tmp_path, tiny_dataset, train_flags, capsys):
     flags = train_flags(dataset=tiny_dataset, run_dir=str(tmp_path / "run"), model="mine")
-    with pytest.raises(InputError, match=r"--model=mine is not known; it is one of caser, fossil, or name the module"):
+    with pytest.raises(
+        InputError, match=r"--model=mine is not known; it is one of caser, fossil, sasrec, or name the module"
+    ):
         train(**flags)
     with pytest.raises(SystemExit, match="1"):
         run(train, [f"--run_dir={tmp_path / 'run'}", "--import_module=no_such_module"])

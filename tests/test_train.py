@@ -16,6 +16,7 @@ from rd_tf.serving.weights import with_unknown_user
 from rd_tf.storage import InputError
 from rd_tf.teach import teach
 from rd_tf.train import train
+from rd_tf.training.config import RunConfig
 
 
 def manifest(run):
@@ -175,8 +176,8 @@ def test_a_damaged_manifest_is_named(change, message, tiny_teacher, tmp_path):
 
 def test_a_model_of_another_version_is_refused(tiny_teacher, tmp_path):
     found = manifest(tiny_teacher)
-    run_directory.write_run_manifest(tmp_path, {**found, "model": {**found["model"], "class": "sasrec"}})
-    with pytest.raises(InputError, match="holds a model 'sasrec'; known are caser, fossil, others with"):
+    run_directory.write_run_manifest(tmp_path, {**found, "model": {**found["model"], "class": "gru4rec"}})
+    with pytest.raises(InputError, match="holds a model 'gru4rec'; known are caser, fossil, sasrec, others with"):
         load_model(tmp_path)
 
 
@@ -262,6 +263,14 @@ def test_a_learning_rate_that_diverges_stops_and_says_when(tiny_dataset, train_f
     with pytest.raises(InputError, match=r"the loss is not finite in epoch \d+, step \d+ of \d+"):
         train(**train_flags(dataset=tiny_dataset, run_dir=str(tmp_path), learning_rate=1e38, epochs=5))
     assert not (tmp_path / "manifest.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "choice", "expected"),
+    [("caser", "auto", False), ("caser", "on", True), ("sasrec", "auto", True), ("sasrec", "off", False)],
+)
+def test_a_run_has_the_short_windows_that_its_ranker_or_the_flag_asks_for(model, choice, expected, train_flags):
+    assert RunConfig.of(train_flags(model=model, short_windows=choice)).short_windows == expected
 
 
 def test_user_dropout_trains_a_row_for_unknown_users_which_the_export_uses(tmp_path, tiny_dataset, train_flags):

@@ -13,7 +13,7 @@ from rd_tf.prepare import prepare
 from rd_tf.storage import InputError, atomic_directory
 
 # The windows that rd_tf.prepare writes beside the dataset.
-_OF_PREPARE_ALONE = {"windows", "split", "sequence_length", "target_length"}
+_OF_PREPARE_ALONE = {"windows", "split", "sequence_length", "target_length", "short_windows"}
 
 
 def beam_prepare(**flags: Any) -> dict[str, Any]:

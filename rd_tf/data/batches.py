@@ -292,6 +292,7 @@ def training_batches(
     list_noise: bool = False,
     seen: bool = False,
     item_groups: int = 0,
+    short_windows: bool | None = None,
 ) -> TrainingBatches:
     """The batches that a ranker trains on.
 
@@ -311,15 +312,17 @@ def training_batches(
         list_noise: whether batches hold random numbers for the teacher's lists.
         seen: whether batches hold the training items of their users.
         item_groups: popularity groups that batches name for the lists' items; 0 for none.
+        short_windows: whether there are windows of fewer than L items; None: if the model asks for them.
 
     Raises:
         ValueError: the lists belong to other windows, or the model has no row for an unknown user.
     """
-    windows = data.windows(model.sequence_length, target_length)
+    short = model.short_windows if short_windows is None else short_windows
+    windows = data.windows(model.sequence_length, target_length, short)
     if lists is not None and lists.manifest["windows"] != windows.fingerprint():
         raise ValueError(
             f"the teacher's lists belong to other windows than the {len(windows):,} of the split {data.name!r} with "
-            f"L={model.sequence_length}, T={target_length}; make them for these"
+            f"L={model.sequence_length}, T={target_length}{', short ones included' * short}; make them for these"
         )
     if user_dropout and not model.unknown_user:
         raise ValueError("user_dropout needs a ranker with unknown_user=True, whose users' tables have a row for it")

@@ -111,7 +111,8 @@ def last_items(items: np.ndarray, starts: np.ndarray, counts: np.ndarray, length
 class Windows:
     """Every run of L + T consecutive items of every user, step 1, in the order (user, position).
 
-    A user with fewer than L + T items has one window, padded with 0 on the left.
+    A user with fewer than L + T items has one window, padded with 0 on the left. With short windows there is also one,
+    padded alike, for every run of T items before which fewer than L stand, one at least.
 
     Attributes:
         users: `[windows] int32`.
@@ -142,7 +143,7 @@ class Windows:
 
 
 def make_windows(
-    interactions: Interactions, train: np.ndarray, sequence_length: int, target_length: int = 1
+    interactions: Interactions, train: np.ndarray, sequence_length: int, target_length: int = 1, short: bool = False
 ) -> Windows:
     """Cuts the training rows into windows.
 
@@ -151,6 +152,8 @@ def make_windows(
         train: `[rows] bool`, the rows to train on.
         sequence_length: L, at least 1.
         target_length: T, at least 1.
+        short: whether there are short windows, so that all but a user's first T items are the last of some window. The
+            positions are those of windows of L = 1 then.
 
     Raises:
         ValueError: a length below 1.
@@ -160,10 +163,11 @@ def make_windows(
     items, offsets = interactions.items[train], user_offsets(interactions.users[train], interactions.num_users)
     counts = np.diff(offsets)
     length = sequence_length + target_length
-    per_user = np.where(counts >= length, counts - length + 1, np.minimum(counts, 1))
+    shortest = (1 if short else sequence_length) + target_length
+    per_user = np.where(counts >= shortest, counts - shortest + 1, np.minimum(counts, 1))
     users = np.repeat(np.arange(interactions.num_users, dtype=np.int32), per_user)
     # A window's number less this is the position of its last item.
-    number_at_0 = np.cumsum(per_user) - per_user - np.minimum(length, counts) + 1
+    number_at_0 = np.cumsum(per_user) - per_user - np.minimum(shortest, counts) + 1
     positions = np.empty(len(users), np.int32)
     sequences = np.empty((len(users), sequence_length), np.int32)
     targets = np.empty((len(users), target_length), np.int32)
@@ -369,7 +373,9 @@ class ShardWindows:
         return dataclasses.replace(self.windows, users=self.windows.users + self.first_user)
 
 
-def cut_shard(shard: DatasetShard, split: str, sequence_length: int, target_length: int) -> ShardWindows:
+def cut_shard(
+    shard: DatasetShard, split: str, sequence_length: int, target_length: int, short: bool = False
+) -> ShardWindows:
     """Cuts a shard into windows; a user's split and windows depend on nobody else.
 
     Args:
@@ -377,12 +383,13 @@ def cut_shard(shard: DatasetShard, split: str, sequence_length: int, target_leng
         split: "validation" or "test".
         sequence_length: L, at least 1.
         target_length: T, at least 1.
+        short: as of `make_windows`.
     """
     # Windows depend on no raw id, but there is one for every user.
     user_ids = [""] * shard.num_users
     interactions = Interactions(shard.users - shard.first_user, shard.items, shard.timestamps, user_ids, [])
     data = Dataset(interactions).split(split)
-    return ShardWindows(shard.first_user, data.windows(sequence_length, target_length), data.seen)
+    return ShardWindows(shard.first_user, data.windows(sequence_length, target_length, short), data.seen)
 
 
 class SplitData:
@@ -406,7 +413,7 @@ class SplitData:
         self.name = split.name
         self.num_users = interactions.num_users
         self.num_items = interactions.num_items
-        self._windows: dict[tuple[int, int], Windows] = {}
+        self._windows: dict[tuple[int, int, bool], Windows] = {}
 
     # Not cached: training needs them at the start only, and has the items in `seen` besides.
     @property
@@ -440,16 +447,18 @@ class SplitData:
         """
         return self.seen.histories(users) if ranker.has_history else None
 
-    def windows(self, sequence_length: int, target_length: int) -> Windows:
-        """The training windows, cut once for every pair of lengths."""
-        key = sequence_length, target_length
+    def windows(self, sequence_length: int, target_length: int, short: bool = False) -> Windows:
+        """The training windows, cut once for the same arguments; see `make_windows`."""
+        key = sequence_length, target_length, short
         if key not in self._windows:
             self._windows[key] = make_windows(self.interactions, self.split.train, *key)
         return self._windows[key]
 
-    def shard(self, first_user: int, num_users: int, sequence_length: int, target_length: int) -> ShardWindows:
+    def shard(
+        self, first_user: int, num_users: int, sequence_length: int, target_length: int, short: bool = False
+    ) -> ShardWindows:
         """What `cut_shard` cuts for some consecutive users, out of the windows of all."""
-        windows = self.windows(sequence_length, target_length)
+        windows = self.windows(sequence_length, target_length, short)
         if num_users == self.num_users:
             return ShardWindows(0, windows, self.seen)
 

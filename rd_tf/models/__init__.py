@@ -8,11 +8,13 @@ if TYPE_CHECKING:
     from rd_tf.models.caser import Caser
     from rd_tf.models.fossil import Fossil
     from rd_tf.models.ranker import SequenceRanker
+    from rd_tf.models.sasrec import SASRec
 
-__all__ = ["Caser", "Fossil", "SequenceRanker"]
+__all__ = ["Caser", "Fossil", "SASRec", "SequenceRanker"]
 _PLACES = {
     "Caser": "rd_tf.models.caser:Caser",
     "Fossil": "rd_tf.models.fossil:Fossil",
+    "SASRec": "rd_tf.models.sasrec:SASRec",
     "SequenceRanker": "rd_tf.models.ranker:SequenceRanker",
 }
 

@@ -77,12 +77,15 @@ class SequenceRanker(keras.Model, abc.ABC):
         config_attributes: keywords of the constructor and the attributes that hold them, where the names differ.
         looks_back: "none", or which items a training window looks back on beside its sequence: "before" or "all" (see
             `rd_tf.data.windows.UserItems`). Not `history`, which Keras' `fit` overwrites.
+        short_windows: whether it is trained on windows of fewer than L items too, unless somebody says otherwise; see
+            `rd_tf.data.windows.make_windows`.
 
     Raises:
         ValueError: a count below 1.
     """
 
     looks_back = "none"
+    short_windows = False
     config_attributes: Mapping[str, str] = MappingProxyType({})
     dropout_rate = 0.0
     noise_width = 0

@@ -61,6 +61,21 @@ def make_model(config: ModelConfig, num_users: int, num_items: int) -> SequenceR
     return model
 
 
+def has_short_windows(name: str, choice: str) -> bool:
+    """Whether a ranker is trained on windows of fewer than L items, too.
+
+    Args:
+        name: of the registry, such as "sasrec".
+        choice: "on", "off", or "auto" for what the ranker's class asks for.
+
+    Raises:
+        InputError: an unknown ranker.
+    """
+    if choice != "auto":
+        return choice == "on"
+    return bool(getattr(plugins.find(plugins.RANKERS, "model", name).load(), "short_windows", False))
+
+
 def weights_fingerprint(model: SequenceRanker) -> str:
     """SHA-256 (hex) of every weight: equal exactly when the weights are, bit for bit."""
     digest = hashlib.sha256()

@@ -52,10 +52,12 @@ def teacher_lists(
     mask: str = "target",
     target_length: int = 1,
     block_size: int = 1024,
+    short_windows: bool | None = None,
 ) -> TeacherCache:
     """Lists a ranker's best K items, with their scores, for every training window.
 
-    The windows have the teacher's L; a student learns from the lists on windows of the same L and T.
+    The windows have the teacher's L; a student learns from the lists on windows of the same L and T, with short
+    ones or without.
 
     Args:
         teacher: the trained ranker, of these users and items.
@@ -65,6 +67,7 @@ def teacher_lists(
             the user; "none", nothing. Items without a training row are in no list.
         target_length: T.
         block_size: windows a matrix product.
+        short_windows: whether there are windows of fewer than L items; None: if the teacher asks for them.
 
     Returns:
         The lists, in memory or, from 256 MiB on, in a temporary memory map.
@@ -83,7 +86,8 @@ def teacher_lists(
             f"the teacher must have the {data.num_users} users and {data.num_items} items of the data; "
             f"received {teacher.num_users} and {teacher.num_items}"
         )
-    windows = data.windows(teacher.sequence_length, target_length)
+    short = teacher.short_windows if short_windows is None else short_windows
+    windows = data.windows(teacher.sequence_length, target_length, short)
     top_k = TopK(teacher, windows, data.seen, k, mask, block_size, is_candidate=data.is_candidate)
     items, scores = empty_lists(len(windows), k)
 
@@ -111,6 +115,7 @@ class TeachPlan:
         k: K.
         mask: "target", "seen" or "none".
         block_size: windows a block.
+        short_windows: whether the teacher was trained on windows of fewer than L items, too; then these have lists.
     """
 
     dataset: str
@@ -122,6 +127,7 @@ class TeachPlan:
     k: int
     mask: str
     block_size: int
+    short_windows: bool = False
 
     @property
     def lengths(self) -> tuple[int, int]:
@@ -134,7 +140,7 @@ class TeachPlan:
 
     def cut(self, shard: DatasetShard) -> ShardWindows:
         """The training windows of a shard."""
-        return cut_shard(shard, self.split, *self.lengths)
+        return cut_shard(shard, self.split, *self.lengths, self.short_windows)
 
     def default_place(self, teacher: str) -> str:
         """Where the cache of a teacher's run directory lies unless it is told otherwise."""
@@ -171,6 +177,8 @@ def make_plan(teacher: str, manifest: dict[str, Any], k: int, mask: str, block_s
         k,
         mask,
         block_size,
+        # Runs of earlier versions do not tell, and had none.
+        manifest.get("short_windows") is True,
     )
 
 
@@ -305,12 +313,12 @@ def make_cache(
     def cut(number: int) -> ShardWindows:
         if data is None:
             return plan.cut(load_shard(dataset, number))
-        return data.shard(entries[number]["first_user"], entries[number]["users"], *plan.lengths)
+        return data.shard(entries[number]["first_user"], entries[number]["users"], *plan.lengths, plan.short_windows)
 
     if data is None:
         fingerprint, facts = _survey(plan, cut, len(entries))
     else:
-        whole = data.shard(0, data.num_users, *plan.lengths)
+        whole = data.shard(0, data.num_users, *plan.lengths, plan.short_windows)
         fingerprint, facts = whole.windows.fingerprint(), Facts.of(whole, plan.num_items)
     key = plan.key(fingerprint)
     directory = Path(cache or plan.default_place(teacher))

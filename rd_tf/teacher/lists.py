@@ -36,6 +36,7 @@ def read_teacher_lists(
     mask: str = "target",
     unknown: str = "refuse",
     incomplete: str = "refuse",
+    short_windows: bool = False,
 ) -> TeacherCache:
     """Reads lists of any system from a file with a row for every user (or window) and item, as raw ids.
 
@@ -61,6 +62,7 @@ def read_teacher_lists(
         incomplete: what becomes of windows with fewer than K items: "refuse", or "pad" with the items that have most
             training rows, are not in the list and not kept out by the mask. Their score is that of the list's last
             item, or 0 where nothing else is in it.
+        short_windows: whether there are windows of fewer than L items; see `rd_tf.data.windows.make_windows`.
 
     Returns:
         The lists, in memory or, from 256 MiB on, in a temporary memory map. `manifest["lists"]` counts what was read,
@@ -78,7 +80,7 @@ def read_teacher_lists(
         "position_column": position_column,
     }
     check_choices(mask, unknown, incomplete)
-    windows = data.windows(sequence_length, target_length)
+    windows = data.windows(sequence_length, target_length, short_windows)
     lists = read_list_file(path, data, windows, {flag: name for flag, name in columns.items() if name}, unknown)
     return lists.of_windows(k, mask, incomplete)
 
@@ -346,7 +348,11 @@ def _window_numbers(windows: Windows, users: np.ndarray, positions: np.ndarray) 
 
 
 def write_windows(
-    path: str | os.PathLike[str], data: SplitData, sequence_length: int = 5, target_length: int = 1
+    path: str | os.PathLike[str],
+    data: SplitData,
+    sequence_length: int = 5,
+    target_length: int = 1,
+    short_windows: bool = False,
 ) -> int:
     """Writes the windows that lists may be made for, as Parquet: `user_id`, `position`, `sequence` and `targets`.
 
@@ -358,11 +364,12 @@ def write_windows(
         data: the dataset and its split.
         sequence_length: L.
         target_length: T.
+        short_windows: whether there are windows of fewer than L items; see `rd_tf.data.windows.make_windows`.
 
     Returns:
         How many windows there are.
     """
-    windows, interactions = data.windows(sequence_length, target_length), data.interactions
+    windows, interactions = data.windows(sequence_length, target_length, short_windows), data.interactions
     user_ids, item_ids = pa.array(interactions.user_ids, pa.string()), pa.array(interactions.item_ids, pa.string())
     lists = pa.list_(pa.string())
     schema = pa.schema([("user_id", pa.string()), ("position", pa.int32()), ("sequence", lists), ("targets", lists)])

@@ -32,6 +32,7 @@ def saved_model_lists(
     unknown: str = "refuse",
     incomplete: str = "refuse",
     block_size: int = 1024,
+    short_windows: bool = False,
 ) -> TeacherCache:
     """Asks a SavedModel for a list for every training window.
 
@@ -49,6 +50,7 @@ def saved_model_lists(
         unknown: what becomes of listed items that the dataset does not have, "refuse" or "skip".
         incomplete: "refuse" or "pad", as in `rd_tf.teacher.lists.read_teacher_lists`.
         block_size: windows a request.
+        short_windows: whether there are windows of fewer than L items; see `rd_tf.data.windows.make_windows`.
 
     Raises:
         InputError: the SavedModel or an answer cannot be used, or what `unknown` and `incomplete` refuse.
@@ -56,8 +58,8 @@ def saved_model_lists(
     """
     check_choices(mask, unknown, incomplete)
     model = SavedModelLists(directory, signature, data.interactions, unknown)
-    key = model.key(data, sequence_length, target_length, mask, incomplete)
-    return model.of_windows(data, k, key, incomplete, block_size)
+    key = model.key(data, sequence_length, target_length, mask, incomplete, short_windows)
+    return model.of_windows(data, k, key, incomplete, block_size, short_windows)
 
 
 class SavedModelLists:
@@ -123,17 +125,31 @@ class SavedModelLists:
             digest.update(f"{file.relative_to(self.path)},{file_sha256(file)}".encode())
         return digest.hexdigest()
 
-    def key(self, data: SplitData, sequence_length: int, target_length: int, mask: str, incomplete: str) -> CacheKey:
+    def key(
+        self,
+        data: SplitData,
+        sequence_length: int,
+        target_length: int,
+        mask: str,
+        incomplete: str,
+        short_windows: bool = False,
+    ) -> CacheKey:
         """The key of a cache of its lists; arguments as of `saved_model_lists`."""
-        windows = data.windows(sequence_length, target_length)
+        windows = data.windows(sequence_length, target_length, short_windows)
         return CacheKey.of(data.fingerprint, data.name, windows, self.fingerprint(incomplete), mask)
 
     def of_windows(
-        self, data: SplitData, k: int, key: CacheKey, incomplete: str, block_size: int = 1024
+        self,
+        data: SplitData,
+        k: int,
+        key: CacheKey,
+        incomplete: str,
+        block_size: int = 1024,
+        short_windows: bool = False,
     ) -> TeacherCache:
         """The lists of all windows; arguments and errors as of `saved_model_lists`."""
         assert key.mask is not None
-        windows = data.windows(key.sequence_length, key.target_length)
+        windows = data.windows(key.sequence_length, key.target_length, short_windows)
         fitter = ListFitter(data, windows, key.mask)
 
         def read(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from rd_tf import plugins
-from rd_tf.models.registry import ModelConfig
+from rd_tf.models.registry import ModelConfig, has_short_windows
 from rd_tf.storage import InputError
 
 
@@ -17,6 +17,7 @@ class TrainingConfig:
     dataset: str
     split: str
     target_length: int
+    short_windows: str
     epochs: int
     batch_size: int
     negatives: int
@@ -66,6 +67,11 @@ class RunConfig:
     distillation: DistillationConfig
     ranking_loss: keras.losses.Loss
     distillation_loss: keras.losses.Loss
+
+    @property
+    def short_windows(self) -> bool:
+        """Whether the run has windows of fewer than L items."""
+        return has_short_windows(self.model.name, self.training.short_windows)
 
     @classmethod
     def of(cls, flags: dict[str, Any]) -> "RunConfig":

@@ -239,6 +239,7 @@ class RankingDistiller(keras.Model):
         target_length: int | None = None,
         user_dropout: float = 0.0,
         seed: int = 0,
+        short_windows: bool | None = None,
         callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.Callback | None = None,
         initial_epoch: int = 0,
         verbose: str | int = "auto",
@@ -258,6 +259,7 @@ class RankingDistiller(keras.Model):
             target_length: T, items after a window that are to rank high; None is the lists' T, or 1.
             user_dropout: share of rows whose user is replaced by the unknown one, of a student with `unknown_user`.
             seed: of shuffling and draws.
+            short_windows: whether there are windows of fewer than L items; None: if the student asks for them.
             callbacks: Keras' or `rd_tf.callbacks`.
             initial_epoch: epochs done before.
             verbose: as Keras' fit.
@@ -274,7 +276,7 @@ class RankingDistiller(keras.Model):
         dataset: Any = x
         listed = [_EpochEnds(), *([] if callbacks is None else keras.tree.flatten(callbacks))]
         if isinstance(x, SplitData):
-            batches = self.batches(x, batch_size, negatives, target_length, user_dropout, seed)
+            batches = self.batches(x, batch_size, negatives, target_length, user_dropout, seed, short_windows)
             steps = batches.steps_per_epoch
             make = batches.input_function(initial_epoch * steps, epochs * steps)
             dataset = self.distribute_strategy.distribute_datasets_from_function(make)
@@ -295,6 +297,7 @@ class RankingDistiller(keras.Model):
         target_length: int | None = None,
         user_dropout: float = 0.0,
         seed: int = 0,
+        short_windows: bool | None = None,
     ) -> TrainingBatches:
         """The batches that `fit` trains on.
 
@@ -321,6 +324,7 @@ class RankingDistiller(keras.Model):
             list_noise="list_noise" in needs,
             item_groups=self.distillation_loss.popularity_groups if "item_groups" in needs else 0,
             seen="student_rank" in needs and self.exact_rank,
+            short_windows=short_windows,
         )
 
     def finish_epoch(self) -> None:

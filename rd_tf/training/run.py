@@ -53,7 +53,8 @@ def train_run(directory: Path, flags: dict[str, Any], identity: dict[str, Any], 
     training, distillation = config.training, config.distillation
     data = open_dataset(training.dataset).split(training.split)
     sequence_length = config.model.arguments["sequence_length"]
-    windows = data.windows(sequence_length, training.target_length)
+    short = config.short_windows
+    windows = data.windows(sequence_length, training.target_length, short)
     lists = None
     if distillation.teacher:
         with workers.explain_loss(lambda: "before the first epoch"):
@@ -90,7 +91,13 @@ def train_run(directory: Path, flags: dict[str, Any], identity: dict[str, Any], 
         )
     optimizer, loss = distiller.optimizer, config.distillation_loss
     batches = distiller.batches(
-        data, training.batch_size, training.negatives, training.target_length, training.user_dropout, training.seed
+        data,
+        training.batch_size,
+        training.negatives,
+        training.target_length,
+        training.user_dropout,
+        training.seed,
+        short,
     )
     log(
         f"{flags['model']}, d = {flags['dim']}: {model.count_params():,} parameters, {len(windows):,} windows, "
@@ -99,7 +106,8 @@ def train_run(directory: Path, flags: dict[str, Any], identity: dict[str, Any], 
         + (f", tau = {tau:.3g}" if lists is not None and (tau := getattr(loss, "score_temperature", None)) else "")
         + (f", {strategy.num_replicas_in_sync} replicas" if strategy.num_replicas_in_sync > 1 else "")
     )
-    _warn_of_long_windows(data, sequence_length + training.target_length, log)
+    if not short:
+        _warn_of_long_windows(data, sequence_length + training.target_length, log)
     history = History(directory / run_directory.HISTORY if workers.is_chief else None)
     state = RunState(model, optimizer, history, BestEpoch())
     checkpointer = Checkpointer(
@@ -149,6 +157,7 @@ def train_run(directory: Path, flags: dict[str, Any], identity: dict[str, Any], 
         "seed": flags["seed"],
         "dataset": {"path": flags["dataset"], "fingerprint": data.fingerprint},
         "windows": windows.fingerprint(),
+        "short_windows": short,
         "teacher": lists.manifest if lists is not None else None,
         "model": described,
         "epoch": best_epoch,
@@ -170,5 +179,6 @@ def _warn_of_long_windows(data: SplitData, length: int, log: Callable[[str], Non
     if short * 2 > len(counts):
         log(
             f"warning: {short:,} of {len(counts):,} users have fewer than L + T = {length} items and one padded window "
-            f"each; the median user has {int(np.median(counts))}, so a smaller --sequence_length trains on more windows"
+            f"each; the median user has {int(np.median(counts))}, so a smaller --sequence_length, or "
+            "--short_windows=on, trains on more windows"
         )

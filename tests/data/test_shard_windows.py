@@ -22,14 +22,16 @@ def interactions():
 @pytest.mark.parametrize("split", ["validation", "test"])
 @pytest.mark.parametrize(("sequence_length", "target_length"), [(5, 1), (2, 3)])
 @pytest.mark.parametrize("shards", [1, 2, 4, 9])
-def test_shards_together_are_the_whole(interactions, tmp_path, split, sequence_length, target_length, shards):
+@pytest.mark.parametrize("short", [False, True])
+def test_shards_together_are_the_whole(interactions, tmp_path, split, sequence_length, target_length, shards, short):
     save_dataset(interactions, tmp_path / "d", {}, shards=shards)
     cuts = [
-        cut_shard(load_shard(tmp_path / "d", number), split, sequence_length, target_length) for number in range(shards)
+        cut_shard(load_shard(tmp_path / "d", number), split, sequence_length, target_length, short)
+        for number in range(shards)
     ]
     parts = [cut.of_the_dataset() for cut in cuts]
     train = split_interactions(interactions, split).train
-    whole = make_windows(interactions, train, sequence_length, target_length)
+    whole = make_windows(interactions, train, sequence_length, target_length, short)
     for name in ("users", "positions", "sequences", "targets"):
         joined = np.concatenate([getattr(part, name) for part in parts])
         np.testing.assert_array_equal(joined, getattr(whole, name))
@@ -37,13 +39,14 @@ def test_shards_together_are_the_whole(interactions, tmp_path, split, sequence_l
     assert windows_fingerprint(iter(parts), sequence_length, target_length) == whole.fingerprint()
 
 
-@pytest.mark.parametrize("shards", [1, 2, 4, 9])
-def test_a_shard_of_data_in_memory_is_what_is_cut_of_its_file(interactions, tmp_path, shards):
+@pytest.mark.parametrize(("shards", "short"), [(1, False), (2, True), (4, False), (9, True)])
+def test_a_shard_of_data_in_memory_is_what_is_cut_of_its_file(interactions, tmp_path, shards, short):
     save_dataset(interactions, tmp_path / "d", {}, shards=shards)
     data = Dataset(interactions).split("test")
     for number in range(shards):
         shard = load_shard(tmp_path / "d", number)
-        expected, found = cut_shard(shard, "test", 2, 3), data.shard(shard.first_user, shard.num_users, 2, 3)
+        expected = cut_shard(shard, "test", 2, 3, short)
+        found = data.shard(shard.first_user, shard.num_users, 2, 3, short)
         assert found.first_user == expected.first_user
         assert found.windows.fingerprint() == expected.windows.fingerprint()
         users = np.arange(shard.num_users)

@@ -44,13 +44,17 @@ def test_histories_of_users_come_in_time_order_and_may_be_empty():
 
 
 @pytest.mark.parametrize("kind", ["before", "all"])
+@pytest.mark.parametrize("short", [False, True])
 @pytest.mark.parametrize(("sequence_length", "target_length"), [(1, 1), (2, 2), (3, 1), (6, 2)])
-def test_window_histories_equal_a_plain_loop(kind, sequence_length, target_length):
+def test_window_histories_equal_a_plain_loop(kind, sequence_length, target_length, short):
     ids = ([f"u{user}" for user in range(4)], [f"i{item}" for item in range(9)])
     interactions = Interactions(USERS, ITEMS, np.arange(9), *ids)
-    windows = make_windows(interactions, np.ones(9, bool), sequence_length, target_length)
+    windows = make_windows(interactions, np.ones(9, bool), sequence_length, target_length, short)
     chosen = np.random.default_rng(0).permutation(len(windows))
     items, place = UserItems(USERS, ITEMS, 4).window_histories(windows, chosen, kind)
+    np.testing.assert_array_equal(
+        UserItems(USERS, ITEMS, 4).before(windows, chosen, sequence_length), windows.sequences[chosen]
+    )
     for number, row in enumerate(chosen):
         own = ITEMS[windows.users[row] == USERS].tolist()
         end = windows.positions[row] + 1

@@ -81,6 +81,32 @@ def test_windows_are_the_oracles(histories, sequence_length, target_length):
     assert last.tolist() == [([0] * sequence_length + history)[-sequence_length:] for history in histories]
 
 
+@given(st.lists(st.lists(st.integers(1, 9), max_size=9), max_size=5), st.integers(1, 4), st.integers(1, 3))
+def test_short_windows_are_the_oracles(histories, sequence_length, target_length):
+    expected = []
+    for user, history in enumerate(histories):
+        # Every run of T items that something comes before; of a history without one, all of it.
+        begins = range(1, len(history) - target_length + 1) or [len(history) - target_length] * bool(history)
+        for begin in begins:
+            before, targets = history[: max(begin, 0)], history[max(begin, 0) : begin + target_length]
+            sequence = ([0] * sequence_length + before)[-sequence_length:]
+            padded = [0] * (target_length - len(targets)) + targets
+            expected.append((user, begin + target_length - 1, sequence, padded))
+    interactions = of_histories(histories)
+    windows = make_windows(interactions, everything(interactions), sequence_length, target_length, short=True)
+    columns = (windows.users, windows.positions, windows.sequences, windows.targets)
+    assert list(zip(*(column.tolist() for column in columns), strict=True)) == expected
+
+
+def test_short_windows_stand_before_the_others_and_have_a_fingerprint_of_their_own():
+    interactions = of_histories([[1, 2, 3, 4, 5], [6], [7, 8]])
+    short, whole = (make_windows(interactions, everything(interactions), 3, 1, short) for short in (True, False))
+    assert short.sequences.tolist() == [[0, 0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 4], [0, 0, 0], [0, 0, 7]]
+    assert short.targets[:, 0].tolist() == [2, 3, 4, 5, 6, 8]
+    assert short.positions.tolist() == [1, 2, 3, 4, 0, 1]
+    assert short.fingerprint() != whole.fingerprint()
+
+
 def test_windows_do_not_depend_on_how_many_are_cut_at_once(monkeypatch):
     interactions = of_histories([[1, 2, 3, 4, 5], [], [6, 7], [8, 9, 1, 2]])
     train, cut = everything(interactions), (make_windows, last_sequences)

@@ -88,7 +88,7 @@ OTHER = {
     "another split": ("split", "train"),
     "flags that are a list": ("flags", []),
     "a teacher that is a word": ("teacher", "runs/teacher"),
-    "a model nobody knows": ("model.class", "sasrec"),
+    "a model nobody knows": ("model.class", "gru4rec"),
     "a configuration of another model": ("model.config.history_exponent", 0.5),
     "a size that is a word": ("model.config.dim", "x"),
     "no items": ("model.config.num_items", 0),

@@ -25,6 +25,7 @@ from rd_tf.losses.ranking import BayesianPersonalizedRanking, GeneralizedBinaryC
 from rd_tf.models.caser import Caser
 from rd_tf.models.fossil import Fossil
 from rd_tf.models.ranker import Histories
+from rd_tf.models.sasrec import SASRec
 from rd_tf.models.table_ops import partial_top_k
 from keras import ops
 
@@ -74,7 +75,11 @@ fossil = Fossil(4, 9, 3, 4)
 fossil.set_weights([random.normal(size=w.shape) for w in fossil.get_weights()])
 history = Histories(np.array([4, 5, 5], "int32"), np.array([0, 0, 0], "int32"))
 best_of_fossil = fossil.recommend(user, sequence, np.array([[1], [0]], "int32"), 4, history)
-top = (best, columns, *best_of_fossil)
+sasrec = SASRec(4, 9, 3, 4, heads=2, dropout=0.5)
+sasrec.set_weights([random.normal(size=w.shape) for w in sasrec.get_weights()])
+noise = random.uniform(size=(2, sasrec.noise_width)).astype("float32")
+best_of_sasrec = sasrec.encode(user, sequence), sasrec.encode(user, sequence, training=True, noise=noise)
+top = (best, columns, *best_of_fossil, *best_of_sasrec)
 values = (*top, *of_lists, pairs, exact, scaled, items, scores, logits, shared, rank, weight, ranking, distillation)
 found = [np.asarray(ops.convert_to_numpy(value), "float64").ravel().tolist() for value in values]
 """

@@ -5,6 +5,7 @@ from serving.small_world import export_unchecked
 
 from rd_tf.models.caser import Caser
 from rd_tf.models.fossil import Fossil
+from rd_tf.models.sasrec import SASRec
 from rd_tf.serving.options import ExportOptions
 from rd_tf.serving.publishing import are_equal_versions
 
@@ -17,7 +18,11 @@ def make_fossil():
     return Fossil(6, 30, dim=4, dropout=0.2)
 
 
-@pytest.mark.parametrize("make", [make_caser, make_fossil])
+def make_sasrec():
+    return SASRec(6, 30, 5, dim=4, dropout=0.2)
+
+
+@pytest.mark.parametrize("make", [make_caser, make_fossil, make_sasrec])
 def test_every_ranker_of_a_kind_is_named_and_saved_alike(make, tmp_path):
     models = [make(), make()]
     assert models[0].name == models[1].name == type(models[0]).__name__.lower()

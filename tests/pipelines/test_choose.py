@@ -14,8 +14,10 @@ from pipelines.distill import distill
 from pipelines.report import _show_choice
 from rd_tf import command_line
 from rd_tf.data.teacher_lists import is_teacher_cache, load_cache_manifest
+from rd_tf.data.windows import open_dataset
 from rd_tf.run_directory import load_run_manifest
 from rd_tf.storage import InputError
+from rd_tf.teacher.linear import PopularityTeacher
 
 
 def arguments(root, dataset, *more):
@@ -209,3 +211,13 @@ def test_what_cannot_be_tried_is_refused(flags, tmp_path):
             distill(**{**flags, "candidates": candidates})
     with pytest.raises(InputError, match="use --mask=seen"):
         distill(**{**flags, "mask": "target"})
+
+
+@pytest.mark.parametrize(("model", "short"), [("caser", False), ("sasrec", True)])
+def test_lists_are_made_for_the_windows_of_the_student(tiny_dataset, tmp_path, model, short):
+    data = open_dataset(tiny_dataset).split("validation")
+    flags = {"sequence_length": 3, "target_length": 1, "k": 4, "mask": "seen", "force": False, "block_size": 64}
+    lists = choose.make_lists(
+        tmp_path / "lists", PopularityTeacher(data), {**flags, "model": model, "short_windows": "auto"}
+    )
+    assert lists.key.windows == data.windows(3, 1, short).fingerprint()

@@ -15,6 +15,7 @@ from rd_tf.data.interactions import Interactions
 from rd_tf.data.windows import Dataset
 from rd_tf.models.caser import Caser
 from rd_tf.models.fossil import Fossil
+from rd_tf.models.sasrec import SASRec
 from rd_tf.serving import export
 from rd_tf.serving.agreement import Disagreement, check_agreement
 from rd_tf.serving.export import export_ranker
@@ -153,6 +154,20 @@ def test_where_nothing_is_measured_all_items_are_served(plain):
     report = report_of(plain)
     assert report["quality"] is None
     assert report["max_k"] == report["items"] == NUM_ITEMS
+
+
+def test_a_ranker_without_users_serves_everybody_alike(tmp_path):
+    model = SASRec(NUM_USERS, NUM_ITEMS, sequence_length=L, dim=4, heads=2)
+    version = export_ranker(model, USERS, ITEMS, tmp_path / "sasrec", ExportOptions(weights="int8", batching=True))
+    report = json.loads((version / "assets.extra" / "report.json").read_text())
+    assert report["unknown_user"] == "like any other user, known by the recent items alone"
+    assert report["agreement"]["largest_difference"] < 1e-5
+    assert "ResourceGather" not in operations(version)
+    users, recent = [USERS[3], "nobody"], [ITEMS[4], "?", ITEMS[7]]
+    asked = request(users, [recent, recent], [[], []], [5, 5])
+    (found,) = run_saved_model(version, [asked])
+    assert found["items"][0].tolist() == found["items"][1].tolist()
+    np.testing.assert_array_equal(found["scores"][0], found["scores"][1])
 
 
 def test_the_item_table_has_a_row_an_item(model, tmp_path):
@@ -351,7 +366,11 @@ def test_devices_get_the_trained_items_alone(tmp_path):
     assert found.max() <= len(items)
 
 
-@pytest.mark.parametrize("make", [small_caser, small_fossil], ids=["Caser", "Fossil"])
+@pytest.mark.parametrize(
+    "make",
+    [small_caser, small_fossil, lambda: SASRec(NUM_USERS, NUM_ITEMS, L, 4)],
+    ids=["Caser", "Fossil", "SASRec"],
+)
 def test_a_ranker_of_some_items_scores_them_as_the_whole_one(make):
     model, items = make(), np.array([2, 3, 7, 19])
     part = with_items(model, items)

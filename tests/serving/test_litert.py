@@ -1,5 +1,6 @@
 """A flatbuffer for devices lists what the ranker does."""
 
+import itertools
 import json
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from rd_tf.models.caser import Caser
 from rd_tf.models.fossil import Fossil
 from rd_tf.models.ranker import Histories
+from rd_tf.models.sasrec import SASRec
 from rd_tf.serving.export import export_ranker
 from rd_tf.serving.litert import make_interpreter
 from rd_tf.serving.options import ExportOptions
@@ -18,8 +20,10 @@ USERS, ITEMS = [f"user {i}" for i in range(5)], [f"item {i}" for i in range(30)]
 LITERT = ExportOptions(export_format="litert", max_k=6)
 
 
-@pytest.mark.parametrize("weights", ["float32", "float16", "int8"])
-@pytest.mark.parametrize("kind", [Caser, Fossil])
+@pytest.mark.parametrize(
+    ("kind", "weights"),
+    [*itertools.product((Caser, Fossil), ("float32", "float16", "int8")), (SASRec, "float32"), (SASRec, "int8")],
+)
 def test_the_interpreter_lists_what_the_ranker_does(kind, weights, tmp_path):
     model = kind(5, 30, sequence_length=3, dim=4)
     model.item_bias.assign(np.random.default_rng(0).normal(size=31))

@@ -6,6 +6,7 @@ import tensorflow as tf
 from serving.small_world import small_caser
 
 from rd_tf.models.fossil import Fossil
+from rd_tf.models.sasrec import SASRec
 from rd_tf.serving.weights import CompactTable, StoredRanker, quantize_rows, rounded, rounded_copy
 from rd_tf.storage import InputError
 
@@ -59,7 +60,9 @@ def test_a_stored_table_gives_back_rounded_rows_and_their_products(weights):
 
 @pytest.mark.parametrize("weights", ["float32", "float16", "int8"])
 @pytest.mark.parametrize(
-    "make", [small_caser, lambda: Fossil(7, 20, sequence_length=3, dim=4)], ids=["caser", "fossil"]
+    "make",
+    [small_caser, lambda: Fossil(7, 20, sequence_length=3, dim=4), lambda: SASRec(7, 20, sequence_length=3, dim=4)],
+    ids=["caser", "fossil", "sasrec"],
 )
 def test_a_stored_ranker_scores_as_its_rounded_copy(make, weights):
     model = make()

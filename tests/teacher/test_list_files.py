@@ -272,6 +272,19 @@ def test_a_student_learns_from_lists_of_a_file(tiny_dataset, listed, tmp_path, t
     assert (tmp_path / "cache" / "items.npy").stat().st_mtime_ns == written
 
 
+def test_a_student_with_short_windows_learns_from_lists_for_them(tiny_dataset, listed, tmp_path, train_flags):
+    cache = run(lists=str(listed), dataset=tiny_dataset, cache=str(tmp_path / "cache"), k=5, short_windows="on")
+    data = open_dataset(tiny_dataset).split("test")
+    lists = read_teacher_lists(listed, data, 5, target_length=1, short_windows=True)
+    assert len(lists) == len(data.windows(5, 1, True)) > len(data.windows(5, 1))
+    np.testing.assert_array_equal(load_teacher_cache(cache, lists.key, 5).items, lists.items)
+    flags = train_flags(dataset=tiny_dataset, run_dir=str(tmp_path / "run"), teacher=cache, epochs=1)
+    with pytest.raises(InputError, match=r"was made for windows .* is needed"):
+        train(**flags)
+    manifest = train(**{**flags, "model": "sasrec"})
+    assert manifest["teacher"]["windows"] == manifest["windows"] == lists.key.windows
+
+
 def test_other_lists_replace_a_cache_by_force_only(tiny_dataset, listed, tmp_path):
     cache = run(lists=str(listed), dataset=tiny_dataset, cache=str(tmp_path / "cache"), k=5)
     before = json.loads((tmp_path / "cache" / "manifest.json").read_text())
@@ -309,11 +322,13 @@ def test_flags_that_do_not_fit_together(flags, message):
         run(**{"dataset": "d", **flags})
 
 
-def test_prepare_writes_the_windows_of_a_dataset_that_is_there(tiny_dataset, tmp_path, capsys):
+@pytest.mark.parametrize("short", ["auto", "off", "on"])
+def test_prepare_writes_the_windows_of_a_dataset_that_is_there(short, tiny_dataset, tmp_path, capsys):
     path = tmp_path / "windows.parquet"
     flags = {"dataset": tiny_dataset, "windows": str(path), "sequence_length": 4, "target_length": 2}
+    flags["short_windows"] = short
     prepare(**default_flags(prepare) | flags | {"split": "validation"})
-    windows = open_dataset(tiny_dataset).split("validation").windows(4, 2)
+    windows = open_dataset(tiny_dataset).split("validation").windows(4, 2, short == "on")
     frame = pd.read_parquet(path)
     assert len(frame) == len(windows)
     assert frame.position.tolist() == windows.positions.tolist()

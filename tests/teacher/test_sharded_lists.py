@@ -42,11 +42,14 @@ def load(cache, k=5):
     return load_teacher_cache(cache, CacheKey(**{name: found[name] for name in CacheKey.__dataclass_fields__}), k)
 
 
-@pytest.mark.parametrize(("model", "mask"), [("caser", "target"), ("caser", "seen"), ("fossil", "none")])
+@pytest.mark.parametrize(
+    ("model", "mask"), [("caser", "target"), ("caser", "seen"), ("fossil", "none"), ("sasrec", "target")]
+)
 def test_a_sharded_dataset_gives_the_same_lists_in_shards(
     request, tiny_dataset, sharded_dataset, tmp_path, model, mask
 ):
-    teacher = request.getfixturevalue({"caser": "tiny_teacher", "fossil": "tiny_fossil"}[model])
+    teachers = {"caser": "tiny_teacher", "fossil": "tiny_fossil", "sasrec": "tiny_sasrec"}
+    teacher = request.getfixturevalue(teachers[model])
     whole = load(make(teacher, tiny_dataset, tmp_path / "whole", mask=mask))
     sharded = load(make(teacher, sharded_dataset, tmp_path / "sharded", mask=mask))
     rows = np.arange(len(whole.items))

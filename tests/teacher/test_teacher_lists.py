@@ -14,6 +14,8 @@ from rd_tf.run_directory import load_run_manifest
 from rd_tf.storage import InputError, file_sha256
 from rd_tf.teach import teach
 from rd_tf.teacher.cache import teacher_lists
+from rd_tf.teacher.scoring import RankerTeacher, lists_of
+from rd_tf.training.distiller import RankingDistiller
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +45,45 @@ def test_lists_tell_what_they_belong_to(tiny_teacher, data):
     other = CacheKey.of(data.fingerprint, "test", data.windows(5, 1), None, "target")
     with pytest.raises(InputError, match="was made for T 2, but T 1 is needed"):
         check_cache("in memory", lists.manifest, other, 3)
+
+
+def plain_lists(model, data, windows, k):
+    """The best items for every window by what came before its target, a window at a time."""
+    lists = []
+    for user, position in zip(windows.users.tolist(), windows.positions.tolist(), strict=True):
+        history = data.items[data.users == user].tolist()
+        before = ([0] * model.sequence_length + history[:position])[-model.sequence_length :]
+        query = model.encode(np.array([user], np.int32), np.array([before], np.int32))
+        scores = np.where(data.is_candidate, np.asarray(model.score_all(query))[0], -np.inf)
+        scores[history[position]] = -np.inf
+        lists.append(-np.sort(-scores)[:k])
+    return np.array(lists)
+
+
+@pytest.mark.parametrize(("length", "short"), [(3, False), (3, True), (5, True), (9, False), (9, True)])
+def test_a_ranker_of_another_length_teaches_the_windows_of_its_student(tiny_sasrec, data, length, short):
+    teacher, student = load_model(tiny_sasrec), Caser.for_dataset(data, sequence_length=length, dim=4)
+    windows = data.windows(length, 1, short)
+    lists = lists_of(RankerTeacher(teacher, data), windows, k=4, mask="target")
+    assert lists.key.windows == windows.fingerprint()
+    some = np.random.default_rng(0).permutation(len(windows))[:40]
+    part = type(windows)(*(getattr(windows, name)[some] for name in ("users", "positions", "sequences", "targets")))
+    np.testing.assert_allclose(lists.scores[some], plain_lists(teacher, data, part, 4), rtol=1e-3, atol=1e-3)
+    distiller = RankingDistiller(student, lists)
+    distiller.compile()
+    assert len(distiller.batches(data, 64, 3, short_windows=short).windows) == len(windows)
+    with pytest.raises(ValueError, match="the teacher's lists belong to other windows than the"):
+        distiller.batches(data, 64, 3, short_windows=not short)
+
+
+def test_lists_are_made_for_the_windows_that_the_ranker_asks_for(tiny_sasrec, tiny_teacher, data):
+    for run, short in ((tiny_sasrec, True), (tiny_teacher, False)):
+        model = load_model(run)
+        lists = teacher_lists(model, data, k=3)
+        assert lists.key.windows == data.windows(5, 1, short).fingerprint() == load_run_manifest(run)["windows"]
+        assert load_run_manifest(run)["short_windows"] == short
+        other = teacher_lists(model, data, k=3, short_windows=not short)
+        assert other.key.windows == data.windows(5, 1, not short).fingerprint()
 
 
 def test_long_lists_are_in_a_file_that_is_gone_with_them(tiny_teacher, data, monkeypatch, tmp_path):

@@ -19,6 +19,7 @@ from rd_tf.data.sampling import RankSampler, UnseenItemSampler
 from rd_tf.data.windows import UserItems, make_windows
 from rd_tf.models.caser import Caser
 from rd_tf.models.fossil import Fossil
+from rd_tf.models.sasrec import SASRec
 from rd_tf.training.distiller import RankingDistiller
 from rd_tf.training.loop import Trainer
 from rd_tf.training.optimizers import OPTIMIZERS, make_optimizer
@@ -53,7 +54,7 @@ def make_batches() -> TrainingBatches:
 def train(workers: Workers) -> dict[str, list[Any]]:
     """Losses and weights, with the student's rank from the second epoch and from the first."""
     batches, losses, weights = make_batches(), [], []
-    for make, name, epoch in ((Caser, "lazy_adam", 1), (Fossil, "adam", 0)):
+    for make, name, epoch in ((Caser, "lazy_adam", 1), (Fossil, "adam", 0), (SASRec, "lazy_adam", 1)):
         with workers.strategy.scope():
             model = make(USERS, ITEMS, 3, 4, dropout=0.3, unknown_user=True)
             distiller = RankingDistiller(model, object())

@@ -66,6 +66,7 @@ RUNS = {
     "distilled": {"epochs": 3},
     "fossil with Adam": {"model": "fossil", "optimizer": "adam", "dropout": 0.3, "user_dropout": 0.1},
     "best of validation": {"split": "validation", "validate_every": 1, "epochs": 4, "learning_rate": 0.1},
+    "sasrec": {"model": "sasrec", "dropout": 0.3, "ranking_loss": "sampled_softmax"},
     "half precision": {"dtype_policy": "mixed_float16"},
 }
 
