@@ -24,12 +24,16 @@ from rd_tf.train import train
 CHOICE = "choice.json"
 # Validations come every so many epochs, and a training ends after so many in a row without a better MAP.
 _VALIDATE_EVERY, _EARLY_STOPPING = 2, 3
+# Epochs at most, in --epochs.
+_EPOCHS = 2
 # Temperatures that are tried, in standard deviations of the scores of a list, and weights of the distillation loss.
-_TEMPERATURES, _ALPHAS = (2.0, 4.0), (1.0, 3.0, 0.3)
+_TEMPERATURES, _ALPHAS = (2.0, 4.0), (1.0, 3.0, 10.0, 30.0)
+# Weight that is tried where more than the first is worse.
+_LIGHT = 0.3
 # Rankers that are trained as teachers, and what of their flags is not the student's.
 RANKER_CANDIDATES: dict[str, dict[str, Any]] = {
     "large": {},
-    "sasrec": {"model": "sasrec", "sequence_length": 50},
+    "sasrec": {"model": "sasrec", "sequence_length": 20},
 }
 
 
@@ -199,6 +203,7 @@ class _Search:
             "teacher": "",
             "validate_every": _VALIDATE_EVERY,
             "early_stopping": _EARLY_STOPPING,
+            "epochs": _EPOCHS * self._flags["epochs"],
             "run_dir": str(self._root / name),
             **changed,
         }
@@ -235,12 +240,15 @@ class _Search:
                 attempt(temperature, alpha)
                 self._check_time()
             best = max(range(len(plan)), key=lambda number: trials[number]["map"])
+            temperature = plan[best][0]
             for alpha in _ALPHAS[1:]:
-                attempt(plan[best][0], alpha)
+                # As long as more weight helps.
+                attempt(temperature, alpha)
                 self._check_time()
-                if max(trials, key=lambda trial: trial["map"])["alpha"] == alpha:
-                    # More weight helped, so less is not tried.
+                if trials[-1]["map"] <= max(trial["map"] for trial in trials[:-1]):
                     break
+            if max(trials, key=lambda trial: trial["map"])["alpha"] == _ALPHAS[0]:
+                attempt(temperature, _LIGHT)
         except _Skip as reason:
             self._skipped["further trials"] = str(reason)
         best_trial = max(trials, key=lambda trial: trial["map"])

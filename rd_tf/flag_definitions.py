@@ -100,7 +100,7 @@ FLAGS: dict[str, Define] = dict(
         _whole("heads", 1, 1, "Parts of SASRec's dimensions, each with an attention of its own; they must divide --dim.", 65536),
         _whole("blocks", 2, 1, "SASRec's blocks of self-attention and feed-forward, one after another.", 100),
         # Training.
-        _whole("epochs", 15, 1, "Passes over all windows."),
+        _whole("epochs", 15, 1, "Passes over all windows. pipelines.distill --teacher=auto: what is tried is trained for twice as many at most, until the validation MAP stops rising, and then for as many as were best."),
         _whole("batch_size", 512, 1, "Windows a step, over all replicas together."),
         _text("optimizer", "lazy_adam", "lazy_adam, adam, or any optimizer of Keras by its name, such as adagrad. adam: every row of every table moves in every step, as the authors' does. lazy_adam: only the rows of the batch are read and written, and what Adam does to the others is made up, so that a step costs the same for any catalogue."),
         _real("learning_rate", 1e-3, _POSITIVE, "Step size of Adam."),
@@ -195,7 +195,7 @@ FLAGS: dict[str, Define] = dict(
         _whole("jobs", 1, 1, "Trainings at the same time, each in a process and on a share of the cores of its own.", 64),
         _switch("train", True, "Train and measure what --results lacks. Off: tables and plots of what is there."),
         _switch("efficiency", True, "Measure what teacher and student cost to serve, where --results lacks it. Off: leave it out, as on a busy machine."),
-        _texts("candidates", list(CANDIDATES), "Teachers that --teacher=auto tries on the validation split. large: --model with --teacher_dim. sasrec: SASRec with --teacher_dim and the last 50 items. ease: a linear autoencoder of items, solved. popularity: the number of check-ins."),
+        _texts("candidates", list(CANDIDATES), "Teachers that --teacher=auto tries on the validation split. large: --model with --teacher_dim. sasrec: SASRec with --teacher_dim and the last 20 items. ease: a linear autoencoder of items, solved. popularity: the number of check-ins."),
         _real("auto_minutes", 0.0, 0.0, "Minutes after which --teacher=auto begins no further candidate or trial. 0: no limit."),
         _text("choice", "", "choice.json that an earlier --teacher=auto wrote under <run_dir>/auto: what was chosen there is taken, and nothing is tried. Empty: choose."),
         _switch("one_teacher", False, "Whether the teacher of the first seed teaches the students of all seeds (--teacher=auto). Off: every seed has a teacher of its own."),

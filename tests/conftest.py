@@ -114,6 +114,10 @@ def train_flags():
             "cutoffs": ["3", "5"],
             "learning_rate": 0.01,
             "rank_samples": 8,
+            "validate_every": 5,
+            "ranking_loss": "pointwise",
+            "distillation_loss": "weighted_pointwise",
+            "mask": "target",
         }
         return choose(train, default_flags(train), **{**small, "k": 5, "discrepancy_start_epoch": 1, **changed})
 

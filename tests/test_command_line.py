@@ -69,7 +69,7 @@ def test_a_usage_error_is_one_sentence_and_exit_code_2(argument, message, capsys
 def test_a_flagfile_is_read_and_a_later_flag_wins(tmp_path):
     (tmp_path / "some.cfg").write_text("# a comment\n--dim=7\n--split=validation\n")
     values = command_line.parse(train, [f"--flagfile={tmp_path / 'some.cfg'}", "--dim=9"])
-    assert (values["dim"], values["split"], values["epochs"]) == (9, "validation", 50)
+    assert (values["dim"], values["split"], values["epochs"]) == (9, "validation", 15)
 
 
 def test_flags_of_plug_ins_stand_once_where_a_command_took_them_from_another(monkeypatch):

@@ -13,7 +13,7 @@ FLAGS = default_flags(train)
     ("found", "expected", "difference"),
     [
         ({}, {}, None),
-        ({"epochs": 9}, {}, ("epochs", 9, 50)),
+        ({"epochs": 9}, {}, ("epochs", 9, 15)),
         # JSON and absl write numbers as they like, but true is no number.
         ({"alpha": 1}, {"alpha": 1.0}, None),
         ({"exact_rank": 1, "teacher": "a"}, {"exact_rank": True, "teacher": "a"}, ("exact_rank", 1, True)),

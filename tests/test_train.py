@@ -241,7 +241,6 @@ def other_dataset(tmp_path_factory):
         ({"dataset": "/nowhere"}, "--dataset=/nowhere is not a directory; make one with python -m rd_tf.prepare"),
         ({"teacher": "/nowhere"}, "--teacher=/nowhere is not a directory; name a teacher's run directory"),
         ({"teacher": "TEACHER", "split": "validation"}, "was trained with --split=test, but this run has --split=val"),
-        ({"teacher": "TEACHER", "sequence_length": 4}, "was made for L 5, but L 4 is needed"),
         ({"teacher": "TEACHER", "k": 1000}, "--k=1000 is larger than the catalogue of .* items"),
         ({"teacher": "TEACHER", "dataset": "OTHER"}, "was trained on the dataset [0-9a-f]{16}, but .* is [0-9a-f]{16}"),
         ({"vertical_filters": 0, "horizontal_filters": 0}, "Caser needs vertical or horizontal filters"),

@@ -139,14 +139,15 @@ def search(flags, monkeypatch, qualities):
 
 
 def test_lists_that_do_not_help_get_no_weight(flags, monkeypatch):
-    found, asked = search(flags, monkeypatch, [0.3, 0.1, 0.2, 0.25, 0.28])
+    found, asked = search(flags, monkeypatch, [0.3, 0.1, 0.2, 0.25, 0.24, 0.28])
     assert (found.alpha, found.alone, found.epochs) == (0.0, 0.3, {"student": 7, "distilled": 7})
-    # Of two temperatures the better one is tried with more weight, and as that helps, not with less.
+    # Of two temperatures the better one is tried with more weight for as long as that helps, and then not with less.
     assert asked == [
         ("student", None, None),
         ("trial-0", 1.0, 1.0),
         ("trial-1", 1.0, 2.0),
         ("trial-2", 3.0, 2.0),
+        ("trial-3", 10.0, 2.0),
     ]
     found, asked = search(flags, monkeypatch, [0.3, 0.2, 0.1, 0.15, 0.31])
     assert [alpha for _, alpha, _ in asked[1:]] == [1.0, 1.0, 3.0, 0.3]

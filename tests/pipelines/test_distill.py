@@ -42,6 +42,10 @@ def flags(tmp_path_factory):
         "--k=5",
         "--batch_size=64",
         "--discrepancy_start_epoch=1",
+        "--teacher=large",
+        "--ranking_loss=pointwise",
+        "--distillation_loss=weighted_pointwise",
+        "--mask=target",
     ]
     return command_line.parse(distill, arguments)
 

@@ -23,6 +23,10 @@ CONFIG = [
     "--k=5",
     "--batch_size=64",
     "--discrepancy_start_epoch=1",
+    "--teacher=large",
+    "--ranking_loss=pointwise",
+    "--distillation_loss=weighted_pointwise",
+    "--mask=target",
 ]
 
 
@@ -308,7 +312,7 @@ def test_a_flagfile_with_a_teacher_is_refused(flags, started):
     config = Path(flags["configs_dir"]) / "tiny" / "caser.cfg"
     config.write_text("\n".join([*CONFIG, "--teacher=runs/mine"]))
     with pytest.raises(
-        InputError, match=r"caser.cfg has --teacher=runs/mine; leave it out, since a cell trains its own"
+        InputError, match=r"caser.cfg has --teacher=runs/mine; write --teacher=large, since a cell trains its"
     ):
         paper(**flags)
     assert not started

@@ -28,7 +28,7 @@ def test_runs_that_differ_in_one_flag_are_plotted(sweeps, tmp_path):
 
 
 def test_runs_that_differ_in_another_flag_are_refused(sweeps, tmp_path):
-    with pytest.raises(InputError, match=r"alpha=2/seed-0/distilled was trained with --epochs=9, but .* --epochs=50;"):
+    with pytest.raises(InputError, match=r"alpha=2/seed-0/distilled was trained with --epochs=9, but .* --epochs=15;"):
         plot_sweeps(sweeps(epochs=9), tmp_path)
 
 
