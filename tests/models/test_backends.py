@@ -19,9 +19,9 @@ from rd_tf.losses.weights import hybrid_weight
 from rd_tf.losses.ranking import PointwiseLogLoss
 from rd_tf.losses.weights import position_weight
 from rd_tf.losses.weights import estimate_student_rank, exact_student_rank
-from rd_tf.losses.distillation import weighted_pointwise, ListwiseSoftmaxDistillation
+from rd_tf.losses.distillation import weighted_pointwise
 from rd_tf.losses import list_distillation
-from rd_tf.losses.ranking import BayesianPersonalizedRanking, GeneralizedBinaryCrossEntropy, SampledSoftmax
+from rd_tf.losses.ranking import GeneralizedBinaryCrossEntropy
 from rd_tf.models.caser import Caser
 from rd_tf.models.fossil import Fossil
 from rd_tf.models.ranker import Histories
@@ -54,18 +54,12 @@ told = {name: value if name == "num_items" else ops.convert_to_tensor(value) for
 of_lists = [
     loss.call(told, logits)
     for loss in (
-        SampledSoftmax(),
         GeneralizedBinaryCrossEntropy(),
-        ListwiseSoftmaxDistillation(),
-        list_distillation.RelaxedRankingDistillation(list_samples=3),
-        list_distillation.CollaborativeDistillation(list_samples=3),
         list_distillation.DualCorrectionDistillation(list_samples=3),
         list_distillation.UnbiasedDistillation(list_samples=3),
-        list_distillation.MarginMSEDistillation(),
         list_distillation.RankDistil(list_samples=3),
     )
 ]
-pairs = BayesianPersonalizedRanking().call(told["labels"], logits)
 exact = exact_student_rank(ops.take_along_axis(everything, np.array([[1, 2], [5, 6]], "int32"), axis=1), everything)
 scaled = hybrid_weight(position_weight(2, 1.0), discrepancy_weight(exact, 0.1), renormalize=True)
 ties = ops.convert_to_tensor(random.integers(0, 99, (3, 1003)).astype("float32"))
@@ -75,7 +69,7 @@ fossil.set_weights([random.normal(size=w.shape) for w in fossil.get_weights()])
 history = Histories(np.array([4, 5, 5], "int32"), np.array([0, 0, 0], "int32"))
 best_of_fossil = fossil.recommend(user, sequence, np.array([[1], [0]], "int32"), 4, history)
 top = (best, columns, *best_of_fossil)
-values = (*top, *of_lists, pairs, exact, scaled, items, scores, logits, shared, rank, weight, ranking, distillation)
+values = (*top, *of_lists, exact, scaled, items, scores, logits, shared, rank, weight, ranking, distillation)
 print(json.dumps([np.asarray(ops.convert_to_numpy(value), "float64").ravel().tolist() for value in values]))
 """
 
