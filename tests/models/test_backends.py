@@ -19,9 +19,9 @@ from rd_tf.losses.weights import hybrid_weight
 from rd_tf.losses.ranking import PointwiseLogLoss
 from rd_tf.losses.weights import position_weight
 from rd_tf.losses.weights import estimate_student_rank, exact_student_rank
-from rd_tf.losses.distillation import weighted_pointwise, ListwiseSoftmaxDistillation
+from rd_tf.losses.distillation import weighted_pointwise
 from rd_tf.losses import list_distillation
-from rd_tf.losses.ranking import BayesianPersonalizedRanking, GeneralizedBinaryCrossEntropy, SampledSoftmax
+from rd_tf.losses.ranking import GeneralizedBinaryCrossEntropy
 from rd_tf.models.caser import Caser
 from rd_tf.models.fossil import Fossil
 from rd_tf.models.ranker import Histories
@@ -55,18 +55,12 @@ told = {name: value if name == "num_items" else ops.convert_to_tensor(value) for
 of_lists = [
     loss.call(told, logits)
     for loss in (
-        SampledSoftmax(),
         GeneralizedBinaryCrossEntropy(),
-        ListwiseSoftmaxDistillation(),
-        list_distillation.RelaxedRankingDistillation(list_samples=3),
-        list_distillation.CollaborativeDistillation(list_samples=3),
         list_distillation.DualCorrectionDistillation(list_samples=3),
         list_distillation.UnbiasedDistillation(list_samples=3),
-        list_distillation.MarginMSEDistillation(),
         list_distillation.RankDistil(list_samples=3),
     )
 ]
-pairs = BayesianPersonalizedRanking().call(told["labels"], logits)
 exact = exact_student_rank(ops.take_along_axis(everything, np.array([[1, 2], [5, 6]], "int32"), axis=1), everything)
 scaled = hybrid_weight(position_weight(2, 1.0), discrepancy_weight(exact, 0.1), renormalize=True)
 ties = ops.convert_to_tensor(random.integers(0, 99, (3, 1003)).astype("float32"))
@@ -80,7 +74,7 @@ sasrec.set_weights([random.normal(size=w.shape) for w in sasrec.get_weights()])
 noise = random.uniform(size=(2, sasrec.noise_width)).astype("float32")
 best_of_sasrec = sasrec.encode(user, sequence), sasrec.encode(user, sequence, training=True, noise=noise)
 top = (best, columns, *best_of_fossil, *best_of_sasrec)
-values = (*top, *of_lists, pairs, exact, scaled, items, scores, logits, shared, rank, weight, ranking, distillation)
+values = (*top, *of_lists, exact, scaled, items, scores, logits, shared, rank, weight, ranking, distillation)
 found = [np.asarray(ops.convert_to_numpy(value), "float64").ravel().tolist() for value in values]
 """
 
