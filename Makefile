@@ -21,9 +21,9 @@ $(VENV)/.run: requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-$(VENV)/.develop: $(VENV)/.run requirements-dev.txt requirements-beam.txt requirements-tfrs.txt
+$(VENV)/.develop: $(VENV)/.run requirements-dev.txt requirements-beam.txt requirements-tfrs.txt requirements-tune.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt \
-		-r requirements-beam.txt -r requirements-tfrs.txt
+		-r requirements-beam.txt -r requirements-tfrs.txt -r requirements-tune.txt
 	touch $@
 
 # Leaves runs/, datasets/ and saved_models/ alone: they may hold hours of work.

@@ -47,7 +47,7 @@ def choose(command: Command, values: Flags, **changed: Any) -> Flags:
 
 def default_flags(command: Command) -> dict[str, Any]:
     """What every flag of a command is when it is not given."""
-    return _define(parameter_names(command)).flag_values_dict()
+    return _flags_of(command).flag_values_dict()
 
 
 def complete(command: Command, given: Flags) -> Flags:
@@ -89,7 +89,7 @@ def parse(command: Command, arguments: Sequence[str]) -> dict[str, Any]:
         flags.Error: an unknown flag, an illegal value or a stray word, in one sentence.
     """
     _import_named(command, arguments)
-    values = _define(parameter_names(command))
+    values = _flags_of(command)
     try:
         rest = values(["", *arguments])[1:]
     except flags.UnrecognizedFlagError as error:
@@ -150,6 +150,7 @@ COMMANDS = {
     "export": "rd_tf.export",
     "serve": "rd_tf.serve",
     "distill": "pipelines.distill",
+    "tune": "pipelines.tune",
 }
 
 
@@ -229,7 +230,7 @@ def _is_text(text: str) -> bool:
 
 def help_text(command: Command, program: str) -> str:
     """What `--help` prints: the command's purpose and every flag with its default."""
-    values = _define(parameter_names(command))
+    values = _flags_of(command)
     # The sections after the text are for callers in Python.
     purpose = re.split(r"\n\n(?:Args|Returns|Raises):", inspect.getdoc(command) or "")[0]
     lines = [f"Usage: {program} --flag=value ... [--flagfile=FILE]", "", purpose, "", "Flags:"]
@@ -244,6 +245,14 @@ def help_text(command: Command, program: str) -> str:
         lines += textwrap.wrap(described, 100, initial_indent="      ", subsequent_indent="      ")
     lines += ["  --flagfile", "      A file of flags, one a line; # begins a comment; flags after it win."]
     return "\n".join(lines)
+
+
+def _flags_of(command: Command) -> flags.FlagValues:
+    """The flags of a command; its `flag_defaults` stand in for the defaults of all commands."""
+    values = _define(parameter_names(command))
+    for name, value in getattr(command, "flag_defaults", {}).items():
+        values.set_default(name, value)
+    return values
 
 
 def _define(names: Sequence[str]) -> flags.FlagValues:

@@ -187,7 +187,7 @@ FLAGS: dict[str, Define] = dict(
         _real("distilled_dropout", -1.0, -1.0, "--dropout of the distilled student, which the teacher's lists keep from overfitting, too. -1: that of --dropout.", 0.999),
         _whole("distilled_epochs", 0, 0, "Passes over all windows for the distilled student, which the teacher's lists keep from overfitting for longer than the student alone. 0: as many as --epochs."),
         _texts("seeds", ["0"], "Seeds to run, one after another (pipelines.paper: --jobs at a time); the tables show their mean."),
-        _text("results", "", "Directory that gets a copy of every run's flags, metrics, history, log and manifest, and the report. Empty: no copy (pipelines.paper: results/paper)."),
+        _text("results", "", "Directory that gets a copy of every run's flags, metrics, history, log and manifest, and the report. Empty: no copy (pipelines.paper: results/paper). pipelines.tune: directory of the search, its study and every trial's flags and history."),
         _switch("all_metrics", False, "Print every metric of the models. Off: the paper's seven (report.json has all of them)."),
         _texts("cells", ["gowalla/fossil", "gowalla/caser", "foursquare/fossil", "foursquare/caser"], "Cells of the paper's tables, <dataset>/<model>: the settings are the flagfile <configs_dir>/<dataset>/<model>.cfg, the data <datasets_dir>/<dataset>."),
         _text("configs_dir", "configs", "Directory of the cells' flagfiles."),
@@ -201,6 +201,11 @@ FLAGS: dict[str, Define] = dict(
         _switch("one_teacher", False, "Whether the teacher of the first seed teaches the students of all seeds (--teacher=auto). Off: every seed has a teacher of its own."),
         _texts("sweeps", [], "Flags to vary one at a time on the validation split, for the plots: k, position_temperature, discrepancy_sharpness, alpha, student_dim."),
         _text("sweep_cell", "gowalla/caser", "Cell whose flags --sweeps varies."),
+        # Searching settings.
+        _texts("search", [], "Flags of rd_tf.train to search over, each as low..high (whole numbers for a flag of whole numbers), low..high:log (even on a logarithmic scale) or value|value|..., such as dropout=0.2..0.6,k=10|20|50,alpha=0.25..4:log. The first trial has the flags' own values where they lie within."),
+        _whole("trials", 50, 1, "Trials that the search has in all, those of earlier calls with the same --results included.", 100_000),
+        _choice("pruner", "median", ["median", "halving", "none"], "Which trials are stopped early, by validation MAP. median: those whose best MAP so far is below the median of the others at that epoch, once 5 have ended. halving: all but the best quarter, at --prune_from_epoch and at each fourfold of it. none: none."),
+        _whole("prune_from_epoch", 10, 1, "First epoch at which a trial may be stopped early.", 100_000),
         # Lists of other systems, and lists for other systems.
         _text("lists", "", "Lists of any system, in place of --teacher: a .csv, .tsv or .parquet file with a row for every user (--user_column) and item (--item_column), raw ids, as rd_tf.recommend writes it. --split, --sequence_length and --target_length are those of the student."),
         _text("rank_column", "", "Column with a number that rises along a list (--lists). Empty: the score falls along a list or, without one, the rows stand in the order of the list."),

@@ -91,9 +91,9 @@ def train(**flags: Any) -> dict[str, Any]:
     for name, path in (("dataset", dataset), ("teacher", teacher)):
         if path and Path(path).resolve() == Path(run_dir).resolve():
             raise InputError(f"--run_dir={run_dir} is the --{name} too, which it would replace; name another directory")
-    teacher_fingerprint = _teacher_fingerprint(teacher)
+    fingerprint = teacher_fingerprint(teacher)
     directory = Path(run_dir)
-    identity = {"flags": flags, "dataset": dataset_fingerprint, "teacher": teacher_fingerprint}
+    identity = {"flags": flags, "dataset": dataset_fingerprint, "teacher": fingerprint}
     index, _ = cluster()
     with directory_lock(directory) if index == 0 else contextlib.nullcontext():
         finished = run_directory.is_finished_run(directory)
@@ -174,8 +174,12 @@ def _is_same(one: Any, other: Any) -> bool:
     return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
-def _teacher_fingerprint(teacher: str) -> str | None:
-    """Fingerprint of the weights of a teacher, given as a run directory or a cache; None without one."""
+def teacher_fingerprint(teacher: str) -> str | None:
+    """Fingerprint of the weights of a teacher, given as a run directory or a cache; None without one.
+
+    Raises:
+        InputError: there is neither a finished run nor a teacher cache.
+    """
     if not teacher:
         return None
     from rd_tf.data.teacher_lists import is_teacher_cache, load_cache_manifest

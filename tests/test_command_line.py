@@ -20,6 +20,7 @@ COMMANDS = [
     "rd_tf.evaluate",
     "rd_tf.export",
     "pipelines.distill",
+    "pipelines.tune",
     "pipelines.beam.prepare",
     "pipelines.beam.teach",
     "pipelines.tfrs_teacher",

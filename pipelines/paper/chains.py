@@ -1,14 +1,12 @@
 """The trainings behind the paper's tables and plots, as processes beside each other."""
 
 import dataclasses
-import os
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from pipelines.children import Child, Children
 from pipelines.distill import LARGE, distill_flags, stages
 from pipelines.records import (
     COLUMNS,
@@ -25,8 +23,6 @@ from rd_tf.data.dataset import load_manifest
 from rd_tf.storage import InputError
 
 Say = Callable[[str], None]
-_SECONDS_BETWEEN_LOOKS = 0.2
-_SECONDS_TO_END = 20.0
 # Flag -> values around the authors' own, which stands in the middle; the cell's own value is added to them.
 SWEEPS: dict[str, tuple[float, ...]] = {
     "k": (2, 5, 10, 20, 50),
@@ -134,15 +130,6 @@ class Chain:
             keep_evidence(run_dir, target, self.per_user)
 
 
-@dataclasses.dataclass
-class _Running:
-    chain: Chain
-    slot: int
-    process: subprocess.Popen[bytes]
-    log: IO[bytes]
-    begin: float
-
-
 def run_chains(chains: Sequence[Chain], at_once: int, say: Say = print) -> list[str]:
     """Runs chains, and keeps each one's evidence as soon as it has finished.
 
@@ -158,75 +145,32 @@ def run_chains(chains: Sequence[Chain], at_once: int, say: Say = print) -> list[
     Returns:
         A phrase for every chain that failed, naming its log.
     """
-    shares = core_shares(at_once)
-    waiting, running, failures = list(chains), dict[int, _Running](), list[str]()
-    try:
+    waiting, running, failures = list(chains), dict[Child, Chain](), list[str]()
+    with Children(at_once) as children:
         while waiting or running:
-            for slot in range(at_once):
-                if waiting and slot not in running:
-                    chain = waiting.pop(0)
-                    say(f"{chain.title}: begins, {len(waiting)} after it, output in {chain.log}")
-                    running[slot] = _start(chain, slot, shares)
-            ended = [each for each in running.values() if each.process.poll() is not None]
-            for each in ended:
-                del running[each.slot]
-                each.log.close()
-                failures += _finish(each, say)
-            if not ended:
-                time.sleep(_SECONDS_BETWEEN_LOOKS)
-    finally:
-        _stop(list(running.values()))
+            while waiting and children.has_room():
+                chain = waiting.pop(0)
+                say(f"{chain.title}: begins, {len(waiting)} after it, output in {chain.log}")
+                running[children.start(chain.command, chain.log)] = chain
+            for child in children.ended():
+                failures += _finish(running.pop(child), child, say)
     return failures
 
 
-def core_shares(at_once: int) -> list[set[int]]:
-    """Splits the cores that this process may use into equal shares; none where there are too few or no such call."""
-    if not hasattr(os, "sched_setaffinity"):
-        return []
-    cores = sorted(os.sched_getaffinity(0))
-    size = len(cores) // at_once
-    return [set(cores[slot * size : (slot + 1) * size]) for slot in range(at_once)] if size else []
-
-
-def _start(chain: Chain, slot: int, shares: list[set[int]]) -> _Running:
-    chain.log.parent.mkdir(parents=True, exist_ok=True)
-    log = open(chain.log, "ab")  # noqa: SIM115
-    if log.tell():
-        log.write(f"\n=== again, {time.strftime('%Y-%m-%d %H:%M:%S')} ===\n".encode())
-        log.flush()
-    process = subprocess.Popen(chain.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
-    if shares:
-        # The child has not begun its threads yet; they inherit this.
-        os.sched_setaffinity(process.pid, shares[slot])
-    return _Running(chain, slot, process, log, time.monotonic())
-
-
-def _finish(each: _Running, say: Say) -> list[str]:
-    minutes = (time.monotonic() - each.begin) / 60
-    trouble = f"ended with {each.process.returncode}" if each.process.returncode else ""
+def _finish(chain: Chain, child: Child, say: Say) -> list[str]:
+    minutes = child.seconds / 60
+    trouble = f"ended with {child.process.returncode}" if child.process.returncode else ""
     if not trouble:
         try:
-            each.chain.keep()
+            chain.keep()
         # A damaged file or a full disk fails this chain; the others go on.
         except (InputError, OSError, ValueError) as error:
             trouble = str(error)
     if trouble:
-        say(f"{each.chain.title}: failed after {minutes:.1f} minutes")
-        return [f"{each.chain.title} {trouble} (see {each.chain.log})"]
-    say(f"{each.chain.title}: finished in {minutes:.1f} minutes")
+        say(f"{chain.title}: failed after {minutes:.1f} minutes")
+        return [f"{chain.title} {trouble} (see {chain.log})"]
+    say(f"{chain.title}: finished in {minutes:.1f} minutes")
     return []
-
-
-def _stop(running: list[_Running]) -> None:
-    for each in running:
-        each.process.terminate()
-    for each in running:
-        try:
-            each.process.wait(_SECONDS_TO_END)
-        except subprocess.TimeoutExpired:
-            each.process.kill()
-            each.process.wait()
-        each.log.close()
 
 
 def cell_chain(

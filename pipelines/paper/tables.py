@@ -9,6 +9,7 @@ from typing import Any
 from pipelines.paper.summary import cells_by_dataset, read_summary
 from pipelines.records import COLUMNS, HEADS, REFERENCES, ROLES
 from pipelines.report import gain, head, p_text, percent, row, seeds_text, short, size, stars, with_deviation
+from pipelines.trials import TRIALS
 from rd_tf import run_directory
 from rd_tf.command_line import default_flags, flag_lines, parse
 from rd_tf.run_directory import NO_PART_OF_THE_RESULT
@@ -273,10 +274,14 @@ def tuning_table(tuning: Path) -> str:
     """Markdown of every trial below results/tuning: the flags that are not the default, and validation MAP by epoch.
 
     Args:
-        tuning: holds `<cell>/<trial>/{flags.cfg,history.csv}`.
+        tuning: holds `<cell>/<trial>/{flags.cfg,history.csv}`, or what `pipelines.tune` wrote, whose own table of the
+            best trials is taken.
     """
     lines = []
     for cell in sorted(path for path in tuning.iterdir() if path.is_dir()) if tuning.is_dir() else ():
+        if (cell / TRIALS).is_file():
+            lines += [f"**{cell.name}**", "", (cell / TRIALS).read_text(encoding="utf-8")]
+            continue
         trials = {path.name: _read_trial(path) for path in sorted(cell.iterdir())}
         epochs = sorted({epoch for _, maps in trials.values() for epoch in maps})
         lines += [f"**{cell.name}**", ""]

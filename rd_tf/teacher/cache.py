@@ -1,6 +1,8 @@
 """The lists of a trained ranker: of all windows in memory, or as a cache on disk, shard by shard."""
 
+import contextlib
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,7 +40,7 @@ from rd_tf.data.windows import (
     windows_fingerprint,
 )
 from rd_tf.runtime import Advance, progress_bar
-from rd_tf.storage import InputError, atomic_directory, write_json
+from rd_tf.storage import InputError, atomic_directory, directory_lock, write_json
 
 if TYPE_CHECKING:
     from rd_tf.models.ranker import SequenceRanker
@@ -327,16 +329,20 @@ def make_cache(
     facts.check(plan)
     from rd_tf.models.registry import load_model
 
-    lists = ShardLists(plan, load_model(teacher, "teacher"))
-    with (
-        atomic_directory(directory, replace=directory.exists()) as temporary,
-        progress_bar("teacher's top-K", facts.windows, "windows") as advance,
-    ):
-        files = [
-            lists.write(cut(number), facts.is_candidate, files_in(temporary), number, shards, advance)
-            for number in range(len(entries))
-        ]
-        write_json(temporary / "manifest.json", cache_manifest(key, k, files, sharded=shards > 0))
+    # Trainings beside each other may want the same lists: the later ones wait, and find those of the first.
+    with contextlib.nullcontext() if cache else directory_lock(directory.parent, wait_seconds=math.inf):
+        if not cache and keeps_cache(directory, key, k, force, is_default_place=True):
+            return directory
+        lists = ShardLists(plan, load_model(teacher, "teacher"))
+        with (
+            atomic_directory(directory, replace=directory.exists()) as temporary,
+            progress_bar("teacher's top-K", facts.windows, "windows") as advance,
+        ):
+            files = [
+                lists.write(cut(number), facts.is_candidate, files_in(temporary), number, shards, advance)
+                for number in range(len(entries))
+            ]
+            write_json(temporary / "manifest.json", cache_manifest(key, k, files, sharded=shards > 0))
     print(f"teacher cache: {directory} ({facts.windows:,} windows, K = {k}, mask {mask})", flush=True)
     return directory
 

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -16,7 +18,9 @@ from rd_tf.data.teacher_lists import (
     open_lists,
     write_teacher_cache,
 )
+from rd_tf.models import registry
 from rd_tf.storage import InputError
+from rd_tf.teacher.cache import make_cache
 
 KEY = CacheKey("d" * 64, "test", 5, 1, "a" * 64, "e" * 64, "target")
 ITEMS, SCORES = np.arange(12).reshape(4, 3) + 1, np.linspace(-2, 2, 12).reshape(4, 3)
@@ -193,3 +197,20 @@ def test_a_manifest_with_unusable_shards_is_refused(sharded, shards):
         InputError, match=r"manifest\.json is damaged: it does not tell rows and checksums of its files"
     ):
         load_teacher_cache(sharded, KEY, k=3)
+
+
+def test_the_same_lists_wanted_twice_at_once_are_made_once(tiny_teacher, tiny_dataset, tmp_path, monkeypatch, capsys):
+    teacher = str(shutil.copytree(tiny_teacher, tmp_path / "teacher", ignore=shutil.ignore_patterns("top_k")))
+    load_model = registry.load_model
+
+    def load_slowly(*arguments):
+        # Both have seen by now that there is no cache.
+        time.sleep(0.5)
+        return load_model(*arguments)
+
+    monkeypatch.setattr(registry, "load_model", load_slowly)
+    with ThreadPoolExecutor(2) as pool:
+        made = list(pool.map(lambda _: make_cache(teacher, tiny_dataset, "", 4, "seen", 64, False), range(2)))
+    assert made[0] == made[1]
+    said = capsys.readouterr().out
+    assert said.count("teacher cache: ") == said.count("teacher cache kept: ") == 1

@@ -25,3 +25,11 @@ def test_trials_are_named_by_their_flags_and_listed_by_epoch(tmp_path):
 
 def test_no_trials_no_table(tmp_path):
     assert tuning_table(tmp_path / "none") == ""
+
+
+def test_a_search_shows_its_own_table_of_the_best(tmp_path):
+    trial = tmp_path / "gowalla_paper_caser" / "trial-0000"
+    trial.mkdir(parents=True)
+    (trial.parent / "study.db").write_text("a database")
+    (trial.parent / "trials.md").write_text("| trial |\n")
+    assert tuning_table(tmp_path).splitlines() == ["**gowalla_paper_caser**", "", "| trial |", ""]
