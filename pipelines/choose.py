@@ -30,11 +30,9 @@ _EPOCHS = 2
 _TEMPERATURES, _ALPHAS = (2.0, 4.0), (1.0, 3.0, 10.0, 30.0)
 # Weight that is tried where more than the first is worse.
 _LIGHT = 0.3
-# Rankers that are trained as teachers, and what of their flags is not the student's.
-RANKER_CANDIDATES: dict[str, dict[str, Any]] = {
-    "large": {},
-    "sasrec": {"model": "sasrec", "sequence_length": 20},
-}
+# Rankers that are trained as teachers.
+RANKER_CANDIDATES = ("large", "sasrec")
+_SASREC_LENGTH = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,8 +181,7 @@ class _Search:
         if name == "popularity":
             return PopularityTeacher(self._data)
         self._check_time()
-        values = {"dim": self._flags["teacher_dim"], "seed": self._seed + TEACHER_SEED, **RANKER_CANDIDATES[name]}
-        self._train(name, values)
+        self._train(name, _ranker_flags(name, self._seed, self._flags))
         from rd_tf.models.registry import load_model
 
         return RankerTeacher(load_model(self._root / name, "teacher"), self._data)
@@ -254,6 +251,16 @@ class _Search:
         best_trial = max(trials, key=lambda trial: trial["map"])
         self._epochs["distilled"] = int(best_trial["epoch"])
         return trials, best_trial
+
+
+def _ranker_flags(name: str, seed: int, flags: dict[str, Any]) -> dict[str, Any]:
+    """What of a teacher's flags is not the student's."""
+    given = {"teacher": "", "dim": flags["teacher_dim"], "seed": seed + TEACHER_SEED}
+    if name == "sasrec":
+        # It has no weights of users, and its rows of items are queries too: half as wide, it is the better one.
+        half = max(1, flags["teacher_dim"] // 2)
+        given |= {"model": "sasrec", "dim": half, "sequence_length": _SASREC_LENGTH, "heads": 1}
+    return given
 
 
 class _Skip(Exception):
@@ -335,8 +342,7 @@ def _train_part(directory: Path, name: str, choice: Choice, seed: int, flags: di
         return name
     run = directory / f"teacher-{name}"
     print(f"\nteacher {name}, seed {seed}: {run}", flush=True)
-    values = {"dim": flags["teacher_dim"], "seed": seed + TEACHER_SEED, **RANKER_CANDIDATES[name]}
-    given = {"teacher": "", "epochs": choice.epochs[name], "run_dir": str(run), **values}
+    given = {"epochs": choice.epochs[name], "run_dir": str(run), **_ranker_flags(name, seed, flags)}
     return str(train(**choose(train, flags, **given))["model"]["fingerprint"])
 
 

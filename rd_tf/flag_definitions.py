@@ -195,7 +195,7 @@ FLAGS: dict[str, Define] = dict(
         _whole("jobs", 1, 1, "Trainings at the same time, each in a process and on a share of the cores of its own.", 64),
         _switch("train", True, "Train and measure what --results lacks. Off: tables and plots of what is there."),
         _switch("efficiency", True, "Measure what teacher and student cost to serve, where --results lacks it. Off: leave it out, as on a busy machine."),
-        _texts("candidates", list(CANDIDATES), "Teachers that --teacher=auto tries on the validation split. large: --model with --teacher_dim. sasrec: SASRec with --teacher_dim and the last 20 items. ease: a linear autoencoder of items, solved. popularity: the number of check-ins."),
+        _texts("candidates", list(CANDIDATES), "Teachers that --teacher=auto tries on the validation split. large: --model with --teacher_dim. sasrec: SASRec with half of --teacher_dim and the last 20 items. ease: a linear autoencoder of items, solved. popularity: the number of check-ins."),
         _real("auto_minutes", 0.0, 0.0, "Minutes after which --teacher=auto begins no further candidate or trial. 0: no limit."),
         _text("choice", "", "choice.json that an earlier --teacher=auto wrote under <run_dir>/auto: what was chosen there is taken, and nothing is tried. Empty: choose."),
         _switch("one_teacher", False, "Whether the teacher of the first seed teaches the students of all seeds (--teacher=auto). Off: every seed has a teacher of its own."),
