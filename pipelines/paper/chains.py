@@ -94,6 +94,7 @@ class Chain:
         per_user: whether the evidence has `per_user.parquet`.
         flags: directory of evidence -> every flag of `rd_tf.train` that its run has; those that nobody knows are left
             out.
+        after: titles of chains that have to finish first, where they are run together.
     """
 
     title: str
@@ -104,6 +105,7 @@ class Chain:
     split: str
     per_user: bool
     flags: dict[Path, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    after: frozenset[str] = frozenset()
 
     @property
     def command(self) -> list[str]:
@@ -146,7 +148,8 @@ class _Running:
 def run_chains(chains: Sequence[Chain], at_once: int, say: Say = print) -> list[str]:
     """Runs chains, and keeps each one's evidence as soon as it has finished.
 
-    A chain that fails stops no other; its log stays, and the next attempt is written after it. When this process is
+    A chain that fails stops no other but those that come after it; its log stays, and the next attempt is written after
+    it. When this process is
     stopped, so are its children; what they had finished is kept in their run directories, and the same chains go on
     from there.
 
@@ -162,20 +165,40 @@ def run_chains(chains: Sequence[Chain], at_once: int, say: Say = print) -> list[
     waiting, running, failures = list(chains), dict[int, _Running](), list[str]()
     try:
         while waiting or running:
-            for slot in range(at_once):
-                if waiting and slot not in running:
-                    chain = waiting.pop(0)
+            for slot in set(range(at_once)) - set(running):
+                chain = _next(waiting, running)
+                if chain is not None:
+                    waiting.remove(chain)
                     say(f"{chain.title}: begins, {len(waiting)} after it, output in {chain.log}")
                     running[slot] = _start(chain, slot, shares)
             ended = [each for each in running.values() if each.process.poll() is not None]
             for each in ended:
                 del running[each.slot]
                 each.log.close()
-                failures += _finish(each, say)
+                trouble = _finish(each, say)
+                failures += trouble
+                if trouble:
+                    failures += _give_up(waiting, each.chain.title)
             if not ended:
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
     finally:
         _stop(list(running.values()))
+    return failures
+
+
+def _next(waiting: list[Chain], running: dict[int, _Running]) -> Chain | None:
+    """The first chain that has to wait for no other."""
+    unfinished = {chain.title for chain in waiting} | {each.chain.title for each in running.values()}
+    return next((chain for chain in waiting if not chain.after & unfinished), None)
+
+
+def _give_up(waiting: list[Chain], failed: str) -> list[str]:
+    """Takes away the chains that come after one that failed, and those after them."""
+    failures = []
+    for chain in [chain for chain in waiting if failed in chain.after]:
+        if chain in waiting:
+            waiting.remove(chain)
+            failures += [f"{chain.title} was not begun, since {failed} failed", *_give_up(waiting, chain.title)]
     return failures
 
 
