@@ -135,7 +135,7 @@ def model_fingerprint(directory: Path) -> str | None:
     return str(run_directory.load_run_manifest(directory)["model"]["fingerprint"])
 
 
-def keep_evidence(run_dir: Path, target: Path, per_user: bool) -> None:
+def keep_evidence(run_dir: Path, target: Path, per_user: bool, files: Collection[str] = FILES) -> None:
     """Copies a finished run's evidence, whole or not at all.
 
     Args:
@@ -143,16 +143,17 @@ def keep_evidence(run_dir: Path, target: Path, per_user: bool) -> None:
         target: directory that the copy becomes; one that is there is replaced.
         per_user: whether to keep `per_user.parquet` too, cut down to `user` int32 and `PER_USER_METRICS`
             float64 (about 145 KB for 13,149 users).
+        files: to copy beside it.
 
     Raises:
         InputError: the run has not finished, lacks one of the metrics or a file, or a file is damaged.
     """
     run_directory.load_run_manifest(run_dir)
-    missing = [name for name in FILES if not (run_dir / name).is_file()]
+    missing = [name for name in files if not (run_dir / name).is_file()]
     if missing:
         raise InputError(f"{run_dir / missing[0]} is missing; train the model again")
     with storage.atomic_directory(target, replace=True) as temporary:
-        for name in FILES:
+        for name in files:
             shutil.copyfile(run_dir / name, temporary / name)
         if per_user:
             read_per_user(run_dir).to_parquet(
@@ -165,9 +166,9 @@ def keep_evidence(run_dir: Path, target: Path, per_user: bool) -> None:
             )
 
 
-def is_complete(directory: Path, per_user: bool) -> bool:
+def is_complete(directory: Path, per_user: bool, files: Collection[str] = FILES) -> bool:
     """Whether all that `keep_evidence` writes is there."""
-    names = (*FILES, run_directory.PER_USER) if per_user else FILES
+    names = (*files, run_directory.PER_USER) if per_user else files
     return all((directory / name).is_file() for name in names)
 
 

@@ -187,7 +187,7 @@ FLAGS: dict[str, Define] = dict(
         _real("distilled_dropout", -1.0, -1.0, "--dropout of the distilled student, which the teacher's lists keep from overfitting, too. -1: that of --dropout.", 0.999),
         _whole("distilled_epochs", 0, 0, "Passes over all windows for the distilled student, which the teacher's lists keep from overfitting for longer than the student alone. 0: as many as --epochs."),
         _texts("seeds", ["0"], "Seeds to run, one after another (pipelines.paper: --jobs at a time); the tables show their mean."),
-        _text("results", "", "Directory that gets a copy of every run's flags, metrics, history, log and manifest, and the report. Empty: no copy (pipelines.paper: results/paper). pipelines.tune: directory of the search, its study and every trial's flags and history."),
+        _text("results", "", "Directory that gets a copy of every run's flags, metrics, history, log and manifest, and the report. Empty: no copy (pipelines.paper: results/paper, pipelines.leaderboard: results/leaderboard). pipelines.tune: directory of the search, its study and every trial's flags and history."),
         _switch("all_metrics", False, "Print every metric of the models. Off: the paper's seven (report.json has all of them)."),
         _texts("cells", ["gowalla/fossil", "gowalla/caser", "foursquare/fossil", "foursquare/caser"], "Cells of the paper's tables, <dataset>/<model>: the settings are the flagfile <configs_dir>/<dataset>/<model>.cfg, the data <datasets_dir>/<dataset>."),
         _text("configs_dir", "configs", "Directory of the cells' flagfiles."),
@@ -199,6 +199,9 @@ FLAGS: dict[str, Define] = dict(
         _real("auto_minutes", 0.0, 0.0, "Minutes after which --teacher=auto begins no further candidate or trial. 0: no limit."),
         _text("choice", "", "choice.json that an earlier --teacher=auto wrote under <run_dir>/auto: what was chosen there is taken, and nothing is tried. Empty: choose."),
         _switch("one_teacher", False, "Whether the teacher of the first seed teaches the students of all seeds (--teacher=auto). Off: every seed has a teacher of its own."),
+        _text("rows_file", "configs/leaderboard.csv", "Table of the leaderboard's rows, with the columns name, dataset, role, teacher and flags."),
+        _texts("rows", [], "Rows of the leaderboard, <dataset>/<name> or <name>, with * and ? for any letters; the teachers that they lack are trained, too. Empty: all."),
+        _text("page", "", "Markdown page that gets the leaderboard, between its markers. Empty: none."),
         _texts("sweeps", [], "Flags to vary one at a time on the validation split, for the plots: k, position_temperature, discrepancy_sharpness, alpha, student_dim."),
         _text("sweep_cell", "gowalla/caser", "Cell whose flags --sweeps varies."),
         # Searching settings.

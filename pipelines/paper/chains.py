@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,7 @@ class Chain:
         per_user: whether the evidence has `per_user.parquet`.
         flags: directory of evidence -> every flag of `rd_tf.train` that its run has; those that nobody knows are left
             out.
+        after: titles of chains that have to finish first, where they are run together.
     """
 
     title: str
@@ -100,6 +101,7 @@ class Chain:
     split: str
     per_user: bool
     flags: dict[Path, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    after: frozenset[str] = frozenset()
 
     @property
     def command(self) -> list[str]:
@@ -133,7 +135,8 @@ class Chain:
 def run_chains(chains: Sequence[Chain], at_once: int, say: Say = print) -> list[str]:
     """Runs chains, and keeps each one's evidence as soon as it has finished.
 
-    A chain that fails stops no other; its log stays, and the next attempt is written after it. When this process is
+    A chain that fails stops no other but those that come after it; its log stays, and the next attempt is written after
+    it. When this process is
     stopped, so are its children; what they had finished is kept in their run directories, and the same chains go on
     from there.
 
@@ -148,12 +151,32 @@ def run_chains(chains: Sequence[Chain], at_once: int, say: Say = print) -> list[
     waiting, running, failures = list(chains), dict[Child, Chain](), list[str]()
     with Children(at_once) as children:
         while waiting or running:
-            while waiting and children.has_room():
-                chain = waiting.pop(0)
+            while children.has_room() and (chain := _next(waiting, running.values())) is not None:
+                waiting.remove(chain)
                 say(f"{chain.title}: begins, {len(waiting)} after it, output in {chain.log}")
                 running[children.start(chain.command, chain.log)] = chain
             for child in children.ended():
-                failures += _finish(running.pop(child), child, say)
+                chain = running.pop(child)
+                trouble = _finish(chain, child, say)
+                failures += trouble
+                if trouble:
+                    failures += _give_up(waiting, chain.title)
+    return failures
+
+
+def _next(waiting: list[Chain], running: Iterable[Chain]) -> Chain | None:
+    """The first chain that has to wait for no other."""
+    unfinished = {chain.title for chain in (*waiting, *running)}
+    return next((chain for chain in waiting if not chain.after & unfinished), None)
+
+
+def _give_up(waiting: list[Chain], failed: str) -> list[str]:
+    """Takes away the chains that come after one that failed, and those after them."""
+    failures = []
+    for chain in [chain for chain in waiting if failed in chain.after]:
+        if chain in waiting:
+            waiting.remove(chain)
+            failures += [f"{chain.title} was not begun, since {failed} failed", *_give_up(waiting, chain.title)]
     return failures
 
 

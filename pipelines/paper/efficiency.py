@@ -32,9 +32,9 @@ _REQUIRED = {
     "machine.cores": int,
     **{f"roles.{role}.{name}": kind for role in MEASURED_ROLES for name, kind in _OF_ROLES.items()},
 }
-_K, _BLOCK, _REPEATS = 10, 1024, 5
+K, BLOCK, _REPEATS = 10, 1024, 5
 # The paper's seconds are a CPU's, and a machine with a GPU would otherwise measure another thing.
-_DEVICE = "/CPU:0"
+DEVICE = "/CPU:0"
 
 
 def measure_efficiency(runs: dict[str, Path], dataset: str, seed: int) -> dict[str, Any]:
@@ -71,13 +71,13 @@ def measure_efficiency(runs: dict[str, Path], dataset: str, seed: int) -> dict[s
         check_same_dataset(dataset, manifest["dataset"]["fingerprint"], "run_dir", str(runs[role]))
     interactions = load_dataset(dataset)
     load = os.getloadavg()[0]
-    with tf.device(_DEVICE):
+    with tf.device(DEVICE):
         models = {role: load_model(runs[role]) for role in MEASURED_ROLES}
-        seconds, device = _seconds({role: _list_all(model, interactions) for role, model in models.items()})
+        seconds, device = turns({role: list_all(model, interactions) for role, model in models.items()})
     environment = run_directory.environment()
     return {
-        "k": _K,
-        "block": _BLOCK,
+        "k": K,
+        "block": BLOCK,
         "users": interactions.num_users,
         "items": interactions.num_items,
         "seed": seed,
@@ -123,20 +123,29 @@ def read_efficiency(directory: Path) -> dict[str, Any] | None:
     return measured if is_current else None
 
 
-def _seconds(list_all: dict[str, Callable[[], str]]) -> tuple[dict[str, list[float]], str]:
-    """Seconds of every turn by role, and the device that the lists were made on."""
-    devices = sorted({once() for once in list_all.values()})
-    seconds: dict[str, list[float]] = {role: [] for role in list_all}
+def turns(listers: dict[str, Callable[[], str]]) -> tuple[dict[str, list[float]], str]:
+    """Seconds of every turn by name, and the device that the lists were made on; models take turns.
+
+    Args:
+        listers: name -> what `list_all` gives.
+    """
+    devices = sorted({once() for once in listers.values()})
+    seconds: dict[str, list[float]] = {role: [] for role in listers}
     for _ in range(_REPEATS):
-        for role, once in list_all.items():
+        for role, once in listers.items():
             begin = time.perf_counter()
             once()
             seconds[role].append(time.perf_counter() - begin)
     return seconds, ", ".join(devices)
 
 
-def _list_all(model: Any, interactions: Any) -> Callable[[], str]:
-    """A function that makes one list for every user and tells on which device."""
+def list_all(model: Any, interactions: Any) -> Callable[[], str]:
+    """A function that makes one list of `K` items for every user, `BLOCK` users a call, and tells on which device.
+
+    Args:
+        model: a `SequenceRanker`.
+        interactions: an `Interactions`, the model's; a query is a user's whole history.
+    """
     import numpy as np
     import tensorflow as tf
 
@@ -145,15 +154,15 @@ def _list_all(model: Any, interactions: Any) -> Callable[[], str]:
 
     data = Dataset(interactions).split("all")
     blocks = []
-    for begin in range(0, interactions.num_users, _BLOCK):
-        users = np.arange(begin, min(begin + _BLOCK, interactions.num_users), dtype=np.int32)
+    for begin in range(0, interactions.num_users, BLOCK):
+        users = np.arange(begin, min(begin + BLOCK, interactions.num_users), dtype=np.int32)
         arrays = (users, data.seen.last(users, model.sequence_length), *(data.histories(model, users) or ()))
         blocks.append([tf.constant(array) for array in arrays])
     shapes = ([None], [None, model.sequence_length], *([[None]] * 2 if model.has_history else []))
 
     @tf.function(input_signature=[tf.TensorSpec(shape, tf.int32) for shape in shapes], autograph=False)
     def recommend(user: tf.Tensor, sequence: tf.Tensor, *history: tf.Tensor) -> Any:
-        return model.recommend(user, sequence, sequence, _K, Histories(*history) if history else None)
+        return model.recommend(user, sequence, sequence, K, Histories(*history) if history else None)
 
     def once() -> str:
         for block in blocks:
@@ -171,7 +180,7 @@ def _savedmodel_bytes(model: Any, interactions: Any) -> int:
 
     with tempfile.TemporaryDirectory() as directory:
         ids = (interactions.user_ids, interactions.item_ids)
-        version = export_ranker(model, *ids, Path(directory) / "model", ExportOptions(max_k=_K))
+        version = export_ranker(model, *ids, Path(directory) / "model", ExportOptions(max_k=K))
         return sum(file.stat().st_size for file in version.rglob("*") if file.is_file())
 
 

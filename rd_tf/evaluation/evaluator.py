@@ -31,11 +31,14 @@ class Evaluation:
         per_user: one row an evaluated user: `user` int32, the raw `user_id` and a float64 column a metric; `map` is the
             mean of `ap`.
         counts: see `rd_tf.evaluation.held_out.HeldOut.counts`.
+        ranks: `[targets] float64`, ranks from 1 of the evaluator's `held_out.targets`; infinity for one that cannot be
+            ranked.
     """
 
     metrics: dict[str, float]
     per_user: pd.DataFrame
     counts: dict[str, int]
+    ranks: np.ndarray
 
 
 def save_evaluation(
@@ -143,7 +146,7 @@ class Evaluator:
         columns = {f"{name}@{n}": metric(ranks, offsets, n) for name, metric in AT_CUTOFF.items() for n in self.cutoffs}
         columns["ap"] = average_precision(ranks, offsets)
         means = {"map" if name == "ap" else name: float(values.mean()) for name, values in columns.items()}
-        return Evaluation(means, pd.DataFrame({**self._users(), **columns}), dict(self.held_out.counts))
+        return Evaluation(means, pd.DataFrame({**self._users(), **columns}), dict(self.held_out.counts), ranks)
 
 
 def evaluate_on(

@@ -29,6 +29,7 @@ class LinearTeacher(Teacher):
         super().__init__(data)
         self._matrix, self._visits = matrix, visits(data)
         self._items = np.flatnonzero(data.is_candidate)
+        self.parameters = int(matrix.size if isinstance(matrix, np.ndarray) else matrix.nnz)
         self.fingerprint = solved_fingerprint(name, data)
 
     def user_scores(self, users: np.ndarray) -> np.ndarray:
@@ -156,6 +157,7 @@ class PopularityTeacher(Teacher):
         super().__init__(data)
         counts = np.bincount(data.items, minlength=data.num_items + 1).astype(np.float32)
         self._scores = np.where(data.is_candidate, counts, -np.inf)
+        self.parameters = int(data.is_candidate.sum())
         self.fingerprint = solved_fingerprint("popularity", data)
 
     def user_scores(self, users: np.ndarray) -> np.ndarray:

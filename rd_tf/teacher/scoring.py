@@ -44,10 +44,12 @@ class Teacher(abc.ABC):
     Attributes:
         is_per_user: whether all windows of a user have the same scores.
         fingerprint: SHA-256 (hex) that says which teacher this is.
+        parameters: numbers that it holds to score with; 0 where nobody has counted them.
     """
 
     is_per_user = False
     fingerprint: str
+    parameters = 0
 
     def __init__(self, data: SplitData) -> None:
         self.data = data
@@ -96,6 +98,7 @@ class RankerTeacher(Teacher):
             )
         self.model = model
         self.fingerprint = weights_fingerprint(model)
+        self.parameters = model.count_params()
 
     # Not at once: whoever evaluates a teacher may train it on meanwhile.
     @functools.cached_property
@@ -143,6 +146,7 @@ class FusedTeacher(Teacher):
             )
         self.teachers, self.fusion, self.weights = tuple(teachers), fusion, tuple(weights)
         self.is_per_user = all(teacher.is_per_user for teacher in teachers)
+        self.parameters = sum(teacher.parameters for teacher in teachers)
         parts = [
             fusion,
             *(f"{teacher.fingerprint}*{weight}" for teacher, weight in zip(teachers, weights, strict=True)),

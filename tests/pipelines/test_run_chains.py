@@ -1,5 +1,6 @@
 """Children beside each other: their evidence, their failures, their cores, their end."""
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -91,6 +92,29 @@ def test_cores_are_shared_out_equally(monkeypatch):
     assert core_shares(6) == []
     monkeypatch.delattr(os, "sched_setaffinity")
     assert core_shares(2) == []
+
+
+def test_a_chain_waits_for_those_that_it_comes_after(make_chain):
+    second = dataclasses.replace(make_chain("second"), after=frozenset({"first", "not among them"}))
+    said = []
+    assert run_chains([second, make_chain("first")], 2, said.append) == []
+    assert [line.split(" in ")[0].split(", ")[0] for line in said] == [
+        *("first: begins", "first: finished"),
+        *("second: begins", "second: finished"),
+    ]
+
+
+def test_what_comes_after_a_failure_is_not_begun(make_chain):
+    bad, other = make_chain("bad", module="no_such_module"), make_chain("other")
+    second = dataclasses.replace(make_chain("second"), after=frozenset({"bad"}))
+    third = dataclasses.replace(make_chain("third"), after=frozenset({"second", "bad"}))
+    assert run_chains([third, second, bad, other], 1, lambda line: None) == [
+        f"bad ended with 1 (see {bad.log})",
+        "third was not begun, since bad failed",
+        "second was not begun, since bad failed",
+    ]
+    assert not second.log.exists()
+    assert other.log.exists()
 
 
 def test_children_end_with_their_parent(tmp_path):
