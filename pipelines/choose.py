@@ -1,4 +1,4 @@
-"""--teacher=auto of pipelines.distill: which teacher, and how much its lists weigh, decided on the validation split."""
+"""--teacher=auto of pipelines.distill: which teacher, and how much its lists weigh, decided without the test split."""
 
 import dataclasses
 import time
@@ -37,22 +37,24 @@ _SASREC_LENGTH = 20
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """What was decided on the validation split.
+    """What was decided on a split for choosing.
 
     Attributes:
-        candidates: name -> validation MAP and seconds, of every teacher that was tried alone.
+        split: "rehearsal", where the test split is to be reported; else "validation".
+        candidates: name -> MAP and seconds, of every teacher that was tried alone.
         weights: name -> share in the fusion; of one teacher alone {name: 1}.
-        quality: validation MAP of that teacher.
+        quality: MAP of that teacher.
         ease_l2: lambda of ease, if that was tried, else 0.
-        epochs: "large", ..., "student" and "distilled" -> epochs with the best validation MAP.
-        alone: validation MAP of the student alone.
-        trials: flags and validation MAP of the distilled students.
+        epochs: "large", ..., "student" and "distilled" -> epochs with the best MAP.
+        alone: MAP of the student alone.
+        trials: flags and MAP of the distilled students.
         alpha: weight of the distillation loss; 0 where no trial was better than the student alone.
         score_temperature: of the distillation loss.
         seconds: that the choice took.
         skipped: candidates and trials that did not fit, with the reason.
     """
 
+    split: str
     candidates: dict[str, dict[str, float]]
     weights: dict[str, float]
     quality: float
@@ -67,7 +69,10 @@ class Choice:
 
 
 def choose_teacher(root: Path, seed: int, flags: dict[str, Any]) -> Choice:
-    """Tries teachers and weights on the validation split, within a budget, and remembers what was best.
+    """Tries teachers and weights on a split for choosing, within a budget, and remembers what was best.
+
+    Where the test split is reported, that is the split "rehearsal": the validation split asks for the next few items
+    alone, where the order of the last ones counts for more than it does for the test part.
 
     Candidates are trained with the ranking loss of the student (a ranker of --teacher_dim, SASRec) or solved (EASE,
     popularity), and fused where the fusion is better than each. The student is trained alone and, with lists of the
@@ -118,7 +123,9 @@ class _Search:
     def __init__(self, root: Path, seed: int, flags: dict[str, Any]) -> None:
         self._root, self._seed, self._flags = root, seed, flags
         self._begin = time.monotonic()
-        self._data = open_dataset(flags["dataset"]).split("validation")
+        # What comes as far ahead as what is reported; of the validation split itself, that.
+        self._split = "rehearsal" if flags["split"] == "test" else "validation"
+        self._data = open_dataset(flags["dataset"]).split(self._split)
         self._evaluator = Evaluator(self._data, 1, flags["cutoffs"], flags["block_size"])
         self._skipped: dict[str, str] = {}
         self._epochs: dict[str, int] = {}
@@ -128,8 +135,8 @@ class _Search:
         minutes = flags["auto_minutes"]
         limit = f"begun after {minutes:g} minutes" if minutes else "left out for its time"
         _say(
-            f"\nchoosing a teacher on the validation split: candidates {', '.join(flags['candidates'])}; nothing new "
-            f"is {limit}"
+            f"\nchoosing a teacher on the {self._split} split: candidates {', '.join(flags['candidates'])}; nothing "
+            f"new is {limit}"
         )
         alone = self._train("student", {"dim": flags["student_dim"], "seed": self._seed})
         teachers: dict[str, Teacher] = {}
@@ -148,7 +155,7 @@ class _Search:
                 continue
             found = evaluate_teacher(teachers[name], evaluator=self._evaluator).metrics["map"]
             candidates[name] = {"map": found, "seconds": round(time.monotonic() - begin, 1)}
-            _say(f"{name}: validation MAP {found:.4f}")
+            _say(f"{name}: {self._split} MAP {found:.4f}")
         if not teachers:
             raise InputError("--candidates: none of them could be tried; give --auto_minutes=0 or other candidates")
         weights, quality = choose_weights(list(teachers.values()), "zscore", self._evaluator, _say)
@@ -159,6 +166,7 @@ class _Search:
         if not better:
             self._epochs["distilled"] = self._epochs["student"]
         return Choice(
+            self._split,
             candidates,
             shares,
             quality,
@@ -194,9 +202,9 @@ class _Search:
         return choose_ease_l2(self._data, _say)
 
     def _train(self, name: str, changed: dict[str, Any]) -> float:
-        """Trains on the validation split until MAP stops rising; gives the best MAP and notes its epoch."""
+        """Trains on the split for choosing until MAP stops rising; gives the best MAP and notes its epoch."""
         given = {
-            "split": "validation",
+            "split": self._split,
             "teacher": "",
             "validate_every": _VALIDATE_EVERY,
             "early_stopping": _EARLY_STOPPING,
@@ -229,7 +237,7 @@ class _Search:
             trial = {"score_temperature": values["score_temperature"], "alpha": alpha, "map": found}
             trials.append({**trial, "epoch": self._epochs.pop(name)})
             tried = f"distilled, alpha = {alpha:g}, tau = {values['score_temperature']:g}"
-            _say(f"{tried}: validation MAP {found:.4f}")
+            _say(f"{tried}: {self._split} MAP {found:.4f}")
 
         plan = [(temperature, _ALPHAS[0]) for temperature in _TEMPERATURES]
         try:

@@ -377,7 +377,7 @@ def show(report: Report, all_metrics: bool = False) -> None:
 
 def _show_choice(console: Console, choice: dict[str, Any]) -> None:
     """What --teacher=auto tried, and what it took for which reason."""
-    table = _table("", "MAP", "taken", title="validation split: what was tried")
+    table = _table("", "MAP", "taken", title=f"{choice['split']} split: what was tried")
     best, taken = max(choice["candidates"].values(), key=lambda one: one["map"])["map"], choice["weights"]
     for name, found in choice["candidates"].items():
         share = f"{taken[name]:.2f}" if len(taken) > 1 and name in taken else "yes" if name in taken else ""

@@ -61,6 +61,10 @@ def evaluate(
     return result
 
 
+# The training rows of each are among those of the next.
+_BY_TRAINING_ROWS = ("rehearsal", "validation", "test")
+
+
 def _check_run(manifest: dict[str, Any], run_dir: str, dataset: str, split: str) -> None:
     from rd_tf.data.dataset import check_same_dataset
 
@@ -75,10 +79,10 @@ def _check_run(manifest: dict[str, Any], run_dir: str, dataset: str, split: str)
             f"--run_dir={run_dir} was trained on all rows (--split=all), the {split} items among them; evaluate a run "
             "that was trained with --split=test or --split=validation"
         )
-    if split == "validation" and trained_for != "validation":
+    if trained_for in _BY_TRAINING_ROWS and _BY_TRAINING_ROWS.index(trained_for) > _BY_TRAINING_ROWS.index(split):
         raise InputError(
-            f"--run_dir={run_dir} was trained for the split {trained_for!r}, whose training rows hold the validation "
-            "items; evaluate with --split=test or train with --split=validation"
+            f"--run_dir={run_dir} was trained for the split {trained_for!r}, whose training rows hold the {split} "
+            f"items; evaluate with --split=test or train with --split={split}"
         )
 
 

@@ -44,7 +44,9 @@ def _texts(name: str, default: list[str], help_: str) -> tuple[str, Define]:
     return name, lambda values: flags.DEFINE_list(name, default, help_, flag_values=values)
 
 
-SPLITS = ["validation", "test", "all"]
+SPLITS = ["validation", "test", "all", "rehearsal"]
+# Those that settings may be chosen on: the best epoch is kept, and trainings may stop early.
+CHOOSING_SPLITS = ("validation", "rehearsal")
 # Teachers that are solved from the training rows, by name.
 SOLVED_TEACHERS = ("ease", "item_knn", "popularity")
 # What pipelines.distill --teacher=auto can try.
@@ -57,7 +59,7 @@ FLAGS: dict[str, Define] = dict(
         # What to work on and where.
         _text("dataset", "", "Dataset directory, as rd_tf.prepare writes it."),
         _text("run_dir", "", "Run directory: flags, metrics, history, weights, TensorBoard data, manifest. Pipelines: the parent of the run directories of all their runs."),
-        _choice("split", "test", SPLITS, "Which part is held out. all: nothing, train on everything before an export, with epochs that a validation run has found. validation: train on the first 70 % of every user's history, rank the next 10 %. test: train on 80 %, rank the last 20 %."),
+        _choice("split", "test", SPLITS, "Which part is held out. all: nothing, train on everything before an export, with epochs that a validation run has found. validation: train on the first 70 % of every user's history, rank the next 10 %. test: train on 80 %, rank the last 20 %. rehearsal: the test split of the first 80 %, train on 64 % and rank the next 16 %, for choosing by what comes as far ahead as the test part."),
         _whole("seed", 0, 0, high=1_000_000, help_="Seed of initial weights, shuffling, negatives and dropout. Same seed, same machine: same weights, bit for bit."),
         _switch("force", False, "Do it again, although the result exists."),
         # Preparing check-ins.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rd_tf import command_line
-from rd_tf.flag_definitions import SOLVED_TEACHERS
+from rd_tf.flag_definitions import CHOOSING_SPLITS, SOLVED_TEACHERS
 from rd_tf.storage import InputError
 
 
@@ -93,8 +93,8 @@ def teach(
             from rd_tf.teacher.scoring import evaluate_teacher, lists_of
 
             made_by = make_teacher(names, data)
-            if data.name == "validation":
-                print(f"validation MAP of the teacher: {evaluate_teacher(made_by).metrics['map']:.4f}", flush=True)
+            if data.name in CHOOSING_SPLITS:
+                print(f"{data.name} MAP of the teacher: {evaluate_teacher(made_by).metrics['map']:.4f}", flush=True)
             made = lists_of(made_by, windows, k, mask, block_size)
             save_teacher_cache(made, place, replace=place.exists())
             print(f"teacher cache: {cache} ({len(made):,} windows, K = {k}, mask {mask})", flush=True)

@@ -26,8 +26,9 @@ class Split:
     """Rows to train on and rows to be ranked.
 
     Attributes:
-        name: "validation" (train on the first 70 %, hold out the next 10 %), "test" (train on 80 %, hold out 20 %) or
-            "all" (train on everything, hold out nothing: what goes to production).
+        name: "validation" (train on the first 70 %, hold out the next 10 %), "test" (train on 80 %, hold out 20 %),
+            "rehearsal" (train on 64 %, hold out the next 16 %) or "all" (train on everything, hold out nothing: what
+            goes to production).
         train: `[rows] bool` over the dataset's rows.
         held_out: `[rows] bool` over the dataset's rows.
     """
@@ -42,6 +43,8 @@ def split_interactions(interactions: Interactions, name: str) -> Split:
 
     With n items of a user: test = the last floor(0.2 n), validation = the floor(0.3 n) - floor(0.2 n) before them,
     train = the rest. "test" trains on train and validation together. Source: Tang & Wang, WSDM 2018, section 4.1.
+    "rehearsal" is what "test" would be of all but the test items: of the first m it holds out the last floor(0.2 m), and
+    so asks for items as far ahead as the test items, where "validation" asks for the next few.
 
     Raises:
         ValueError: an unknown name.
@@ -51,6 +54,11 @@ def split_interactions(interactions: Interactions, name: str) -> Split:
     if name == "all":
         return Split(name, np.ones(len(interactions), bool), np.zeros(len(interactions), bool))
     counts = np.diff(user_offsets(interactions.users, interactions.num_users))
+    if name == "rehearsal":
+        kept = counts - counts * 2 // 10
+        lengths = np.stack([kept - kept * 2 // 10, kept * 2 // 10, counts - kept], axis=1)
+        part = np.repeat(np.tile(np.arange(3, dtype=np.int8), len(counts)), lengths.ravel())
+        return Split(name, part == 0, part == 1)
     # Integers: int(0.3 * 10) is 3, but 0.3 * n in floating point is 2.9999999999999996 for some n.
     test, held_back = counts * 2 // 10, counts * 3 // 10
     lengths = np.stack([counts - held_back, held_back - test, test], axis=1)
@@ -487,7 +495,7 @@ class Dataset:
         self.interactions = interactions
 
     def split(self, name: str) -> SplitData:
-        """Splits every user's history by time: "validation", "test" or "all"; see `split_interactions`."""
+        """Splits every user's history by time: "validation", "test", "rehearsal" or "all"; see `split_interactions`."""
         return SplitData(self.interactions, split_interactions(self.interactions, name))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from rd_tf import run_directory
 from rd_tf.data.windows import Dataset, SplitData
 from rd_tf.evaluation.evaluator import Evaluator
-from rd_tf.flag_definitions import SOLVED_TEACHERS
+from rd_tf.flag_definitions import CHOOSING_SPLITS, SOLVED_TEACHERS
 from rd_tf.storage import InputError
 from rd_tf.teacher.linear import PopularityTeacher, ease, ease_cost, item_knn, solved_fingerprint
 from rd_tf.teacher.scoring import FusedTeacher, RankerTeacher, Teacher, evaluate_teacher
@@ -132,13 +132,13 @@ def _solve_ease(data: SplitData, l2: float, log: Log) -> Teacher:
 
 
 def choose_ease_l2(data: SplitData, log: Log = print) -> float:
-    """The lambda of `ease` with the best MAP on the validation split of a dataset, whatever split the data are of.
+    """The lambda of `ease` with the best MAP on a split for choosing: that of the data or else the validation split.
 
     Args:
         data: the dataset.
         log: told of every trial.
     """
-    validation = Dataset(data.interactions).split("validation")
+    validation = data if data.name in CHOOSING_SPLITS else Dataset(data.interactions).split("validation")
     evaluator, found = Evaluator(validation, 1), {}
 
     def quality(l2: float) -> float:
@@ -146,7 +146,7 @@ def choose_ease_l2(data: SplitData, log: Log = print) -> float:
             found[l2] = evaluate_teacher(_solve_ease(validation, l2, lambda line: None), evaluator=evaluator).metrics[
                 "map"
             ]
-            log(f"ease, l2 = {l2:g}: validation MAP {found[l2]:.4f}")
+            log(f"ease, l2 = {l2:g}: {validation.name} MAP {found[l2]:.4f}")
         return found[l2]
 
     best = max(EASE_L2, key=quality)

@@ -14,6 +14,7 @@ from rd_tf import command_line, run_directory
 from rd_tf.data.teacher_lists import ShardedArray
 from rd_tf.data.windows import SplitData
 from rd_tf.evaluation.evaluator import Evaluator
+from rd_tf.flag_definitions import CHOOSING_SPLITS
 from rd_tf.models.ranker import SequenceRanker
 from rd_tf.teacher.top_k import TopK
 from rd_tf.training.checkpoints import BestEpoch
@@ -68,7 +69,7 @@ class Validation(keras.callbacks.Callback):
 
     def set_data(self, data: SplitData) -> None:
         """Called by `fit` with the data that it trains on."""
-        if data.name != "validation":
+        if data.name not in CHOOSING_SPLITS:
             raise ValueError(f"Validation needs data of .split('validation'); received the split {data.name!r}")
         self._data = data
 

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from rd_tf.data.batches import TrainingBatches
 from rd_tf.evaluation.evaluator import Evaluation, Evaluator
+from rd_tf.flag_definitions import CHOOSING_SPLITS
 from rd_tf.runtime import StopRequest, progress_bar
 from rd_tf.storage import InputError
 from rd_tf.training.callbacks import ListOverlap, TensorBoardWriter
@@ -276,7 +277,7 @@ class Fit:
         if looks and self.overlap is not None:
             values[f"distillation/overlap@{self.k}"] = self.overlap.measure()
         # The test part is read for the final number only, so no epoch is looked at with it.
-        if looks and config.split == "validation" and self.evaluator is not None:
+        if looks and config.split in CHOOSING_SPLITS and self.evaluator is not None:
             begin = time.monotonic()
             found = self.evaluator.evaluate(model).metrics
             values.update({f"validation/{name}": value for name, value in found.items()})

@@ -76,7 +76,7 @@ def test_what_was_chosen_is_what_is_trained(report, flags):
         assert choice["alpha"] == 0
     # Nothing that was tried looked at the test split.
     for run in (root / "auto").glob("*/manifest.json"):
-        assert json.loads(run.read_text())["split"] == "validation"
+        assert json.loads(run.read_text())["split"] == "rehearsal"
     lists = root / "seed-0" / "teacher"
     assert is_teacher_cache(lists)
     assert load_cache_manifest(lists)["split"] == "test"
@@ -118,7 +118,7 @@ def test_an_earlier_choice_may_be_given_and_a_teacher_shared(report, flags, tmp_
     manifests = [load_run_manifest(Path(flags["run_dir"]) / f"seed-{seed}" / "distilled") for seed in (0, 1)]
     assert manifests[0]["teacher"]["teacher"] == manifests[1]["teacher"]["teacher"]
     (tmp_path / "choice.json").write_text('{"choice": {"alpha": 1}}')
-    with pytest.raises(InputError, match="does not tell candidates, weights, "):
+    with pytest.raises(InputError, match="does not tell split, candidates, weights, "):
         distill(**{**given, "choice": str(tmp_path / "choice.json")})
 
 
@@ -173,6 +173,7 @@ def test_a_catalogue_too_large_for_ease_is_left_out(flags, monkeypatch):
 
 
 CHOICE = Choice(
+    split="rehearsal",
     candidates={"large": {"map": 0.2, "seconds": 1.0}, "ease": {"map": 0.25, "seconds": 1.0}},
     weights={"large": 0.7, "ease": 0.3},
     quality=0.27,
