@@ -43,8 +43,8 @@ def split_interactions(interactions: Interactions, name: str) -> Split:
 
     With n items of a user: test = the last floor(0.2 n), validation = the floor(0.3 n) - floor(0.2 n) before them,
     train = the rest. "test" trains on train and validation together. Source: Tang & Wang, WSDM 2018, section 4.1.
-    "rehearsal" is what "test" would be of all but the test items: of the first m it holds out the last floor(0.2 m), and
-    so asks for items as far ahead as the test items, where "validation" asks for the next few.
+    "rehearsal" is what "test" would be of all but the test items: of the first m it holds out the last floor(0.2 m). So
+    it asks for items as far ahead as the test items, where "validation" asks for the next few.
 
     Raises:
         ValueError: an unknown name.

@@ -45,6 +45,18 @@ def test_parts_of_a_history(count, train, validation, test):
     assert final.held_out.tolist() == [False] * (train + validation) + [True] * test
 
 
+@pytest.mark.parametrize("count", range(1, 60))
+def test_a_rehearsal_is_the_test_split_of_what_is_before_the_test_items(count):
+    test = split_interactions(histories(count), "test")
+    kept = int(test.train.sum())
+    inner = split_interactions(histories(kept), "test")
+    found = split_interactions(histories(count), "rehearsal")
+    np.testing.assert_array_equal(found.train, np.append(inner.train, np.zeros(count - kept, bool)))
+    np.testing.assert_array_equal(found.held_out, np.append(inner.held_out, np.zeros(count - kept, bool)))
+    # So whatever is trained for it may be evaluated on the validation split.
+    assert (found.train <= split_interactions(histories(count), "validation").train).all()
+
+
 def test_every_user_is_split_apart():
     split = split_interactions(histories(5, 0, 1, 10), "test")
     assert np.flatnonzero(split.held_out).tolist() == [4, 14, 15]

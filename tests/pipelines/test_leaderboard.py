@@ -266,7 +266,7 @@ def test_evidence_of_a_teacher_that_was_trained_again_is_refused(finished, start
     big = results / "tiny" / "big" / "seed-0"
     remove(big)
     shutil.copytree(results / "tiny" / "small" / "seed-0", big)
-    with pytest.raises(InputError, match=r"small-mix/seed-0 learned from another big than the one in .*tiny/big"):
+    with pytest.raises(InputError, match=r"mix/seed-0 learned from another big than the one in .*tiny/big"):
         summarise(results)
 
 

@@ -274,7 +274,8 @@ def test_without_optuna_it_says_what_to_install(flags, monkeypatch):
     ],
 )
 def test_a_search_says_ranges_and_choices(text, expected):
-    (found,) = parse_search([text], {**FIXED, "teacher": "runs/t"}).values()
+    fixed = {**FIXED, "teacher": "runs/t", "distillation_loss": "weighted_pointwise"}
+    (found,) = parse_search([text], fixed).values()
     assert found == expected
     numbers = (found.low, found.high) if isinstance(found, Range) else found.values
     assert [type(number) for number in numbers] == [
