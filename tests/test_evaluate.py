@@ -94,7 +94,7 @@ def refusal(**arguments):
 def test_a_run_for_test_is_refused_on_validation(paths):
     write_run(Path(paths["run_dir"]), tiny_interactions(), split="test")
     assert refusal(**paths, **FLAGS | {"split": "validation"}) == (
-        f"--run_dir={paths['run_dir']} was trained for the split 'test', whose training rows hold the validation "
+        f"--run_dir={paths['run_dir']} was trained for the split 'test', whose training rows hold validation "
         "items; evaluate with --split=test or train with --split=validation"
     )
 

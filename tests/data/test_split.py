@@ -53,8 +53,8 @@ def test_a_rehearsal_is_the_test_split_of_what_is_before_the_test_items(count):
     found = split_interactions(histories(count), "rehearsal")
     np.testing.assert_array_equal(found.train, np.append(inner.train, np.zeros(count - kept, bool)))
     np.testing.assert_array_equal(found.held_out, np.append(inner.held_out, np.zeros(count - kept, bool)))
-    # So whatever is trained for it may be evaluated on the validation split.
-    assert (found.train <= split_interactions(histories(count), "validation").train).all()
+    # So whatever is trained for it may be evaluated on the test split.
+    assert (found.train <= test.train).all()
 
 
 def test_every_user_is_split_apart():
@@ -72,7 +72,7 @@ def test_a_part_is_a_run_of_every_users_history(name, begin, end):
 
 
 def test_unknown_split():
-    with pytest.raises(ValueError, match="split must be one of validation, test, all; received 'train'"):
+    with pytest.raises(ValueError, match="split must be one of validation, test, all, rehearsal; received 'train'"):
         split_interactions(histories(5), "train")
 
 
