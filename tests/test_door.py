@@ -200,7 +200,7 @@ class Likes(rd_tf.losses.DistillationLoss):
     def call(self, told, student_logits):
         return self.how_much * ops.sum(ops.softplus(-student_logits), axis=1)
 
-@rd_tf.register_loss("bpr")
+@rd_tf.register_loss("my_bpr")
 class Bpr(keras.losses.Loss):
     def call(self, labels, logits):
         targets = ops.cast(labels > 0.5, "float32")
@@ -215,7 +215,7 @@ def plug_ins(tmp_path, monkeypatch):
     """A module of plug-ins that can be imported; all is forgotten after the test."""
     (tmp_path / "my_rankers.py").write_text(PLUGIN)
     monkeypatch.syspath_prepend(tmp_path)
-    tables = ((RANKERS, "mean_of_items"), (DISTILLATION_LOSSES, "likes"), (RANKING_LOSSES, "bpr"))
+    tables = ((RANKERS, "mean_of_items"), (DISTILLATION_LOSSES, "likes"), (RANKING_LOSSES, "my_bpr"))
     for table, name in (*tables, (sys.modules, "my_rankers")):
         monkeypatch.setitem(table, name, None)
         del table[name]
@@ -223,7 +223,7 @@ def plug_ins(tmp_path, monkeypatch):
 
 def test_plug_ins_train_teach_evaluate_and_export(plug_ins, tmp_path, tiny_dataset, tiny_teacher, train_flags):
     run_dir, given = str(tmp_path / "run"), {"dataset": tiny_dataset, "import_module": ["my_rankers"]}
-    chosen = {"model": "mean_of_items", "distillation_loss": "likes", "ranking_loss": "bpr", "optimizer": "adagrad"}
+    chosen = {"model": "mean_of_items", "distillation_loss": "likes", "ranking_loss": "my_bpr", "optimizer": "adagrad"}
     made = train(
         **train_flags(**given, run_dir=run_dir, teacher=tiny_teacher, epochs=1, l2=0.0, **chosen),
         scale=2.0,
