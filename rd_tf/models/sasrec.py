@@ -32,6 +32,8 @@ class SASRec(SequenceRanker):
 
     It needs L of some dozens of items and learns from every beginning of a history (`short_windows`). A user's windows
     are encoded one by one, for their last item alone, where the original learns from all places of a sequence at once.
+    The fastest of 23 steps on 512 windows of the paper's Gowalla, d = 50, sampled softmax, on 2 cores that were busy
+    with other work, took 28 ms with L = 20 and 63 ms with L = 50 (26 ms with one block); Caser with L = 5 took 16 ms.
 
     Args:
         num_users: users are numbered 0 .. num_users - 1.

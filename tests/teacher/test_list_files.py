@@ -273,12 +273,13 @@ def test_a_student_learns_from_lists_of_a_file(tiny_dataset, listed, tmp_path, t
 
 
 def test_a_student_with_short_windows_learns_from_lists_for_them(tiny_dataset, listed, tmp_path, train_flags):
-    cache = run(lists=str(listed), dataset=tiny_dataset, cache=str(tmp_path / "cache"), k=5, short_windows="on")
+    flags = {"lists": str(listed), "dataset": tiny_dataset, "cache": str(tmp_path / "cache"), "k": 5, "mask": "target"}
+    cache = run(**flags, short_windows="on")
     data = open_dataset(tiny_dataset).split("test")
     lists = read_teacher_lists(listed, data, 5, target_length=1, short_windows=True)
     assert len(lists) == len(data.windows(5, 1, True)) > len(data.windows(5, 1))
     np.testing.assert_array_equal(load_teacher_cache(cache, lists.key, 5).items, lists.items)
-    flags = train_flags(dataset=tiny_dataset, run_dir=str(tmp_path / "run"), teacher=cache, epochs=1)
+    flags = train_flags(dataset=tiny_dataset, run_dir=str(tmp_path / "run"), teacher=cache, epochs=1, mask="target")
     with pytest.raises(InputError, match=r"was made for windows .* is needed"):
         train(**flags)
     manifest = train(**{**flags, "model": "sasrec"})
