@@ -340,7 +340,8 @@ class Search:
         """The next trial; None where one with the same values has ended, whose results it then has."""
         import optuna
 
-        trials = self._study.get_trials(deepcopy=False)
+        left_out = repeated_trials(self._study)
+        trials = [trial for trial in self._study.get_trials(deepcopy=False) if trial.number not in left_out]
         begun = sum(1 for trial in trials if trial.state != optuna.trial.TrialState.WAITING)
         # What a trial draws depends on the seed, its place and the trials before it, not on when the search was
         # interrupted.
@@ -377,12 +378,12 @@ class Search:
         """Keeps what a training that has ended left, and tells Optuna."""
         from optuna.trial import TrialState
 
-        trial, code = watched.trial, child.process.returncode
+        trial, code, was_stopped = watched.trial, child.process.returncode, watched.is_pruned
         watched.look()
         state = TrialState.FAIL
         if watched.maps and code == 0:
             state = TrialState.COMPLETE
-        elif watched.maps and watched.is_pruned:
+        elif was_stopped:
             state = TrialState.PRUNED
         log = Path(str(child.log.name))
         epoch = watched.best_epoch if watched.maps else 0

@@ -15,7 +15,7 @@ import pytest
 import pipelines.tune
 from pipelines.search_space import Choices, Range, parse_search, suggest
 from pipelines.trials import best_trial, count_ended, importance, trials_table
-from pipelines.tune import Watched, make_pruner, open_study, tune
+from pipelines.tune import Search, Watched, make_pruner, open_study, tune
 from rd_tf import command_line, flag_definitions, plugins
 from rd_tf.command_line import choose, default_flags, flag_lines
 from rd_tf.storage import InputError
@@ -44,7 +44,7 @@ for epoch in range(len(rows) + 1, epochs + 1):
     new.write_text("epoch,validation/map\\n" + "\\n".join(rows) + "\\n")
     new.rename(history)
     if dropout == .7 and epoch == 2:
-        time.sleep(60)
+        time.sleep(1000)
 """
 
 
@@ -53,6 +53,7 @@ def fake_trainer(tmp_path, monkeypatch):
     """Has trials trained by `FAKE`."""
     (tmp_path / "fake").mkdir()
     (tmp_path / "fake" / "fake_train.py").write_text(FAKE)
+    (tmp_path / "fake" / "fast_train.py").write_text(FAKE.replace("time.sleep", "float"))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "fake"), str(ROOT), *sys.path]))
     monkeypatch.setattr(pipelines.tune, "TRAINER", "fake_train")
     monkeypatch.setattr("pipelines.children._SECONDS_BETWEEN_LOOKS", 0.02)
@@ -120,18 +121,18 @@ def test_the_same_command_goes_on_and_draws_what_a_whole_search_draws(flags, fak
     assert study_of(other).trials[1].params != drawn[0][1]
 
 
-def test_a_killed_searchs_trials_are_repeated_from_where_they_were(flags, fake_trainer, capsys):
+def test_a_killed_searchs_trials_are_repeated_from_where_they_were(flags, fake_trainer, monkeypatch, capsys):
     code = "import sys, pipelines.tune as t; t.TRAINER = 'fake_train'; t.command_line.run(t.tune, sys.argv[1:])"
     # .7 is the first trial's value, and its training waits.
     flags = {**flags, "search": ["dropout=0.1..0.7"], "dropout": 0.7, "trials": 3}
     process = subprocess.Popen([sys.executable, "-c", code, *flag_lines(flags).splitlines()], cwd=ROOT)
     history = Path(flags["run_dir"]) / "trial-0000" / "history.csv"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not history.is_file() or history.read_text().count("\n") < 3:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 143
+    assert process.wait(120) == 143
     tune(**flags)
     assert "trial 0: was interrupted, is repeated" in capsys.readouterr().out
     study = study_of(flags)
@@ -143,6 +144,10 @@ def test_a_killed_searchs_trials_are_repeated_from_where_they_were(flags, fake_t
     assert (runs / "trial-0001" / "began_at.txt").read_text() == "2"
     assert not (Path(flags["results"]) / "trial-0000").exists()
     assert count_ended(study) == 3
+    undisturbed = {**flags, **{name: f"{flags[name]} whole" for name in ("run_dir", "results")}}
+    monkeypatch.setattr(pipelines.tune, "TRAINER", "fast_train")
+    tune(**undisturbed)
+    assert [trial.params for trial in study_of(undisturbed).trials] == [trial.params for trial in study.trials[1:]]
 
 
 def test_a_bad_trial_is_stopped_and_its_checkpoint_removed(flags, fake_trainer):
@@ -414,6 +419,15 @@ def test_halving_stops_all_but_the_best_quarter(watch):
     watched = watch.make("halving")
     watch.write(watched, 0.6, 0.6)
     assert not watched.look()
+
+
+def test_a_training_that_fails_after_a_bad_epoch_is_a_failed_trial(watch, tmp_path):
+    watched = watch.make()
+    watch.write(watched, 0.05, 0.05)
+    study = watched.trial.study
+    child = SimpleNamespace(process=SimpleNamespace(returncode=1), log=SimpleNamespace(name="x.log"), seconds=1.0)
+    Search(study, {}, FIXED, tmp_path / "runs", tmp_path / "results")._end(watched, child)
+    assert study.trials[-1].state.name == "FAIL"
 
 
 def test_importance_needs_some_trials_and_finds_what_decides():

@@ -32,4 +32,4 @@ def test_a_search_shows_its_own_table_of_the_best(tmp_path):
     trial.mkdir(parents=True)
     (trial.parent / "study.db").write_text("a database")
     (trial.parent / "trials.md").write_text("| trial |\n")
-    assert tuning_table(tmp_path).splitlines() == ["**gowalla_paper_caser**", "", "| trial |", ""]
+    assert tuning_table(tmp_path).splitlines() == ["**gowalla_paper_caser**", "", "| trial |"]
