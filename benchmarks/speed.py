@@ -6,6 +6,7 @@ With the paper's settings (Caser, L = 5, T = 1, 3 negatives, K = 10, 100 rank sa
     student           d = 50, the same
     distillation      d = 50, 4 + 10 items, and 100 rank samples for w^b
     distillation_w_a  d = 50, 4 + 10 items, the first epochs without w^b
+    listwise          d = 50, sampled softmax, list-wise distillation: 1 + 50 items, 1,000 negatives shared by a batch
     k=10, k=100       the teacher's lists for 1,000 windows, d = 100, only the window's own target masked
     d=100, d=50       an evaluation of 1,000 users and of all users over all items
 
@@ -65,11 +66,13 @@ class Step:
         dim: d.
         is_distilled: whether the teacher's lists are learned from.
         with_discrepancy: whether w^b is in the weights.
+        is_listwise: whether the losses are sampled softmax and list-wise distillation, not the paper's.
     """
 
     dim: int
     is_distilled: bool = False
     with_discrepancy: bool = False
+    is_listwise: bool = False
 
 
 STEPS = {
@@ -77,6 +80,7 @@ STEPS = {
     "student": Step(50),
     "distillation": Step(50, True, True),
     "distillation_w_a": Step(50, True, False),
+    "listwise": Step(50, True, False, True),
 }
 # Case -> K.
 LISTS = {"k=10": 10, "k=100": 100}
@@ -134,9 +138,9 @@ def speed(
 ) -> None:
     """Measures training steps, the teacher's lists and evaluations, and with --reference the authors' beside them.
 
-    Cases: teacher, student, distillation, distillation_w_a (steps and epochs), k=10, k=100 (lists), d=100, d=50
-    (evaluations). Prints JSON lines and a table; the ratio is the authors' time by ours, the median over pairs taken in
-    turn.
+    Cases: teacher, student, distillation, distillation_w_a, listwise (steps and epochs), k=10, k=100 (lists), d=100,
+    d=50 (evaluations). Prints JSON lines and a table; the ratio is the authors' time by ours, the median over pairs
+    taken in turn.
     """
     chosen = check_cases(cases, [*STEPS, *LISTS, *EVALUATIONS])
     check_output(output)
@@ -176,15 +180,20 @@ def speed(
 
 
 def _measure_steps(name: str, authors: ReferenceProcess | None, settings: _Settings) -> Iterator[Measurement]:
-    from benchmarks.subjects import K, random_lists, step_floor
+    from benchmarks.subjects import LISTWISE_K, SHARED_NEGATIVES, K, random_lists, step_floor
 
     case = STEPS[name]
     data, seed, batch_size = settings.data, settings.seed, settings.batch_size
-    lists = random_lists(len(data.windows), K, data.interactions.num_items, seed) if case.is_distilled else None
+    k = LISTWISE_K if case.is_listwise else K
+    lists = random_lists(len(data.windows), k, data.interactions.num_items, seed) if case.is_distilled else None
     ours = _our_steps(case, lists, settings)
-    theirs = None if authors is None else _their_steps(case, authors, lists, settings)
+    # The authors' code has no such loss.
+    theirs = None if authors is None or case.is_listwise else _their_steps(case, authors, lists, settings)
     found, answers = take_pairs(lambda: next(ours), theirs, settings.repeats)
-    floor, all_rows = step_floor(data, case.dim, batch_size, settings.optimizer, seed, lists, case.with_discrepancy)
+    shared = SHARED_NEGATIVES if case.is_listwise else 0
+    floor, all_rows = step_floor(
+        data, case.dim, batch_size, settings.optimizer, seed, lists, case.with_discrepancy, shared
+    )
     batches = -(-len(data.windows) // batch_size)
     step_seconds = [times.step for times in found]
     finish_seconds = [times.finish_epoch for times in found]
@@ -217,9 +226,14 @@ def _our_steps(case: Step, lists: np.ndarray | None, settings: _Settings) -> Ite
     data, seed, repeats = settings.data, settings.seed, settings.repeats + 1
     model = subjects.make_caser(data.interactions, case.dim, seed)
     with_student_rank = case.with_discrepancy if case.is_distilled else None
-    batches = subjects.make_batches(data, settings.batch_size, settings.steps, seed, lists)
+    if case.is_listwise:
+        assert lists is not None
+        batches = subjects.make_listwise_batches(data, settings.batch_size, settings.steps, seed, lists)
+    else:
+        batches = subjects.make_batches(data, settings.batch_size, settings.steps, seed, lists)
     optimizer = subjects.make_built_optimizer(settings.optimizer, model)
-    return subjects.time_steps(model, optimizer, batches, with_student_rank, settings.steps_per_call, repeats)
+    settled = optimizer, batches, with_student_rank, settings.steps_per_call, repeats, case.is_listwise
+    return subjects.time_steps(model, *settled)
 
 
 def _their_steps(

@@ -13,8 +13,10 @@ from benchmarks.report import Work
 from rd_tf.data.batches import TrainingBatches
 from rd_tf.data.dataset import load_dataset
 from rd_tf.data.interactions import Interactions
-from rd_tf.data.sampling import GROUP, RankSampler, UnseenItemSampler
+from rd_tf.data.sampling import GROUP, RankSampler, SharedSampler, UnseenItemSampler
 from rd_tf.data.windows import Split, UserItems, Windows, make_windows, split_interactions
+from rd_tf.losses.distillation import ListwiseSoftmaxDistillation
+from rd_tf.losses.ranking import SampledSoftmax
 from rd_tf.models.caser import Caser
 from rd_tf.models.ranker import SequenceRanker
 from rd_tf.runtime import share_cores
@@ -194,6 +196,8 @@ def _spread(total: int, parts: int, generator: np.random.Generator) -> np.ndarra
 SEQUENCE_LENGTH, TARGET_LENGTH = 5, 1
 LEARNING_RATE, L2 = 1e-3, 1e-6
 NEGATIVES, K, RANK_SAMPLES = 3, 10, 100
+# Of the commands' defaults: list-wise distillation.
+LISTWISE_K, SHARED_NEGATIVES = 50, 1000
 # Numbers that an optimizer keeps for every weight of a table.
 TABLE_SLOTS = {"adam": 2, "lazy_adam": 1}
 
@@ -236,6 +240,27 @@ def make_batches(
     return ShortBatches(data.windows, data.sampler, batch_size, NEGATIVES, seed, lists, rank_sampler, steps=steps)
 
 
+def make_listwise_batches(
+    data: TrainingData, batch_size: int, steps: int, seed: int, lists: np.ndarray
+) -> "ShortBatches":
+    """Batches with shared negatives and the teacher's lists `[windows, K] int32`, whose scores fall evenly."""
+    train, world = data.split.train, data.interactions
+    sizes = (world.num_users, world.num_items, SHARED_NEGATIVES)
+    shared = SharedSampler(world.users[train], world.items[train], *sizes)
+    scores = np.tile(-np.arange(lists.shape[1], dtype=np.float16), (len(lists), 1))
+    return ShortBatches(
+        data.windows,
+        data.sampler,
+        batch_size,
+        0,
+        seed,
+        lists,
+        teacher_scores=scores,
+        shared_sampler=shared,
+        steps=steps,
+    )
+
+
 def step_floor(
     data: TrainingData,
     dim: int,
@@ -244,9 +269,14 @@ def step_floor(
     seed: int,
     lists: np.ndarray | None = None,
     with_discrepancy: bool = False,
+    shared: int = 0,
 ) -> tuple[Work, Work]:
-    """The work of a training step: that of the rows a random batch touches, and that of all rows of the tables."""
-    scored = TARGET_LENGTH + NEGATIVES + (0 if lists is None else lists.shape[1])
+    """The work of a training step: that of the rows a random batch touches, and that of all rows of the tables.
+
+    With `shared` negatives of the batch a row has none of its own; their rows of tables are those of 1,000 random items
+    at most, and are left out.
+    """
+    scored = TARGET_LENGTH + (shared or NEGATIVES) + (0 if lists is None else lists.shape[1])
     sampled = RANK_SAMPLES if with_discrepancy else 0
     num_items = data.interactions.num_items
     draws = -(-batch_size // GROUP) * sampled
@@ -318,6 +348,7 @@ def time_steps(
     with_student_rank: bool | None,
     steps_per_call: int,
     repeats: int,
+    is_listwise: bool = False,
 ) -> Iterator[StepTimes]:
     """Trains `repeats` short epochs with `Trainer` and yields after each; the first one also traces the graph.
 
@@ -326,11 +357,17 @@ def time_steps(
 
     Args:
         with_student_rank: whether distilled items are weighed by the student's rank, too; None for no distillation.
+        is_listwise: whether the losses are sampled softmax and list-wise distillation, not the paper's.
     """
     lists: Any = None if with_student_rank is None else batches.teacher_items
     distiller = TimedDistiller(model, lists)
     # Counted in epochs: from the first one on, or never.
-    distiller.compile(optimizer, student_rank_from_epoch=0 if with_student_rank else repeats)
+    distiller.compile(
+        optimizer,
+        SampledSoftmax() if is_listwise else None,
+        ListwiseSoftmaxDistillation(10.0) if is_listwise else None,
+        student_rank_from_epoch=0 if with_student_rank else repeats,
+    )
     trainer = Trainer(distiller, batches, tf.distribute.get_strategy(), steps_per_call)
     for report in trainer.epochs(repeats):
         yield StepTimes((report.seconds - distiller.finish_seconds) / batches.steps_per_epoch, distiller.finish_seconds)
