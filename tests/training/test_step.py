@@ -219,7 +219,7 @@ def taught(tiny_dataset):
 )
 def test_every_loss_is_told_what_it_needs_and_lowers_itself(taught, ranking_loss, distillation_loss):
     data, lists = taught
-    flags = {**default_flags(train), "list_samples": 3}
+    flags = {**default_flags(train), "list_samples": 3, "score_temperature": 0.2}
     distiller = RankingDistiller(Caser.for_dataset(data, dim=4, sequence_length=3, dropout=0.0, seed=1), lists)
     ranking, distillation = (
         plugin.load()(**plugin.arguments(flags))
