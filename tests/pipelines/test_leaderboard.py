@@ -1,5 +1,6 @@
 """python -m pipelines.leaderboard: a table of rows, from training to the page."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from pipelines.leaderboard import __main__ as command
 from pipelines.leaderboard.__main__ import leaderboard
-from pipelines.leaderboard.job import job, open_board
+from pipelines.leaderboard.job import _lists, job, open_board
 from pipelines.leaderboard.rows import read_rows
 from pipelines.leaderboard.summary import summarise
 from pipelines.records import COLUMNS, PER_USER_METRICS, read_per_user
@@ -213,19 +214,15 @@ def test_the_lists_of_a_teacher_are_made_once(finished):
     board = open_board(
         *(flags[name] for name in ("rows_file", "split", "configs_dir", "datasets_dir", "run_dir", "results"))
     )
-    from pipelines.leaderboard import job as module
-
     rows = {row.name: row for row in board.chosen([])}
     taught, data = board.taught(rows["small-mix"]), open_dataset(board.dataset(rows["small"])).split("test")
     before = {path: path.stat().st_mtime_ns for path in (board.run_dir / "tiny" / "lists").rglob("*.npy")}
     assert len(before) == 2
-    module._lists(board, rows["small-mix"], 0, taught, data)
+    _lists(board, rows["small-mix"], 0, taught, data)
     assert {path: path.stat().st_mtime_ns for path in (board.run_dir / "tiny" / "lists").rglob("*.npy")} == before
 
 
 def test_a_lost_file_brings_a_row_back_and_a_lost_run_its_teacher(finished, started, tmp_path):
-    import shutil
-
     flags = {**finished[0], "efficiency": False}
     copies = {name: shutil.copytree(flags[name], tmp_path / name) for name in ("results", "run_dir")}
     flags |= {name: str(path) for name, path in copies.items()} | {"page": ""}
@@ -259,14 +256,12 @@ def test_evidence_of_other_settings_is_refused_before_anything_is_started(
 
 
 def test_evidence_of_a_teacher_that_was_trained_again_is_refused(finished, started, tmp_path):
-    import shutil
-
     flags = finished[0]
     results = shutil.copytree(flags["results"], tmp_path / "results")
     big = results / "tiny" / "big" / "seed-0"
     remove(big)
     shutil.copytree(results / "tiny" / "small" / "seed-0", big)
-    with pytest.raises(InputError, match=r"mix/seed-0 learned from another big than the one in .*tiny/big"):
+    with pytest.raises(InputError, match=r"tiny/mix/seed-0 learned from another big than the one in .*tiny/big"):
         summarise(results)
 
 
