@@ -48,7 +48,7 @@ def test_help_lists_every_flag_with_its_default_and_imports_no_tensorflow(module
         ("--dmi=3", "Unknown flag 'dmi'"),
         ("--dim=0", "flag --dim=0: 0 is not an integer in the range [1, 65536]"),
         ("--dim=wide", "flag --dim=wide"),
-        ("--split=dev", "flag --split=dev: value should be one of <validation|test|all>"),
+        ("--split=dev", "flag --split=dev: value should be one of <validation|test|all|rehearsal>"),
         ("--dropout=1.5", "flag --dropout=1.5: 1.5 is not a number in the range [0.0, 0.999]"),
         ("--position_temperature=inf", "flag --position_temperature=inf: inf is not a finite number"),
         ("--dropout=nan", "flag --dropout=nan: nan is not a finite number"),

@@ -255,7 +255,7 @@ def listed(tiny_dataset, tmp_path):
 
 
 def test_a_student_learns_from_lists_of_a_file(tiny_dataset, listed, tmp_path, train_flags, capsys):
-    cache = run(lists=str(listed), dataset=tiny_dataset, cache=str(tmp_path / "cache"), k=5)
+    cache = run(lists=str(listed), dataset=tiny_dataset, cache=str(tmp_path / "cache"), k=5, mask="target")
     said = capsys.readouterr().out
     assert "lists.csv: 1,800 rows, 0 unknown users, 0 unknown items" in said
     data = open_dataset(tiny_dataset).split("test")
@@ -267,7 +267,7 @@ def test_a_student_learns_from_lists_of_a_file(tiny_dataset, listed, tmp_path, t
     manifest = train(**train_flags(dataset=tiny_dataset, run_dir=str(tmp_path / "run"), teacher=cache, epochs=1))
     assert manifest["teacher"]["teacher"] == lists.key.teacher
     written = (tmp_path / "cache" / "items.npy").stat().st_mtime_ns
-    run(lists=str(listed), dataset=tiny_dataset, cache=cache, k=5)
+    run(lists=str(listed), dataset=tiny_dataset, cache=cache, k=5, mask="target")
     assert "teacher cache kept" in capsys.readouterr().out
     assert (tmp_path / "cache" / "items.npy").stat().st_mtime_ns == written
 
@@ -293,7 +293,7 @@ def test_other_lists_replace_a_cache_by_force_only(tiny_dataset, listed, tmp_pat
     lines[1], lines[2] = lines[2], lines[1]
     listed.write_text("\n".join(lines) + "\n")
     with pytest.raises(InputError, match=r"was made for teacher .* --force"):
-        run(lists=str(listed), dataset=tiny_dataset, cache=cache, k=5)
+        run(lists=str(listed), dataset=tiny_dataset, cache=cache, k=5, mask="target")
     run(lists=str(listed), dataset=tiny_dataset, cache=cache, k=5, force=True)
     after = json.loads((tmp_path / "cache" / "manifest.json").read_text())
     assert before["teacher"] != after["teacher"]

@@ -78,7 +78,7 @@ def test_an_export_recommends_what_its_run_does(tiny_teacher, tiny_dataset, tmp_
 
 def test_a_student_can_be_taught_from_its_output(tiny_teacher, tiny_dataset, tmp_path, train_flags):
     path = run(run_dir=tiny_teacher, dataset=tiny_dataset, k=5, output=str(tmp_path / "lists.csv"))
-    flags = {"lists": path, "dataset": tiny_dataset, "cache": str(tmp_path / "cache"), "k": 5}
+    flags = {"lists": path, "dataset": tiny_dataset, "cache": str(tmp_path / "cache"), "k": 5, "mask": "target"}
     cache = teach(**default_flags(teach) | flags | {"rank_column": "rank", "score_column": "score"})
     manifest = train(**train_flags(dataset=tiny_dataset, run_dir=str(tmp_path / "run"), teacher=cache, epochs=1))
     assert manifest["teacher"]["scores"] == "teacher"

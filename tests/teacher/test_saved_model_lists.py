@@ -52,6 +52,7 @@ def test_an_export_lists_what_its_ranker_lists(exported, tiny_teacher, data, mas
 
 def test_the_command_makes_an_ordinary_cache_and_keeps_it(exported, tiny_dataset, data, tmp_path, capsys):
     flags = {"saved_model": str(exported / "1"), "dataset": tiny_dataset, "cache": str(tmp_path / "cache"), "k": 4}
+    flags["mask"] = "target"
     cache = teach(**default_flags(teach) | flags)
     assert "signature serving_default: 0 unknown items" in capsys.readouterr().out
     lists = saved_model_lists(exported, data, 4, target_length=1)
