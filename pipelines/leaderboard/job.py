@@ -155,13 +155,14 @@ def teacher_names(board: Board, row: Row, seed: int, taught: Taught) -> Any:
 def _lists(board: Board, row: Row, seed: int, taught: Taught, data: SplitData) -> Path:
     """The teacher's lists for a row's windows, shared by all rows with the same teacher, windows, K, mask and seed."""
     from rd_tf.data.teacher_lists import CacheKey, save_teacher_cache
+    from rd_tf.models.registry import has_short_windows
     from rd_tf.teacher.cache import keeps_cache
     from rd_tf.teacher.named import make_teacher
     from rd_tf.teacher.scoring import lists_of
-    from rd_tf.training.config import RunConfig
 
     flags = board.train_flags(row, seed)
-    windows, k, mask = RunConfig.of(flags).windows(data), flags["k"], flags["mask"]
+    short, k, mask = has_short_windows(flags["model"], flags["short_windows"]), flags["k"], flags["mask"]
+    windows = data.windows(flags["sequence_length"], flags["target_length"], short)
     named = teacher_names(board, row, seed, taught)
     # A folder a teacher: other weights of a fusion are another one.
     described = json_sha256({**dataclasses.asdict(taught), "name": ""})[:8]

@@ -6,7 +6,6 @@ from typing import Any
 import keras
 
 from rd_tf import plugins
-from rd_tf.data.windows import SplitData, Windows
 from rd_tf.models.registry import ModelConfig, has_short_windows
 from rd_tf.storage import InputError
 
@@ -91,15 +90,6 @@ class RunConfig:
             _loss(plugins.RANKING_LOSSES, "ranking_loss", flags),
             _loss(plugins.DISTILLATION_LOSSES, "distillation_loss", flags),
         )
-
-    def windows(self, data: SplitData) -> Windows:
-        """The training windows of the run.
-
-        Args:
-            data: the dataset and its split.
-        """
-        lengths = self.model.arguments["sequence_length"], self.training.target_length
-        return data.windows(*lengths, self.short_windows)
 
 
 def _pick(config: type, flags: dict[str, Any]) -> Any:

@@ -54,7 +54,7 @@ def train_run(directory: Path, flags: dict[str, Any], identity: dict[str, Any], 
     data = open_dataset(training.dataset).split(training.split)
     sequence_length = config.model.arguments["sequence_length"]
     short = config.short_windows
-    windows = config.windows(data)
+    windows = data.windows(sequence_length, training.target_length, short)
     lists = None
     if distillation.teacher:
         with workers.explain_loss(lambda: "before the first epoch"):

@@ -1,5 +1,6 @@
 """python -m pipelines.leaderboard: a table of rows, from training to the page."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from pipelines.leaderboard import __main__ as command
 from pipelines.leaderboard.__main__ import leaderboard
 from pipelines.leaderboard.job import _lists, job, open_board
 from pipelines.leaderboard.rows import read_rows
-from pipelines.leaderboard.summary import summarise
+from pipelines.leaderboard.summary import _alone, read_row, summarise
 from pipelines.records import COLUMNS, PER_USER_METRICS, read_per_user
 from rd_tf import command_line
 from rd_tf.data.windows import open_dataset
@@ -35,7 +36,6 @@ CONFIG = """--epochs=1
 --ranking_loss=sampled_softmax
 --shared_negatives=20
 --distillation_loss=listwise
---score_temperature=2
 --k=5
 --mask=seen
 --cutoffs=3,5,10
@@ -204,7 +204,32 @@ def test_tests_of_a_distilled_row(finished):
         assert tests["above"] == above
 
 
-def test_a_row_alone_of_another_loss_is_no_partner(finished):
+def test_the_partner_is_the_best_row_alone_of_the_same_model_size_length_and_loss(finished):
+    found = read_row(Path(finished[0]["results"]) / "tiny" / "small")
+
+    def make(role, value, **changed):
+        flags = {**found.flags, **changed}
+        return dataclasses.replace(
+            found,
+            manifests={"seed-0": {**found.manifest, "flags": flags}},
+            records={"seed-0": {**found.record, "role": role}},
+            metrics={"seed-0": {"map": value}},
+        )
+
+    rows = {
+        "worse": make("alone", 0.1, epochs=9),
+        "right": make("alone", 0.2),
+        "size": make("alone", 0.9, dim=5),
+        "loss": make("alone", 0.9, ranking_loss="pointwise"),
+        "model": make("alone", 0.9, model="fossil"),
+        "length": make("alone", 0.9, sequence_length=6),
+        "role": make("teacher", 0.9),
+    }
+    assert _alone(make("distilled", 0.3), rows) == "right"
+    assert _alone(make("distilled", 0.3, dim=7), rows) is None
+
+
+def test_only_distilled_rows_are_held_against_others(finished):
     rows = summarise(Path(finished[0]["results"]))["datasets"]["tiny"]["rows"]
     assert rows["small"]["against"] == rows["mix"]["against"] == {}
 
