@@ -334,7 +334,11 @@ def make_chosen(directory: Path, choice: Choice, seed: int, flags: dict[str, Any
             save_evaluation(evaluation, data.name, place, teacher={"model": name, **_numbers(name, place, data, begin)})
     teacher = _fused(list(teachers.values()), list(choice.weights.values()))
     make_lists(lists, teacher, flags)
-    described = {"model": " + ".join(choice.weights), "parameters": parameters, "seconds": time.monotonic() - begin}
+    described = {
+        "model": next(iter(choice.weights)) if len(choice.weights) == 1 else "fusion",
+        "parameters": parameters,
+        "seconds": time.monotonic() - begin,
+    }
     evaluation = evaluate_teacher(teacher, evaluator=evaluator)
     save_evaluation(evaluation, data.name, lists, teacher=described, made_from=made_from)
     return {"teacher": lists, **parts}
