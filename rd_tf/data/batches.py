@@ -133,7 +133,7 @@ class TrainingBatches:
                 seed = self._seed(_RANK_SAMPLES, step)
                 joined["sampled_items"], joined["is_unseen"] = self.rank_sampler.sample(user, seed, first)
             if self.shared_sampler is not None:
-                joined |= self._shared(self.shared_sampler, step, epoch, begin, size, joined, target)
+                joined |= self._shared(self.shared_sampler, step, epoch, begin, size, joined)
             if self.list_noise:
                 seed = self._seed(_LIST_NOISE, step)
                 joined["list_noise"] = uniform_rows(seed, first, tf.size(user), joined["teacher_items"].shape[1])
@@ -158,12 +158,11 @@ class TrainingBatches:
         begin: tf.Tensor,
         size: tf.Tensor,
         joined: dict[str, tf.Tensor],
-        target: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
         """Negatives that the rows of a batch share, and for which row they are some."""
         users = joined["user"]
         if sampler.distribution == "in_batch":
-            # Of the whole batch, whichever rows are here. Padding is never a negative: it is among a target's items.
+            # Of the whole batch, whichever rows are here.
             places = _shuffle(tf.range(begin, begin + size), self._shuffle_seed(epoch), len(self.windows))
             this = weakref.ref(self)
 
@@ -176,17 +175,13 @@ class TrainingBatches:
             shared.set_shape([None])
         else:
             shared = sampler.sample(self._seed(_SHARED, step))
-        rows, batch = tf.range(tf.size(users)), tf.size(users)
-
-        def among(items: tf.Tensor) -> tf.Tensor:
-            repeated = tf.repeat(rows, tf.shape(items)[1])
-            return sampler.is_among(shared, repeated, tf.reshape(items, [-1]), batch)
-
-        # A target is a training item of its user.
+        # A target is a training item of its user, but for padding.
         is_negative = ~sampler.is_seen(shared, users) & (shared > 0)
         found = {"shared_items": shared, "is_shared_negative": is_negative}
         if "teacher_items" in joined:
-            found["is_shared_unlisted"] = is_negative & ~among(joined["teacher_items"])
+            listed, batch = joined["teacher_items"], tf.size(users)
+            rows = tf.repeat(tf.range(batch), tf.shape(listed)[1])
+            found["is_shared_unlisted"] = is_negative & ~sampler.is_among(shared, rows, tf.reshape(listed, [-1]), batch)
         if sampler.log_ratio is not None:
             found["items_log_ratio"] = tf.gather(sampler.log_ratio, joined["items"])
             found["shared_log_ratio"] = tf.gather(sampler.log_ratio, shared)

@@ -130,6 +130,47 @@ class UnseenItemSampler:
 GROUP = 8
 
 
+class _Visits:
+    """The training items of every user, looked up in the graph."""
+
+    def __init__(self, users: np.ndarray, items: np.ndarray, num_users: int) -> None:
+        self._offsets = tf.constant(user_offsets(users, num_users))
+        self._items = tf.constant(items, tf.int32)
+
+    def of(self, users: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The places in `users` `[batch] int32` and the items of all their visits, `[n] int32` each."""
+        visits = tf.ragged.range(tf.gather(self._offsets, users), tf.gather(self._offsets, users + 1))
+        starts, num_visits = visits.row_splits[1:-1, None], tf.size(visits.values, tf.int64)
+        # Row numbers by counting the starts before: `value_rowids` writes out [batch, longest].
+        # One more than there are visits: a last user without any begins behind them.
+        rows = tf.cumsum(tf.scatter_nd(starts, tf.ones_like(starts[:, 0], tf.int32), [num_visits + 1]))[:-1]
+        return rows, tf.gather(self._items, visits.values)
+
+
+def _draw_from_strata(
+    uniform: tf.Tensor, first: tf.Tensor, sizes: tf.Tensor, num_items: int, seed: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Takes one item of every stratum of a catalogue that is rotated at random.
+
+    Args:
+        uniform: `[..., strata] float32` in [0, 1).
+        first: `[strata] int32`, where a stratum begins, from 0.
+        sizes: `[strata] float32`.
+        num_items: number of items.
+        seed: `[2] int32`, of `uniform`; the rotation has another one.
+
+    Returns:
+        items `[..., strata] int32`, from 1, their places before the rotation, from 0, and the rotation `[] int32`.
+    """
+    # Below 1, but the product may round up to the size.
+    within = uniform * sizes
+    places = first + tf.cast(tf.minimum(within, sizes - 1.0), tf.int32)
+    turn = uniform_rows(tf.bitwise.invert(seed), 0, 1, 1)[0, 0]
+    rotation = tf.minimum(tf.cast(turn * float(num_items), tf.int32), num_items - 1)
+    rotated = places + rotation
+    return tf.where(rotated < num_items, rotated, rotated - num_items) + 1, places, rotation
+
+
 class RankSampler:
     """Draws items uniformly from the catalogue, one draw for every `GROUP` rows, and tells who has seen which.
 
@@ -154,8 +195,7 @@ class RankSampler:
             raise ValueError(f"samples must be at least 1; received {samples}")
         self.samples = min(samples, num_items)
         self._num_items = num_items
-        self._offsets = tf.constant(user_offsets(users, num_users))
-        self._seen = tf.constant(items, tf.int32)
+        self._visits = _Visits(users, items, num_users)
         stratum = np.arange(num_items, dtype=np.int64) * self.samples // num_items
         first, sizes = np.unique(stratum, return_index=True, return_counts=True)[1:]
         self._stratum = tf.constant(stratum, tf.int32)
@@ -177,23 +217,13 @@ class RankSampler:
         """
         groups = (tf.size(users) + GROUP - 1) // GROUP
         uniform = uniform_rows(seed, first // GROUP, groups, self.samples)
-        # The same for all parts of a batch, from another seed than the samples'.
-        turn = uniform_rows(tf.bitwise.invert(seed), 0, 1, 1)[0, 0]
-        # Below 1, but the product may round up to the size.
-        within = uniform * self._sizes
-        places = self._first + tf.cast(tf.minimum(within, self._sizes - 1.0), tf.int32)
-        rotation = tf.minimum(tf.cast(turn * float(self._num_items), tf.int32), self._num_items - 1)
-        rotated = places + rotation
-        items = tf.where(rotated < self._num_items, rotated, rotated - self._num_items) + 1
+        # The rotation is the same for all parts of a batch.
+        items, places, rotation = _draw_from_strata(uniform, self._first, self._sizes, self._num_items, seed)
         return items, self._is_unseen(users, places, rotation)
 
     def _is_unseen(self, users: tf.Tensor, places: tf.Tensor, rotation: tf.Tensor) -> tf.Tensor:
-        visits = tf.ragged.range(tf.gather(self._offsets, users), tf.gather(self._offsets, users + 1))
-        starts, num_visits = visits.row_splits[1:-1, None], tf.size(visits.values, tf.int64)
-        # Row numbers by counting the starts before: `value_rowids` writes out [batch, longest].
-        # One more than there are visits: a last user without any begins behind them.
-        row = tf.cumsum(tf.scatter_nd(starts, tf.ones_like(starts[:, 0], tf.int32), [num_visits + 1]))[:-1]
-        place = tf.gather(self._seen, visits.values) - 1 - rotation
+        row, seen = self._visits.of(users)
+        place = seen - 1 - rotation
         place = tf.where(place < 0, place + self._num_items, place)
         stratum = tf.gather(self._stratum, place)
         drawn = row // GROUP * self.samples + stratum
@@ -248,8 +278,7 @@ class SharedSampler:
         self.distribution = distribution
         self.samples = min(samples, num_items) if distribution == "uniform" else samples
         self._num_items = num_items
-        self._offsets = tf.constant(user_offsets(users, num_users))
-        self._seen = tf.constant(items, tf.int32)
+        self._visits = _Visits(users, items, num_users)
         self.log_ratio = None
         if distribution != "uniform":
             share = np.bincount(items, minlength=num_items + 1) / len(items)
@@ -267,17 +296,13 @@ class SharedSampler:
             seed: `[2] int32`.
         """
         uniform = uniform_rows(seed, 0, 1, self.samples)[0]
-        points = (tf.range(self.samples, dtype=tf.float32) + uniform) / float(self.samples)
         if self.distribution == "popularity":
+            points = (tf.range(self.samples, dtype=tf.float32) + uniform) / float(self.samples)
             return tf.minimum(tf.searchsorted(self._below, points, side="right"), self._num_items)
         # In whole numbers: in float32 neighbouring strata of a large catalogue would round to the same item.
         strata = np.arange(self.samples + 1, dtype=np.int64) * self._num_items // self.samples
         first, sizes = tf.constant(strata[:-1], tf.int32), tf.constant(np.diff(strata), tf.float32)
-        places = first + tf.cast(tf.minimum(uniform * sizes, sizes - 1.0), tf.int32)
-        turn = uniform_rows(tf.bitwise.invert(seed), 0, 1, 1)[0, 0]
-        rotation = tf.minimum(tf.cast(turn * float(self._num_items), tf.int32), self._num_items - 1)
-        rotated = places + rotation
-        return tf.where(rotated < self._num_items, rotated, rotated - self._num_items) + 1
+        return _draw_from_strata(uniform, first, sizes, self._num_items, seed)[0]
 
     def is_among(self, shared: tf.Tensor, rows: tf.Tensor, items: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
         """Which shared items are among some items of a row.
@@ -311,6 +336,5 @@ class SharedSampler:
             shared: `[samples] int32`.
             users: `[batch] int32`.
         """
-        visits = tf.ragged.range(tf.gather(self._offsets, users), tf.gather(self._offsets, users + 1))
-        rows = tf.cast(visits.value_rowids(), tf.int32)
-        return self.is_among(shared, rows, tf.gather(self._seen, visits.values), tf.size(users))
+        rows, seen = self._visits.of(users)
+        return self.is_among(shared, rows, seen, tf.size(users))
