@@ -6,7 +6,7 @@ import numpy as np
 from keras import ops
 
 from rd_tf.losses.distillation import DistillationLoss
-from rd_tf.losses.weights import corrected_logits, discrepancy_weight
+from rd_tf.losses.weights import corrected_logits, discrepancy_weight, mean_pair_loss
 from rd_tf.plugins import register_loss
 
 Tensor = Any
@@ -190,9 +190,8 @@ class UnbiasedDistillation(DistillationLoss):
         places = ops.sort(places, axis=-1)
         logits, group = _take(ops.cast(student_logits, "float32"), places), _take(told["item_groups"], places)
         is_same = ops.equal(ops.expand_dims(group, 2), ops.expand_dims(group, 1))
-        is_pair = ops.cast(is_same, "float32") * np.triu(np.ones((group.shape[1],) * 2, "float32"), 1)
-        losses = is_pair * ops.softplus(ops.expand_dims(logits, 1) - ops.expand_dims(logits, 2))
-        return ops.sum(losses, axis=(1, 2)) / ops.maximum(ops.sum(is_pair, axis=(1, 2)), 1.0)
+        is_above = np.triu(np.ones((group.shape[1],) * 2, "float32"), 1)
+        return mean_pair_loss(logits, ops.cast(is_same, "float32") * is_above)
 
 
 @register_loss("margin_mse")

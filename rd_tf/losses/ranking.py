@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from rd_tf.losses.weights import corrected_logits
+from rd_tf.losses.weights import corrected_logits, mean_pair_loss
 from rd_tf.plugins import constructor_keywords, register_loss
 
 Tensor = Any
@@ -84,9 +84,7 @@ class BayesianPersonalizedRanking(RankingLoss):
         logits, labels = ops.cast(y_pred, "float32"), ops.cast(y_true, "float32")
         is_target = ops.expand_dims(labels > 0.5, 2)
         is_negative = ops.expand_dims(ops.logical_and(labels > -0.5, labels < 0.5), 1)
-        is_pair = ops.cast(ops.logical_and(is_target, is_negative), "float32")
-        losses = is_pair * ops.softplus(ops.expand_dims(logits, 1) - ops.expand_dims(logits, 2))
-        return ops.sum(losses, axis=(1, 2)) / ops.maximum(ops.sum(is_pair, axis=(1, 2)), 1.0)
+        return mean_pair_loss(logits, ops.cast(ops.logical_and(is_target, is_negative), "float32"))
 
 
 @register_loss("sampled_softmax")

@@ -128,3 +128,17 @@ def corrected_logits(told: dict[str, Tensor], logits: Tensor) -> Tensor:
     """
     logits = ops.cast(logits, "float32")
     return logits - told["log_ratio"] if "log_ratio" in told else logits
+
+
+def mean_pair_loss(logits: Tensor, is_pair: Tensor) -> Tensor:
+    """Log loss of pairs of a row's items, of which the first is to be the higher one; 0 where there is no pair.
+
+    Args:
+        logits: `[batch, n] float32`.
+        is_pair: `[batch, n, n] float32`, 1 where item i and item j are a pair, else 0.
+
+    Returns:
+        `[batch] float32`.
+    """
+    losses = is_pair * ops.softplus(ops.expand_dims(logits, 1) - ops.expand_dims(logits, 2))
+    return ops.sum(losses, axis=(1, 2)) / ops.maximum(ops.sum(is_pair, axis=(1, 2)), 1.0)

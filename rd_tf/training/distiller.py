@@ -183,33 +183,25 @@ class RankingDistiller(keras.Model):
         logits = student.score(query, items)
         sampled = self._sampled_logits(batch, query, with_student_rank)
         shared = student.score_together(query, batch["shared_items"]) if "shared_logits" in self.needs else None
-        every = student.score_all(query) if "all_logits" in self.needs else None
+        known = {"num_items": student.num_items, "sampled_logits": sampled}
+        if "all_logits" in self.needs:
+            known["all_logits"] = student.score_all(query)
+
+        def tell(loss: keras.losses.Loss, mask: str, own: str) -> dict[str, Any]:
+            asked = needs_of(loss)
+            told = {name: value for name, value in known.items() if name in asked}
+            return told | (_shared(batch, shared, mask, own) if "shared_logits" in asked else {})
+
         labels = batch["labels"]
-        if asked := needs_of(self.ranking_loss):
-            labels = {"labels": labels}
-            if "sampled_logits" in asked:
-                labels["sampled_logits"] = sampled
-            if "all_logits" in asked:
-                labels["all_logits"] = every
-            if "num_items" in asked:
-                labels["num_items"] = student.num_items
-            if "shared_logits" in asked:
-                labels |= _shared(batch, shared, "is_shared_negative", "items")
+        if needs_of(self.ranking_loss):
+            labels = {"labels": labels, **tell(self.ranking_loss, "is_shared_negative", "items")}
         ranking = tf.reduce_sum(_values(self.ranking_loss, labels, logits[:, :num_ranked])) * per_row
         if not self.is_distilled:
             return ranking, [ranking, 0.0, 0.0, 0.0]
         loss, list_logits = self.distillation_loss, logits[:, num_ranked:]
-        told, asked = {}, needs_of(loss)
+        told, asked = tell(loss, "is_shared_unlisted", "teacher"), needs_of(loss)
         for name in asked & {"teacher_scores", "list_noise", "item_groups"}:
             told[name] = batch[name]
-        if "sampled_logits" in asked:
-            told["sampled_logits"] = sampled
-        if "all_logits" in asked:
-            told["all_logits"] = every
-        if "num_items" in asked:
-            told["num_items"] = student.num_items
-        if "shared_logits" in asked:
-            told |= _shared(batch, shared, "is_shared_unlisted", "teacher")
         if "student_rank" in asked and with_student_rank:
             told["student_rank"] = self._student_rank(batch, query, list_logits, sampled)
         distilled = tf.reduce_sum(_values(loss, told, list_logits)) * per_row
