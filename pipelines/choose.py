@@ -1,6 +1,7 @@
 """--teacher=auto of pipelines.distill: which teacher, and how much its lists weigh, decided without the test split."""
 
 import dataclasses
+import functools
 import time
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,12 @@ from pipelines.records import read_metrics
 from rd_tf import run_directory
 from rd_tf.command_line import choose
 from rd_tf.data.dataset import load_manifest
-from rd_tf.data.teacher_lists import CacheKey, TeacherCache, load_teacher_cache, save_teacher_cache
+from rd_tf.data.teacher_lists import CacheKey, TeacherCache, load_teacher_cache
 from rd_tf.data.windows import SplitData, open_dataset
 from rd_tf.evaluation.evaluator import Evaluator, save_evaluation
 from rd_tf.models.registry import has_short_windows
 from rd_tf.storage import InputError, json_sha256, read_manifest, write_json
-from rd_tf.teacher.cache import keeps_cache
+from rd_tf.teacher.cache import keep_or_make
 from rd_tf.teacher.linear import PopularityTeacher, ease, ease_cost, free_bytes
 from rd_tf.teacher.named import choose_ease_l2, choose_weights
 from rd_tf.teacher.scoring import FusedTeacher, RankerTeacher, Teacher, evaluate_teacher, lists_of
@@ -289,9 +290,8 @@ def make_lists(directory: Path, teacher: Teacher, flags: dict[str, Any]) -> Teac
     short = has_short_windows(flags["model"], flags["short_windows"])
     windows = data.windows(flags["sequence_length"], flags["target_length"], short)
     key = CacheKey.of(data.fingerprint, data.name, windows, teacher.fingerprint, mask)
-    if not keeps_cache(directory, key, k, flags["force"], is_default_place=True):
-        lists = lists_of(teacher, windows, k, mask, flags["block_size"])
-        save_teacher_cache(lists, directory, replace=directory.exists())
+    make = functools.partial(lists_of, teacher, windows, k, mask, flags["block_size"])
+    keep_or_make(directory, key, k, make, flags["force"], is_default_place=True)
     return load_teacher_cache(directory, key, k)
 
 

@@ -3,10 +3,16 @@
 import functools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rd_tf import command_line
 from rd_tf.flag_definitions import CHOOSING_SPLITS, SOLVED_TEACHERS
 from rd_tf.storage import InputError
+
+if TYPE_CHECKING:
+    from rd_tf.data.teacher_lists import TeacherCache
+    from rd_tf.data.windows import SplitData, Windows
+    from rd_tf.teacher.named import TeacherNames
 
 
 def teach(
@@ -74,32 +80,21 @@ def teach(
         from rd_tf.teacher.cache import make_cache
 
         return str(make_cache(teacher, dataset, cache, k, mask, block_size, force))
-    from rd_tf.data.teacher_lists import CacheKey, save_teacher_cache
+    from rd_tf.data.teacher_lists import CacheKey
     from rd_tf.data.windows import open_dataset
-    from rd_tf.teacher.cache import keeps_cache
+    from rd_tf.teacher.cache import keep_or_make
     from rd_tf.teacher.list_fitter import counts_line
     from rd_tf.teacher.lists import read_list_file
 
-    data = open_dataset(dataset).split(split)
-    place, short = Path(cache), short_windows == "on"
+    data, short = open_dataset(dataset).split(split), short_windows == "on"
+    windows = data.windows(sequence_length, target_length, short)
     if teacher:
         from rd_tf.teacher.named import TeacherNames
 
         names = TeacherNames.parse(teacher, fusion, fusion_weights, ease_l2)
-        windows = data.windows(sequence_length, target_length, short)
         key = CacheKey.of(data.fingerprint, data.name, windows, names.fingerprint(data), mask)
-        if not keeps_cache(place, key, k, force):
-            from rd_tf.teacher.named import make_teacher
-            from rd_tf.teacher.scoring import evaluate_teacher, lists_of
-
-            made_by = make_teacher(names, data)
-            if data.name in CHOOSING_SPLITS:
-                print(f"{data.name} MAP of the teacher: {evaluate_teacher(made_by).metrics['map']:.4f}", flush=True)
-            made = lists_of(made_by, windows, k, mask, block_size)
-            save_teacher_cache(made, place, replace=place.exists())
-            print(f"teacher cache: {cache} ({len(made):,} windows, K = {k}, mask {mask})", flush=True)
-        return cache
-    if lists:
+        make = functools.partial(_lists_of, names, data, windows, k, mask, block_size)
+    elif lists:
         columns = {
             "user_column": user_column,
             "item_column": item_column,
@@ -108,7 +103,7 @@ def teach(
             "position_column": position_column,
         }
         named = {flag: name for flag, name in columns.items() if name}
-        file = read_list_file(lists, data, data.windows(sequence_length, target_length, short), named, unknown)
+        file = read_list_file(lists, data, windows, named, unknown)
         key = file.key(mask, incomplete)
         make = functools.partial(file.of_windows, k, mask, incomplete)
     else:
@@ -117,13 +112,26 @@ def teach(
         model = SavedModelLists(saved_model, signature, data.interactions, unknown)
         key = model.key(data, sequence_length, target_length, mask, incomplete, short)
         make = functools.partial(model.of_windows, data, k, key, incomplete, block_size, short)
-    if keeps_cache(place, key, k, force):
+    made = keep_or_make(Path(cache), key, k, make, force)
+    if made is None:
         return cache
-    made = make()
-    save_teacher_cache(made, place, replace=place.exists())
-    print(counts_line(made))
+    if not teacher:
+        print(counts_line(made))
     print(f"teacher cache: {cache} ({len(made):,} windows, K = {k}, mask {mask})", flush=True)
     return cache
+
+
+def _lists_of(
+    names: "TeacherNames", data: "SplitData", windows: "Windows", k: int, mask: str, block_size: int
+) -> "TeacherCache":
+    """The lists of solved or fused teachers; says how good the teacher is, but not on the test split."""
+    from rd_tf.teacher.named import make_teacher
+    from rd_tf.teacher.scoring import evaluate_teacher, lists_of
+
+    made_by = make_teacher(names, data)
+    if data.name in CHOOSING_SPLITS:
+        print(f"{data.name} MAP of the teacher: {evaluate_teacher(made_by).metrics['map']:.4f}", flush=True)
+    return lists_of(made_by, windows, k, mask, block_size)
 
 
 if __name__ == "__main__":

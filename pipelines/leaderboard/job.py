@@ -9,13 +9,11 @@ from pipelines.leaderboard.rows import RECORD, RESULTS, Board, Row, Taught, read
 from pipelines.records import keep_evidence, model_fingerprint
 from rd_tf import command_line, run_directory
 from rd_tf.data.windows import SplitData, open_dataset
-from rd_tf.storage import InputError, directory_lock, json_sha256, write_json, write_text
+from rd_tf.storage import InputError, json_sha256, write_json, write_text
 from rd_tf.train import train
 
 # Length of the lists in which the long tail is looked for, and how much of the catalogue it is.
 TAIL_CUTOFF, TAIL_SHARE = 10, 0.8
-# Other rows may be making the same lists.
-_LONGEST_WAIT = 6 * 3600.0
 
 
 def job(
@@ -154,9 +152,9 @@ def teacher_names(board: Board, row: Row, seed: int, taught: Taught) -> Any:
 
 def _lists(board: Board, row: Row, seed: int, taught: Taught, data: SplitData) -> Path:
     """The teacher's lists for a row's windows, shared by all rows with the same teacher, windows, K, mask and seed."""
-    from rd_tf.data.teacher_lists import CacheKey, save_teacher_cache
+    from rd_tf.data.teacher_lists import CacheKey, TeacherCache
     from rd_tf.models.registry import has_short_windows
-    from rd_tf.teacher.cache import keeps_cache
+    from rd_tf.teacher.cache import keep_or_make
     from rd_tf.teacher.named import make_teacher
     from rd_tf.teacher.scoring import lists_of
 
@@ -170,11 +168,14 @@ def _lists(board: Board, row: Row, seed: int, taught: Taught, data: SplitData) -
     folder = board.run_dir / row.dataset / "lists" / f"{taught.name.replace('*', 'x')}-{described}" / of_seed
     place = folder / f"k{k}-{mask}-L{flags['sequence_length']}-{windows.fingerprint()[:8]}"
     key = CacheKey.of(data.fingerprint, data.name, windows, named.fingerprint(data), mask)
-    with directory_lock(place.with_name(f"{place.name}.making"), _LONGEST_WAIT):
-        if not keeps_cache(place, key, k, force=False, is_default_place=True):
-            lists = lists_of(make_teacher(named, data), windows, k, mask, flags["block_size"])
-            save_teacher_cache(lists, place, replace=place.exists())
-            print(f"teacher's lists: {place} ({len(lists):,} windows, K = {k}, mask {mask})", flush=True)
+
+    def make() -> TeacherCache:
+        lists = lists_of(make_teacher(named, data), windows, k, mask, flags["block_size"])
+        print(f"teacher's lists: {place} ({len(lists):,} windows, K = {k}, mask {mask})", flush=True)
+        return lists
+
+    # Other rows may be making the same lists.
+    keep_or_make(place, key, k, make, is_default_place=True)
     return place
 
 

@@ -272,6 +272,41 @@ def keeps_cache(directory: Path, key: CacheKey, k: int, force: bool, is_default_
     return keeps(str(directory), *there, lambda: load_teacher_cache(directory, key, k), force, is_default_place)
 
 
+def keep_or_make(
+    directory: Path,
+    key: CacheKey,
+    k: int,
+    make: Callable[[], TeacherCache | None],
+    force: bool = False,
+    is_default_place: bool = False,
+) -> TeacherCache | None:
+    """Sees to it that a cache is there: one that fits stays, else it is made.
+
+    Processes beside each other may want the same lists in a default place: the later ones wait, and find those of the
+    first.
+
+    Args:
+        directory: of the cache.
+        key: what it has to belong to.
+        k: K.
+        make: makes the lists, which are then written; or writes the directory itself and gives None.
+        force: as of `keeps`.
+        is_default_place: as of `keeps`.
+
+    Returns:
+        What `make` gave; None, too, where the cache that was there stays.
+    """
+    if keeps_cache(directory, key, k, force, is_default_place):
+        return None
+    with directory_lock(directory.parent, wait_seconds=math.inf) if is_default_place else contextlib.nullcontext():
+        if is_default_place and keeps_cache(directory, key, k, force, is_default_place):
+            return None
+        lists = make()
+        if lists is not None:
+            save_teacher_cache(lists, directory, replace=directory.exists())
+        return lists
+
+
 def make_cache(
     teacher: str,
     dataset: str,
@@ -324,15 +359,11 @@ def make_cache(
         fingerprint, facts = whole.windows.fingerprint(), Facts.of(whole, plan.num_items)
     key = plan.key(fingerprint)
     directory = Path(cache or plan.default_place(teacher))
-    if keeps_cache(directory, key, k, force, is_default_place=not cache):
-        return directory
-    facts.check(plan)
-    from rd_tf.models.registry import load_model
 
-    # Trainings beside each other may want the same lists: the later ones wait, and find those of the first.
-    with contextlib.nullcontext() if cache else directory_lock(directory.parent, wait_seconds=math.inf):
-        if not cache and keeps_cache(directory, key, k, force, is_default_place=True):
-            return directory
+    def write() -> None:
+        facts.check(plan)
+        from rd_tf.models.registry import load_model
+
         lists = ShardLists(plan, load_model(teacher, "teacher"))
         with (
             atomic_directory(directory, replace=directory.exists()) as temporary,
@@ -343,7 +374,9 @@ def make_cache(
                 for number in range(len(entries))
             ]
             write_json(temporary / "manifest.json", cache_manifest(key, k, files, sharded=shards > 0))
-    print(f"teacher cache: {directory} ({facts.windows:,} windows, K = {k}, mask {mask})", flush=True)
+        print(f"teacher cache: {directory} ({facts.windows:,} windows, K = {k}, mask {mask})", flush=True)
+
+    keep_or_make(directory, key, k, write, force, is_default_place=not cache)
     return directory
 
 
@@ -423,12 +456,14 @@ def _cache_for(
     lengths = f"L{windows.sequences.shape[1]}-T{windows.targets.shape[1]}"
     directory = Path(f"{teacher.rstrip('/')}/top_k/{data.name}-k{k}-{mask}-{lengths}-{windows.fingerprint()[:8]}")
     key = CacheKey.of(data.fingerprint, data.name, windows, fingerprint, mask)
-    if not keeps_cache(directory, key, k, force=False, is_default_place=True):
+
+    def make() -> TeacherCache:
         from rd_tf.models.registry import load_model
         from rd_tf.teacher.scoring import RankerTeacher, lists_of
 
-        lists = lists_of(RankerTeacher(load_model(teacher, "teacher"), data), windows, k, mask, block_size)
-        save_teacher_cache(lists, directory, replace=directory.exists())
+        return lists_of(RankerTeacher(load_model(teacher, "teacher"), data), windows, k, mask, block_size)
+
+    keep_or_make(directory, key, k, make, is_default_place=True)
     return directory
 
 
