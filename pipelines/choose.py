@@ -15,11 +15,12 @@ from rd_tf.data.teacher_lists import CacheKey, TeacherCache, load_teacher_cache
 from rd_tf.data.windows import SplitData, open_dataset
 from rd_tf.evaluation.evaluator import Evaluator, save_evaluation
 from rd_tf.models.registry import has_short_windows
+from rd_tf.runtime import print_line
 from rd_tf.storage import InputError, json_sha256, read_manifest, write_json
 from rd_tf.teacher.cache import keep_or_make
-from rd_tf.teacher.linear import PopularityTeacher, ease, ease_cost, free_bytes
-from rd_tf.teacher.named import choose_ease_l2, choose_weights
-from rd_tf.teacher.scoring import FusedTeacher, RankerTeacher, Teacher, evaluate_teacher, lists_of
+from rd_tf.teacher.linear import ease_cost, free_bytes
+from rd_tf.teacher.named import TeacherNames, choose_ease_l2, choose_weights, make_teacher
+from rd_tf.teacher.scoring import FusedTeacher, Teacher, evaluate_teacher, lists_of
 from rd_tf.train import train
 
 CHOICE = "choice.json"
@@ -31,6 +32,7 @@ _EPOCHS = 2
 _TEMPERATURES, _ALPHAS = (2.0, 4.0), (1.0, 3.0, 10.0, 30.0)
 # Weight that is tried where more than the first is worse.
 _LIGHT = 0.3
+_FUSION = "zscore"
 # Rankers that are trained as teachers.
 RANKER_CANDIDATES = ("large", "sasrec")
 _SASREC_LENGTH = 20
@@ -88,6 +90,8 @@ def choose_teacher(root: Path, seed: int, flags: dict[str, Any]) -> Choice:
     Raises:
         InputError: a flag or the dataset cannot be used.
     """
+    if flags["choice"]:
+        return _read_choice(flags["choice"])
     asked = {
         "dataset": load_manifest(flags["dataset"])["fingerprint"],
         "seed": seed,
@@ -99,8 +103,6 @@ def choose_teacher(root: Path, seed: int, flags: dict[str, Any]) -> Choice:
         "pipeline": {name: flags[name] for name in ("teacher_dim", "student_dim", "candidates", "auto_minutes")},
     }
     made_from = json_sha256(asked)
-    if flags["choice"]:
-        return _read_choice(flags["choice"])
     if (root / CHOICE).is_file() and not flags["force"]:
         before = read_manifest(root / CHOICE, {"choice": dict, "made_from": str})
         if before["made_from"] == made_from:
@@ -135,7 +137,7 @@ class _Search:
         flags = self._flags
         minutes = flags["auto_minutes"]
         limit = f"begun after {minutes:g} minutes" if minutes else "left out for its time"
-        _say(
+        print_line(
             f"\nchoosing a teacher on the {self._split} split: candidates {', '.join(flags['candidates'])}; nothing "
             f"new is {limit}"
         )
@@ -147,22 +149,24 @@ class _Search:
             try:
                 if name == "ease":
                     ease_l2 = self._ease_l2()
-                    teachers[name] = ease(self._data, ease_l2)
-                else:
-                    teachers[name] = self._teacher(name)
+                if name in RANKER_CANDIDATES:
+                    self._check_time()
+                    self._train(name, _ranker_flags(name, self._seed, flags))
+                teachers[name] = _make_part(self._root / name, name, ease_l2, self._data)
             except _Skip as reason:
                 self._skipped[name] = str(reason)
-                _say(f"{name}: left out, {reason}")
+                print_line(f"{name}: left out, {reason}")
                 continue
             found = evaluate_teacher(teachers[name], evaluator=self._evaluator).metrics["map"]
             candidates[name] = {"map": found, "seconds": round(time.monotonic() - begin, 1)}
-            _say(f"{name}: {self._split} MAP {found:.4f}")
+            print_line(f"{name}: {self._split} MAP {found:.4f}")
         if not teachers:
             raise InputError("--candidates: none of them could be tried; give --auto_minutes=0 or other candidates")
-        weights, quality = choose_weights(list(teachers.values()), "zscore", self._evaluator, _say)
+        alone_each = [candidates[name]["map"] for name in teachers]
+        weights, quality = choose_weights(list(teachers.values()), _FUSION, self._evaluator, print_line, alone_each)
         shares = {name: weight for name, weight in zip(teachers, weights, strict=True) if weight}
         teacher = _fused([teachers[name] for name in shares], list(shares.values()))
-        trials, best = self._trials(teacher, alone)
+        trials, best = self._trials(teacher)
         better = best["map"] > alone
         if not better:
             self._epochs["distilled"] = self._epochs["student"]
@@ -186,21 +190,12 @@ class _Search:
         if minutes and time.monotonic() - self._begin > 60 * minutes:
             raise _Skip(f"the {minutes:g} minutes of --auto_minutes are over")
 
-    def _teacher(self, name: str) -> Teacher:
-        if name == "popularity":
-            return PopularityTeacher(self._data)
-        self._check_time()
-        self._train(name, _ranker_flags(name, self._seed, self._flags))
-        from rd_tf.models.registry import load_model
-
-        return RankerTeacher(load_model(self._root / name, "teacher"), self._data)
-
     def _ease_l2(self) -> float:
         self._check_time()
         needed, free = ease_cost(int(self._data.is_candidate.sum()))[0], free_bytes()
         if needed > free:
             raise _Skip(f"it needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free")
-        return choose_ease_l2(self._data, _say)
+        return choose_ease_l2(self._data, print_line)
 
     def _train(self, name: str, changed: dict[str, Any]) -> float:
         """Trains on the split for choosing until MAP stops rising; gives the best MAP and notes its epoch."""
@@ -218,7 +213,7 @@ class _Search:
         self._epochs[name] = int(manifest["epoch"])
         return float(read_metrics(self._root / name, ["map"])["metrics"]["map"])
 
-    def _trials(self, teacher: Teacher, alone: float) -> tuple[list[dict[str, float]], dict[str, float]]:
+    def _trials(self, teacher: Teacher) -> tuple[list[dict[str, float]], dict[str, float]]:
         """Distilled students: temperatures first, then weights with the better one."""
         flags = self._flags
         lists = make_lists(self._root / "lists", teacher, flags)
@@ -238,15 +233,13 @@ class _Search:
             trial = {"score_temperature": values["score_temperature"], "alpha": alpha, "map": found}
             trials.append({**trial, "epoch": self._epochs.pop(name)})
             tried = f"distilled, alpha = {alpha:g}, tau = {values['score_temperature']:g}"
-            _say(f"{tried}: {self._split} MAP {found:.4f}")
+            print_line(f"{tried}: {self._split} MAP {found:.4f}")
 
-        plan = [(temperature, _ALPHAS[0]) for temperature in _TEMPERATURES]
         try:
-            for temperature, alpha in plan:
-                attempt(temperature, alpha)
+            for temperature in _TEMPERATURES:
+                attempt(temperature, _ALPHAS[0])
                 self._check_time()
-            best = max(range(len(plan)), key=lambda number: trials[number]["map"])
-            temperature = plan[best][0]
+            temperature = max(zip(trials, _TEMPERATURES, strict=True), key=lambda tried: tried[0]["map"])[1]
             for alpha in _ALPHAS[1:]:
                 # As long as more weight helps.
                 attempt(temperature, alpha)
@@ -276,12 +269,8 @@ class _Skip(Exception):
     """A candidate that is not tried; the message says why."""
 
 
-def _say(line: str) -> None:
-    print(line, flush=True)
-
-
 def _fused(teachers: list[Teacher], weights: list[float]) -> Teacher:
-    return teachers[0] if len(teachers) == 1 else FusedTeacher(teachers, "zscore", weights)
+    return teachers[0] if len(teachers) == 1 else FusedTeacher(teachers, _FUSION, weights)
 
 
 def make_lists(directory: Path, teacher: Teacher, flags: dict[str, Any]) -> TeacherCache:
@@ -323,20 +312,20 @@ def make_chosen(directory: Path, choice: Choice, seed: int, flags: dict[str, Any
         return {"teacher": lists, **parts}
     data = open_dataset(flags["dataset"]).split(flags["split"])
     evaluator = Evaluator(data, 1, flags["cutoffs"], flags["block_size"])
-    teachers = {name: _make_part(parts[f"teacher-{name}"], name, choice, data) for name in choice.weights}
-    parameters = 0
+    teachers = {name: _make_part(parts[f"teacher-{name}"], name, choice.ease_l2, data) for name in choice.weights}
     for name, teacher in teachers.items():
-        place = parts[f"teacher-{name}"]
-        parameters += _parameters(name, place, data)
         if name not in RANKER_CANDIDATES:
+            place = parts[f"teacher-{name}"]
             place.mkdir(parents=True, exist_ok=True)
             evaluation = evaluate_teacher(teacher, evaluator=evaluator)
-            save_evaluation(evaluation, data.name, place, teacher={"model": name, **_numbers(name, place, data, begin)})
+            seconds = round(time.monotonic() - begin, 1)
+            described = {"model": name, "parameters": teacher.parameters, "seconds": seconds}
+            save_evaluation(evaluation, data.name, place, teacher=described)
     teacher = _fused(list(teachers.values()), list(choice.weights.values()))
     make_lists(lists, teacher, flags)
     described = {
         "model": next(iter(choice.weights)) if len(choice.weights) == 1 else "fusion",
-        "parameters": parameters,
+        "parameters": teacher.parameters,
         "seconds": time.monotonic() - begin,
     }
     evaluation = evaluate_teacher(teacher, evaluator=evaluator)
@@ -358,22 +347,6 @@ def _train_part(directory: Path, name: str, choice: Choice, seed: int, flags: di
     return str(train(**choose(train, flags, **given))["model"]["fingerprint"])
 
 
-def _make_part(run: Path, name: str, choice: Choice, data: SplitData) -> Teacher:
-    if name == "popularity":
-        return PopularityTeacher(data)
-    if name == "ease":
-        return ease(data, choice.ease_l2)
-    from rd_tf.models.registry import load_model
-
-    return RankerTeacher(load_model(run, "teacher"), data)
-
-
-def _numbers(name: str, place: Path, data: SplitData, begin: float) -> dict[str, Any]:
-    return {"parameters": _parameters(name, place, data), "seconds": round(time.monotonic() - begin, 1)}
-
-
-def _parameters(name: str, run: Path, data: SplitData) -> int:
-    if name in RANKER_CANDIDATES:
-        return int(run_directory.load_run_manifest(run)["model"]["parameters"])
-    items = int(data.is_candidate.sum())
-    return items * items if name == "ease" else items
+def _make_part(run: Path, name: str, ease_l2: float, data: SplitData) -> Teacher:
+    place = str(run) if name in RANKER_CANDIDATES else name
+    return make_teacher(TeacherNames((place,), ease_l2=ease_l2), data, log=lambda line: None)

@@ -1,7 +1,6 @@
 """Teachers as a command names them: run directories and teachers that are solved, alone or several fused."""
 
 import dataclasses
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from rd_tf.evaluation.evaluator import Evaluator
 from rd_tf.flag_definitions import CHOOSING_SPLITS, SOLVED_TEACHERS
 from rd_tf.storage import InputError
 from rd_tf.teacher.linear import PopularityTeacher, ease, ease_cost, item_knn, solved_fingerprint
-from rd_tf.teacher.scoring import FusedTeacher, RankerTeacher, Teacher, evaluate_teacher
+from rd_tf.teacher.scoring import FusedTeacher, RankerTeacher, Teacher, evaluate_teacher, fused_fingerprint
 
 # Values of ease's lambda that are tried first; the search goes on beyond an end that is the best.
 EASE_L2 = (100.0, 200.0, 400.0)
@@ -79,9 +78,7 @@ class TeacherNames:
                 parts.append(_check_run(name, data)["model"]["fingerprint"])
         if len(parts) == 1:
             return parts[0]
-        weights = self.weights or (1.0,) * len(parts)
-        text = "+".join([self.fusion, *(f"{part}*{weight:g}" for part, weight in zip(parts, weights, strict=True))])
-        return hashlib.sha256(text.encode()).hexdigest()
+        return fused_fingerprint(self.fusion, parts, self.weights or (1.0,) * len(parts))
 
 
 def make_teacher(named: TeacherNames, data: SplitData, log: Log = print) -> Teacher:
@@ -159,7 +156,7 @@ def choose_ease_l2(data: SplitData, log: Log = print) -> float:
 
 
 def choose_weights(
-    teachers: Sequence[Teacher], fusion: str, evaluator: Evaluator, log: Log = print
+    teachers: Sequence[Teacher], fusion: str, evaluator: Evaluator, log: Log = print, alone: Sequence[float] = ()
 ) -> tuple[tuple[float, ...], float]:
     """Weights of a fusion with the best MAP: teachers are added one by one, the best first, as long as MAP rises.
 
@@ -168,11 +165,12 @@ def choose_weights(
         fusion: "zscore" or "rrf".
         evaluator: of the data.
         log: told of every trial that is better than those before.
+        alone: the teachers' own MAP, where they are known.
 
     Returns:
         The weights, which sum to 1 (0 for a teacher that does not help), and the fusion's MAP.
     """
-    alone = [evaluate_teacher(teacher, evaluator=evaluator).metrics["map"] for teacher in teachers]
+    alone = alone or [evaluate_teacher(teacher, evaluator=evaluator).metrics["map"] for teacher in teachers]
     order = np.argsort(-np.array(alone), kind="stable")
     weights, best = np.zeros(len(teachers)), alone[order[0]]
     weights[order[0]] = 1.0

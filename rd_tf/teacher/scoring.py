@@ -3,7 +3,7 @@
 import abc
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -147,26 +147,28 @@ class FusedTeacher(Teacher):
         self.teachers, self.fusion, self.weights = tuple(teachers), fusion, tuple(weights)
         self.is_per_user = all(teacher.is_per_user for teacher in teachers)
         self.parameters = sum(teacher.parameters for teacher in teachers)
-        parts = [
-            fusion,
-            *(f"{teacher.fingerprint}*{weight}" for teacher, weight in zip(teachers, weights, strict=True)),
-        ]
-        self.fingerprint = hashlib.sha256("+".join(parts).encode()).hexdigest()
+        self.fingerprint = fused_fingerprint(fusion, [teacher.fingerprint for teacher in teachers], weights)
 
     def user_scores(self, users: np.ndarray) -> np.ndarray:
-        return self._fuse([teacher.user_scores(users) for teacher in self.teachers])
+        return self._fuse(len(users), lambda teacher: teacher.user_scores(users))
 
     def window_scores(self, windows: Windows, rows: np.ndarray) -> np.ndarray:
-        return self._fuse([teacher.window_scores(windows, rows) for teacher in self.teachers])
+        return self._fuse(len(rows), lambda teacher: teacher.window_scores(windows, rows))
 
-    def _fuse(self, scores: list[np.ndarray]) -> np.ndarray:
+    def _fuse(self, rows: int, scores: Callable[[Teacher], np.ndarray]) -> np.ndarray:
         is_candidate = self.data.is_candidate
-        fused = np.zeros(scores[0].shape, np.float32)
-        for each, weight in zip(scores, self.weights, strict=True):
+        fused = np.zeros((rows, len(is_candidate)), np.float32)
+        for teacher, weight in zip(self.teachers, self.weights, strict=True):
             if weight:
-                fused += np.float32(weight) * standardise(each, is_candidate, self.fusion)
+                fused += np.float32(weight) * standardise(scores(teacher), is_candidate, self.fusion)
         fused[:, ~is_candidate] = -np.inf
         return fused
+
+
+def fused_fingerprint(fusion: str, fingerprints: Sequence[str], weights: Sequence[float]) -> str:
+    """SHA-256 (hex) that says which teachers are fused, and how."""
+    parts = (f"{fingerprint}*{weight:g}" for fingerprint, weight in zip(fingerprints, weights, strict=True))
+    return hashlib.sha256("+".join([fusion, *parts]).encode()).hexdigest()
 
 
 def standardise(scores: np.ndarray, is_candidate: np.ndarray, fusion: str) -> np.ndarray:
