@@ -70,20 +70,21 @@ def distill(**flags: Any) -> dict[str, Any]:
             "TF_CONFIG in the environment names several workers, but this pipeline runs in one process; unset it, or "
             "run python -m rd_tf.train on every worker for the teacher and for the students"
         )
-    is_auto, is_large = flags["teacher"] in ("", AUTO), flags["teacher"] == LARGE
-    if is_large:
-        flags = {**flags, "teacher": ""}
+    is_auto = flags["teacher"] in ("", AUTO)
     if is_auto:
         _check_auto(flags)
-    has_lists = not is_auto and _is_lists(flags["teacher"])
-    if flags["teacher"] and not (has_lists or is_auto):
+    if flags["teacher"] in (AUTO, LARGE):
+        # No place of a teacher that is there.
+        flags = {**flags, "teacher": ""}
+    has_lists = _is_lists(flags["teacher"])
+    if flags["teacher"] and not has_lists:
         run_directory.load_run_manifest(flags["teacher"], "teacher")
     if flags["split"] == "all":
         raise InputError("--split=all holds nothing out for the table; train with rd_tf.train --split=all")
     root = Path(flags["run_dir"])
     with directory_lock(root):
         _prepare_if_asked(flags)
-        _check_before_training({**flags, "teacher": ""} if is_auto else flags, has_lists)
+        _check_before_training(flags, has_lists)
         from rd_tf.runtime import import_quietly
 
         import_quietly()

@@ -475,10 +475,9 @@ def copy_evidence(results: Path, runs: dict[int, dict[str, Path]], report: dict[
     """Copies flags, metrics, history, log and manifest of every run, and writes the report and the learning curves."""
     for seed, paths in runs.items():
         for role, path in paths.items():
-            if not run_directory.is_finished_run(path) or not (path / run_directory.HISTORY).is_file():
-                # A teacher without a run of its own: what it comes to is in the report.
-                continue
-            keep_evidence(path, results / f"seed-{seed}" / role, per_user=False)
+            # What a teacher without a run of its own comes to is in the report.
+            if "teacher" not in read_metrics(path):
+                keep_evidence(path, results / f"seed-{seed}" / role, per_user=False)
     write_json(results / "report.json", report)
     plot_curves(results, report["seeds"][0])
 

@@ -54,14 +54,10 @@ def split_interactions(interactions: Interactions, name: str) -> Split:
     if name == "all":
         return Split(name, np.ones(len(interactions), bool), np.zeros(len(interactions), bool))
     counts = np.diff(user_offsets(interactions.users, interactions.num_users))
-    if name == "rehearsal":
-        kept = counts - counts * 2 // 10
-        lengths = np.stack([kept - kept * 2 // 10, kept * 2 // 10, counts - kept], axis=1)
-        part = np.repeat(np.tile(np.arange(3, dtype=np.int8), len(counts)), lengths.ravel())
-        return Split(name, part == 0, part == 1)
     # Integers: int(0.3 * 10) is 3, but 0.3 * n in floating point is 2.9999999999999996 for some n.
-    test, held_back = counts * 2 // 10, counts * 3 // 10
-    lengths = np.stack([counts - held_back, held_back - test, test], axis=1)
+    test = counts * 2 // 10
+    held_back = (counts - test) * 2 // 10 if name == "rehearsal" else counts * 3 // 10 - test
+    lengths = np.stack([counts - test - held_back, held_back, test], axis=1)
     part = np.repeat(np.tile(np.arange(3, dtype=np.int8), len(counts)), lengths.ravel())
     if name == "test":
         return Split(name, part < 2, part == 2)
