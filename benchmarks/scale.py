@@ -279,7 +279,7 @@ def _cache(data: Any, model: Any, settings: _Settings) -> tuple[float, int, int,
     """Seconds, peak and private memory above what was there before, bytes on disk."""
     from benchmarks.subjects import some_windows
     from rd_tf.data.teacher_lists import CacheKey, write_teacher_cache
-    from rd_tf.teacher.top_k import TopK
+    from rd_tf.teacher.scoring import TopK
 
     windows = some_windows(data.windows, settings.cache_windows, settings.seed)
     key = CacheKey.of("random world", "test", windows, "random weights", "target")

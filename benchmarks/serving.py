@@ -163,7 +163,7 @@ def export_random(
     """Exports a Caser with the paper's settings and random weights."""
     from rd_tf.models.caser import Caser
     from rd_tf.serving.export import export_ranker
-    from rd_tf.serving.options import ExportOptions
+    from rd_tf.serving.publishing import ExportOptions
 
     ids = [str(user) for user in range(users)], [str(item) for item in range(items)]
     model = Caser(users, items, 5, dim, seed=seed)
@@ -184,7 +184,7 @@ def export_run(run_dir: str, dataset: str, directory: Path) -> ServedExport:
     from rd_tf.data.dataset import check_same_dataset, load_dataset
     from rd_tf.models.registry import load_model
     from rd_tf.serving.export import export_ranker
-    from rd_tf.serving.options import ExportOptions
+    from rd_tf.serving.publishing import ExportOptions
 
     manifest = run_directory.load_run_manifest(run_dir)
     check_same_dataset(dataset, manifest["dataset"]["fingerprint"], "run_dir", run_dir)

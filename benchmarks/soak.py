@@ -108,7 +108,7 @@ def make_exports(directory: Path, seed: int) -> list[Path]:
     """Two versions of a small export with different weights."""
     from rd_tf.models.caser import Caser
     from rd_tf.serving.export import export_ranker
-    from rd_tf.serving.options import ExportOptions
+    from rd_tf.serving.publishing import ExportOptions
 
     models = [Caser(len(_USERS), len(_ITEMS), 5, _DIM, seed=seed + version) for version in range(2)]
     return [export_ranker(model, _USERS, _ITEMS, directory, ExportOptions(max_k=_MAX_K)) for model in models]

@@ -13,7 +13,7 @@ With the paper's settings (Caser, L = 5, T = 1, 3 negatives, K = 10, 100 rank sa
 Steps are those of `rd_tf.training.loop.Trainer`, the tf.data input included. `epoch_teacher` and
 `epoch_distillation` follow from them, a pass over all windows with its negatives. What an optimizer leaves for the end
 of an epoch (lazy_adam brings unused rows up to date) is no part of a step; it is shown as `<case> finish_epoch` and
-counted in the epochs. Lists are those of `rd_tf.teacher.top_k.TopK`, evaluations those of
+counted in the epochs. Lists are those of `rd_tf.teacher.scoring.TopK`, evaluations those of
 `rd_tf.evaluation.evaluator.Evaluator`; with --epoch_seconds an evaluation's share of that epoch is printed too.
 
 Floors, at the measured peaks: of a step, `benchmarks.subjects.step_work` of the rows that the batch touches (Adam's own
@@ -312,7 +312,7 @@ def _measure_lists(name: str, authors: ReferenceProcess | None, settings: _Setti
 
 def our_lists(model: Any, windows: Any, seen: Any, k: int, block_size: int) -> Callable[[], float]:
     """A repeat of ours: seconds for 1,000 windows."""
-    from rd_tf.teacher.top_k import TopK
+    from rd_tf.teacher.scoring import TopK
 
     lists = TopK(model, windows, seen, k, "target", block_size)
     items = np.zeros((len(windows), k), np.int32)

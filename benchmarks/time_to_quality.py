@@ -67,7 +67,7 @@ def _once(check_ins: str, target: float, dim: int, l2: float, seed: int) -> dict
     from rd_tf.losses.distillation import ListwiseSoftmaxDistillation
     from rd_tf.losses.ranking import SampledSoftmax
     from rd_tf.models.caser import Caser
-    from rd_tf.teacher.linear import ease
+    from rd_tf.teacher.named import ease
     from rd_tf.teacher.scoring import lists_of
     from rd_tf.training.distiller import RankingDistiller
     from rd_tf.training.optimizers import LazyAdam

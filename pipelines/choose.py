@@ -18,8 +18,7 @@ from rd_tf.models.registry import has_short_windows
 from rd_tf.runtime import print_line
 from rd_tf.storage import InputError, json_sha256, read_manifest, write_json
 from rd_tf.teacher.cache import keep_or_make
-from rd_tf.teacher.linear import ease_cost, free_bytes
-from rd_tf.teacher.named import TeacherNames, choose_ease_l2, choose_weights, make_teacher
+from rd_tf.teacher.named import TeacherNames, choose_ease_l2, choose_weights, ease_cost, free_bytes, make_teacher
 from rd_tf.teacher.scoring import FusedTeacher, Teacher, evaluate_teacher, lists_of
 from rd_tf.train import train
 

@@ -25,7 +25,7 @@ from pipelines.records import (
     read_per_user,
 )
 from rd_tf import run_directory
-from rd_tf.evaluation.significance import PairedComparison, compare_paired
+from rd_tf.evaluation.metrics import PairedComparison, compare_paired
 from rd_tf.storage import InputError, atomic_file, write_json
 
 if TYPE_CHECKING:

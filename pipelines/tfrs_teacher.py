@@ -88,7 +88,7 @@ def tfrs_teacher(
     from rd_tf.evaluation.evaluator import Evaluator
     from rd_tf.evaluation.ranks import block_rows
     from rd_tf.runtime import blocks_at_once, progress_bar, share_cores
-    from rd_tf.teacher.top_k import best_items
+    from rd_tf.teacher.scoring import best_items
     from rd_tf.teacher.user_lists import UserLists, write_user_lists
 
     share_cores(0)

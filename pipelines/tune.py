@@ -1,28 +1,21 @@
 """python -m pipelines.tune: searches over flags of rd_tf.train on the validation split, with Optuna."""
 
 import dataclasses
+import itertools
 import os
+import re
 import sys
+import typing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.children import Child, Children
+from absl import flags
+
+from pipelines.paper.chains import Child, Children
 from pipelines.records import read_history
-from pipelines.report import short
-from pipelines.search_space import SearchSpace, parse_search, suggest
-from pipelines.trials import (
-    TRIALS,
-    best_trial,
-    count_ended,
-    describe,
-    importance,
-    plot_importance,
-    repeated_trials,
-    setting_text,
-    trials_table,
-)
-from rd_tf import command_line, run_directory
-from rd_tf.command_line import choose, default_flags, flag_lines
+from pipelines.report import head, picture, row, short
+from rd_tf import command_line, plugins, run_directory
+from rd_tf.command_line import choose, default_flags, flag_lines, parameter_names
 from rd_tf.runtime import cluster, print_line
 from rd_tf.storage import (
     InputError,
@@ -37,6 +30,265 @@ from rd_tf.train import TRAIN_FLAGS, teacher_fingerprint, train
 
 if TYPE_CHECKING:
     import optuna
+
+Value = int | float | str | bool
+# These decide which flags after them have a part in the result.
+_DECIDING = ("teacher", "model", "ranking_loss", "distillation_loss")
+_NAMED = {
+    "model": plugins.RANKERS,
+    "ranking_loss": plugins.RANKING_LOSSES,
+    "distillation_loss": plugins.DISTILLATION_LOSSES,
+}
+# Where and how fast, what is looked at, and luck: no settings.
+_NO_SETTINGS = (run_directory.NO_PART_OF_THE_RESULT | {"split", "seed", "cutoffs"}) - {"teacher"}
+_RANGE = re.compile(r"(.+?)\.\.(.+?)(:log)?")
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """Numbers from `low` to `high`, both included; whole ones where `low` is; on a logarithmic scale with `log`."""
+
+    low: int | float
+    high: int | float
+    log: bool
+
+    def suggest(self, trial: "optuna.Trial", name: str) -> Value:
+        """The trial's value."""
+        if isinstance(self.low, int):
+            return trial.suggest_int(name, self.low, int(self.high), log=self.log)
+        return trial.suggest_float(name, self.low, self.high, log=self.log)
+
+    def holds(self, value: Value) -> bool:
+        """Whether a value lies within."""
+        return isinstance(value, int | float) and self.low <= value <= self.high
+
+
+@dataclasses.dataclass(frozen=True)
+class Choices:
+    """Some values."""
+
+    values: tuple[Value, ...]
+
+    def suggest(self, trial: "optuna.Trial", name: str) -> Value:
+        """The trial's value."""
+        return typing.cast(Value, trial.suggest_categorical(name, self.values))
+
+    def holds(self, value: Value) -> bool:
+        """Whether a value is one of them."""
+        return value in self.values
+
+
+SearchSpace = dict[str, Range | Choices]
+
+
+def parse_search(texts: list[str], fixed: dict[str, Any]) -> SearchSpace:
+    """Reads --search.
+
+    Args:
+        texts: such as `dropout=0.2..0.6`, `alpha=0.25..4:log` or `mask=target|seen`.
+        fixed: every flag of `rd_tf.train`; those of imported plug-ins are among them.
+
+    Raises:
+        InputError: there is none, one has not this form, is of no flag that can vary or twice of the same, has a value
+            that the flag does not take, or would change nothing.
+    """
+    if not texts:
+        raise InputError("--search is empty; name flags and values, such as dropout=0.2..0.6,k=10|20|50")
+    space: SearchSpace = {}
+    for text in texts:
+        name, equals, values = (part.strip() for part in text.partition("="))
+        if not equals:
+            raise InputError(f"--search: {text!r} has no values; write {text}=low..high or {text}=value|value")
+        if name not in parameter_names(train):
+            raise InputError(f"--search: {name!r} is no flag of rd_tf.train; python -m rd_tf.train --help lists them")
+        if name in _NO_SETTINGS:
+            raise InputError(f"--search: {name} is not a setting to search over; give it as --{name}=...")
+        if name in space:
+            raise InputError(f"--search names {name} twice; name each flag once")
+        space[name] = _read(name, values)
+    for flag, table in _NAMED.items():
+        for value in getattr(space.get(flag), "values", (fixed[flag],)):
+            plugins.find(table, flag, str(value))
+    useless = _without_part(space, fixed)
+    if useless:
+        raise InputError(
+            f"--search: {useless[0]} changes nothing with the other flags (--teacher={fixed['teacher']}, --model="
+            f"{fixed['model']} and the losses); leave it out"
+        )
+    return space
+
+
+def suggest(trial: "optuna.Trial", space: SearchSpace, fixed: dict[str, Any]) -> dict[str, Any]:
+    """Every flag of a trial: those of the search that have a part in its result as the trial has it, others as fixed.
+
+    Args:
+        trial: gives the values.
+        space: what varies.
+        fixed: every flag of `rd_tf.train`.
+    """
+    values = dict(fixed)
+    for name in (*(name for name in _DECIDING if name in space), *(name for name in space if name not in _DECIDING)):
+        if name == "teacher" or name not in run_directory.flags_without_part(values):
+            values[name] = space[name].suggest(trial, name)
+    return values
+
+
+def _read(name: str, text: str) -> Range | Choices:
+    kind = type(default_flags(train)[name])
+    match = _RANGE.fullmatch(text)
+    # Paths may have ".." in them.
+    if kind in (int, float) and match:
+        low, high = _value(name, match[1]), _value(name, match[2])
+        assert isinstance(low, int | float)
+        assert isinstance(high, int | float)
+        if not low < high:
+            raise InputError(f"--search: {name}={text} has no room between its ends; write the lower end first")
+        if match[3] and low <= 0:
+            raise InputError(f"--search: {name}={text}: a logarithmic scale begins above 0; use a higher low end")
+        return Range(low, high, bool(match[3])) if kind is int else Range(float(low), float(high), bool(match[3]))
+    if "|" not in text:
+        form = "low..high or value|value" if kind in (int, float) else "value|value"
+        raise InputError(f"--search: {name}={text} is nothing to choose from; write {name}={form}, or give --{name}")
+    values = tuple(_value(name, part.strip()) for part in text.split("|"))
+    if len(set(values)) < len(values):
+        raise InputError(f"--search: {name}={text} has a value twice; name each once")
+    return Choices(values)
+
+
+def _value(name: str, text: str) -> Value:
+    """A value as the flag's own parser takes it."""
+    try:
+        value: Value = command_line.parse(train, [f"--{name}={text}"])[name]
+    except flags.Error as error:
+        raise InputError(f"--search: {' '.join(str(error).split())}") from None
+    return value
+
+
+def _without_part(space: SearchSpace, fixed: dict[str, Any]) -> list[str]:
+    """Those that change nothing, whatever the deciding flags of the search are."""
+    deciding = {name: found.values for name, found in space.items() if name in _DECIDING and isinstance(found, Choices)}
+    useless = set(space) - {"teacher"}
+    for values in itertools.product(*deciding.values()):
+        useless &= run_directory.flags_without_part({**fixed, **dict(zip(deciding, values, strict=True))})
+    return sorted(useless)
+
+
+TRIALS = "trials.md"
+_SHOWN = 20
+# Of fewer trials the importance would be chance.
+_FEWEST_FOR_IMPORTANCE = 5
+
+
+def repeated_trials(study: "optuna.Study") -> set[int]:
+    """Numbers of the trials that were interrupted, and are or will be tried again under another number."""
+    trials = study.get_trials(deepcopy=False)
+    return {int(trial.user_attrs["repeats"]) for trial in trials if "repeats" in trial.user_attrs}
+
+
+def count_ended(study: "optuna.Study") -> int:
+    """How many trials have ended, those that failed included and those that are repeated left out."""
+    repeated = repeated_trials(study)
+    trials = study.get_trials(deepcopy=False)
+    return sum(1 for trial in trials if trial.state.is_finished() and trial.number not in repeated)
+
+
+def best_trial(study: "optuna.Study") -> "optuna.trial.FrozenTrial | None":
+    """The trial with the highest MAP of those that came to their end, the first of equals; None where none did."""
+    from optuna.trial import TrialState
+
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return max(trials, key=lambda trial: (trial.value, -trial.number), default=None)
+
+
+def describe(trial: "optuna.trial.FrozenTrial") -> dict[str, Any]:
+    """A trial as JSON values: number, state, best MAP and its epoch, seconds, and what the search set."""
+    return {
+        "trial": trial.number,
+        "state": trial.state.name.lower(),
+        "map": trial.value,
+        "epoch": trial.user_attrs.get("epoch"),
+        "seconds": trial.user_attrs.get("seconds"),
+        "settings": dict(trial.params),
+    }
+
+
+def setting_text(value: Value) -> str:
+    """A value as people read it, with four digits."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def trials_table(study: "optuna.Study", space: SearchSpace, fixed: dict[str, Any]) -> str:
+    """Markdown of a search: what was searched, how many trials there were, and the best of them, best first.
+
+    Args:
+        study: Optuna's.
+        space: what varies.
+        fixed: every flag of `rd_tf.train`.
+    """
+    from optuna.trial import TrialState
+
+    repeated, defaults = repeated_trials(study), default_flags(train)
+    trials = [trial for trial in study.get_trials(deepcopy=False) if trial.number not in repeated]
+    counts = {state: sum(1 for trial in trials if trial.state == state) for state in TrialState}
+    left_out = run_directory.flags_without_part(fixed) | {"split", *space}
+    others = {name: value for name, value in fixed.items() if name not in left_out and value != defaults[name]}
+    facts = [
+        f"Search over `{' '.join(study.user_attrs['identity']['search'])}`",
+        f"other flags `{' '.join(flag_lines(others).splitlines()) or 'by default'}`",
+        f"{counts[TrialState.COMPLETE]} trials to the end, {counts[TrialState.PRUNED]} stopped early, "
+        f"{counts[TrialState.FAIL]} failed",
+    ]
+    shares = importance(study, space)
+    if shares:
+        facts.append(f"importance {', '.join(f'{name} {value:.2f}' for name, value in shares.items())}")
+    # Those with the values of an earlier trial were not trained again.
+    shown = [trial for trial in trials if trial.state == TrialState.COMPLETE and "same_as" not in trial.user_attrs]
+    shown.sort(key=lambda trial: (-(trial.value or 0.0), trial.number))
+    lines = head("trial", "validation MAP", "epoch", *space)
+    for trial in shown[:_SHOWN]:
+        settings = [setting_text(trial.params[name]) if name in trial.params else "" for name in space]
+        lines.append(row(str(trial.number), short(trial.value or 0.0), str(trial.user_attrs["epoch"]), *settings))
+    return "; ".join(facts) + ".\n\n" + "\n".join(lines) + "\n"
+
+
+def importance(study: "optuna.Study", space: SearchSpace) -> dict[str, float]:
+    """How much each flag decides whether a trial is among the best, in shares of 1, the most important one first.
+
+    PED-ANOVA (Watanabe et al., IJCAI 2023) over the trials that came to their end.
+
+    Args:
+        study: Optuna's.
+        space: what varies.
+
+    Returns:
+        Flag -> share; nothing where there are too few trials.
+    """
+    import optuna
+
+    trials = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+    varying = [name for name in space if len({trial.params.get(name) for trial in trials}) > 1]
+    if len(trials) < _FEWEST_FOR_IMPORTANCE or not varying or len({trial.value for trial in trials}) == 1:
+        return {}
+    found = optuna.importance.get_param_importances(study, params=varying)
+    return {name: float(value) for name, value in found.items()}
+
+
+def plot_importance(shares: dict[str, float], path: Path) -> None:
+    """Plots how much each flag decides, the most important one on top; nothing of none.
+
+    Args:
+        shares: what `importance` returns.
+        path: the picture.
+    """
+    if not shares:
+        return
+    with picture(path, figsize=(5.0, 0.8 + 0.3 * len(shares))) as axis:
+        axis.barh(list(shares)[::-1], list(shares.values())[::-1], color="#4878a8")
+        axis.set(xlabel="importance (PED-ANOVA), share of all")
+        axis.grid(alpha=0.3, axis="x")
+
 
 STUDY = "study.db"
 BEST = "best.cfg"

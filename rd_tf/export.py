@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rd_tf import command_line, run_directory
-from rd_tf.serving.options import ExportOptions, check_export_name
-from rd_tf.serving.publishing import parse_min_metric_ratio
+from rd_tf.serving.publishing import ExportOptions, check_export_name, parse_min_metric_ratio
 from rd_tf.storage import InputError
 
 if TYPE_CHECKING:

@@ -75,22 +75,22 @@ DISTILLATION_LOSSES: dict[str, Plugin] = {
     ),
     "listwise": Plugin("rd_tf.losses.distillation:ListwiseSoftmaxDistillation", _same("score_temperature")),
     "rrd": Plugin(
-        "rd_tf.losses.list_distillation:RelaxedRankingDistillation", _same("position_temperature", "list_samples")
+        "rd_tf.losses.distillation:RelaxedRankingDistillation", _same("position_temperature", "list_samples")
     ),
     "cd": Plugin(
-        "rd_tf.losses.list_distillation:CollaborativeDistillation",
+        "rd_tf.losses.distillation:CollaborativeDistillation",
         _same("position_temperature", "list_samples", "score_temperature", "score_bias"),
     ),
     "dcd": Plugin(
-        "rd_tf.losses.list_distillation:DualCorrectionDistillation",
+        "rd_tf.losses.distillation:DualCorrectionDistillation",
         {"sharpness": "discrepancy_sharpness", "list_samples": "list_samples"},
     ),
     "unkd": Plugin(
-        "rd_tf.losses.list_distillation:UnbiasedDistillation",
+        "rd_tf.losses.distillation:UnbiasedDistillation",
         _same("position_temperature", "list_samples", "popularity_groups"),
     ),
-    "margin_mse": Plugin("rd_tf.losses.list_distillation:MarginMSEDistillation", _same("score_temperature")),
-    "rankdistil": Plugin("rd_tf.losses.list_distillation:RankDistil", _same("score_temperature", "list_samples")),
+    "margin_mse": Plugin("rd_tf.losses.distillation:MarginMSEDistillation", _same("score_temperature")),
+    "rankdistil": Plugin("rd_tf.losses.distillation:RankDistil", _same("score_temperature", "list_samples")),
 }
 _TABLES = (RANKERS, RANKING_LOSSES, DISTILLATION_LOSSES)
 

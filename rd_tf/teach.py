@@ -83,8 +83,7 @@ def teach(
     from rd_tf.data.teacher_lists import CacheKey
     from rd_tf.data.windows import open_dataset
     from rd_tf.teacher.cache import keep_or_make
-    from rd_tf.teacher.list_fitter import counts_line
-    from rd_tf.teacher.lists import read_list_file
+    from rd_tf.teacher.lists import counts_line, read_list_file
 
     data, short = open_dataset(dataset).split(split), short_windows == "on"
     windows = data.windows(sequence_length, target_length, short)

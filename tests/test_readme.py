@@ -33,7 +33,7 @@ OTHERS_FLAGS = {
 # Where a command is, unless it has its module's name.
 COMMANDS = {
     "pipelines.paper": ("pipelines.paper.__main__", "paper"),
-    "pipelines.leaderboard": ("pipelines.leaderboard.__main__", "leaderboard"),
+    "pipelines.leaderboard": ("pipelines.leaderboard", "leaderboard"),
     "pipelines.paper.output": ("pipelines.paper.output", "write_pages"),
     "pipelines.beam.prepare": ("pipelines.beam.prepare", "beam_prepare"),
     "pipelines.beam.teach": ("pipelines.beam.teach", "beam_teach"),

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from rd_tf.teacher.top_k import TopK
+from rd_tf.teacher.scoring import TopK
 
 # Of the fixture `sharded_dataset`.
 SHARDS = 3

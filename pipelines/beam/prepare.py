@@ -8,8 +8,7 @@ from typing import Any
 
 from pipelines.beam.files import LOCAL, check_beam, remove_tree
 from rd_tf import command_line
-from rd_tf.data.preparation import COLUMNS, WORLD, kept_dataset, source_of, summary
-from rd_tf.prepare import prepare
+from rd_tf.prepare import COLUMNS, WORLD, kept_dataset, prepare, source_of, summary
 from rd_tf.storage import InputError, atomic_directory
 
 # The windows that rd_tf.prepare writes beside the dataset.

@@ -25,14 +25,23 @@ from pipelines.beam.prepare_rows import (
     number_stage,
     slice_stage,
 )
-from rd_tf.data.dataset import ITEMS, MANIFEST, USERS, make_manifest, write_lines
-from rd_tf.data.interaction_files import Rows, shard_bounds, shard_entries, shard_file, write_interactions
+from rd_tf.data.dataset import (
+    ITEMS,
+    MANIFEST,
+    USERS,
+    Rows,
+    make_manifest,
+    shard_bounds,
+    shard_entries,
+    shard_file,
+    write_interactions,
+    write_lines,
+)
 from rd_tf.data.interactions import fingerprint
-from rd_tf.data.preparation import filters_of, nothing_left
-from rd_tf.data.readers import times
 from rd_tf.data.readers.check_ins import Tally, checked_pieces
-from rd_tf.data.readers.checked_rows import CheckedFile, CheckedRows
+from rd_tf.data.readers.checked_rows import INTEGER, ORDER, CheckedFile, CheckedRows, NowFractional, common_unit
 from rd_tf.data.readers.files import file_sha256
+from rd_tf.prepare import filters_of, nothing_left
 from rd_tf.storage import InputError, write_json
 
 _PIECE = 2**19
@@ -116,7 +125,7 @@ class WorldSource:
             for cut in cuts
         )
         pieces = list(_write_pieces(map(_only_used_ids, rows), number, work))
-        return SourceReport("", pieces, times.INTEGER, None, world.rows_read, time_unit=world.time_unit)
+        return SourceReport("", pieces, INTEGER, None, world.rows_read, time_unit=world.time_unit)
 
 
 Source = FileSource | TfdsSource | WorldSource
@@ -129,8 +138,8 @@ class SourceReport:
     Attributes:
         name: of the source, for messages.
         pieces: rows of every piece.
-        unit: of the times, as `rd_tf.data.readers.times` has them; None where no row is usable.
-        too_large: what `times.common_unit` should know of large times.
+        unit: of the times, as `rd_tf.data.readers.checked_rows` has them; None where no row is usable.
+        too_large: what `common_unit` should know of large times.
         rows_read: of the source, the skipped ones too.
         skipped: reason -> rows.
         first_skipped: the first bad row, for the message; empty where none was.
@@ -192,12 +201,12 @@ def inputs_of(work: str, skip_bad_rows: bool) -> ReadInputs:
         report = SourceReport(**found)
         tally.add(report.rows_read, report.skipped, report.first_skipped)
         reports.append(report)
-    common = times.common_unit(
+    common = common_unit(
         [report.name for report in reports], [report.unit for report in reports], [each.too_large for each in reports]
     )
     pieces, rows, rows_read = [], 0, 0
     for number, (report, factor) in enumerate(zip(reports, common.factors, strict=True)):
-        shift = rows_read if report.unit == times.ORDER else 0
+        shift = rows_read if report.unit == ORDER else 0
         for place, count in enumerate(report.pieces):
             if count:
                 pieces.append(Piece(_piece_path(work, number, place), rows, factor, shift))
@@ -221,7 +230,7 @@ def _read_checked(name: str, open_: Callable[[bool], CheckedFile], number: int, 
     try:
         file = open_(False)
         pieces = list(_write_pieces(file, number, work))
-    except times.NowFractional:
+    except NowFractional:
         file = open_(True)
         pieces = list(_write_pieces(file, number, work))
     return SourceReport(name, pieces, file.unit, file.too_large, file.rows_read, dict(file.skipped), file.first_skipped)

@@ -20,8 +20,7 @@ from pipelines.beam.files import (
     workers_sentences,
 )
 from rd_tf import command_line, run_directory
-from rd_tf.data.dataset import MANIFEST, check_same_fingerprint, load_manifest, load_shard
-from rd_tf.data.interaction_files import shard_file
+from rd_tf.data.dataset import MANIFEST, check_same_fingerprint, load_manifest, load_shard, shard_file
 from rd_tf.data.teacher_lists import (
     Described,
     cache_manifest,

@@ -176,7 +176,7 @@ def list_all(model: Any, interactions: Any) -> Callable[[], str]:
 
 def _savedmodel_bytes(model: Any, interactions: Any) -> int:
     from rd_tf.serving.export import export_ranker
-    from rd_tf.serving.options import ExportOptions
+    from rd_tf.serving.publishing import ExportOptions
 
     with tempfile.TemporaryDirectory() as directory:
         ids = (interactions.user_ids, interactions.item_ids)

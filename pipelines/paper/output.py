@@ -9,8 +9,16 @@ import numpy as np
 import pandas as pd
 
 from pipelines.paper.chains import DEFAULT, Cell
-from pipelines.paper.summary import SUMMARY, read_summary, summarise
-from pipelines.paper.tables import latex_tables, markdown_tables, readme_table, report_tables, tuning_table
+from pipelines.paper.tables import (
+    SUMMARY,
+    latex_tables,
+    markdown_tables,
+    read_summary,
+    readme_table,
+    report_tables,
+    summarise,
+    tuning_table,
+)
 from pipelines.records import (
     ROLES,
     check_alike,

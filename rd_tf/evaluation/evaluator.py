@@ -13,9 +13,8 @@ from rd_tf import run_directory
 from rd_tf.data.interactions import Interactions
 from rd_tf.data.windows import Split, SplitData
 from rd_tf.evaluation.held_out import make_held_out
-from rd_tf.evaluation.metrics import AT_CUTOFF, average_precision, parse_cutoffs
+from rd_tf.evaluation.metrics import AT_CUTOFF, Alone, Spread, average_precision, parse_cutoffs
 from rd_tf.evaluation.ranks import NOT_FINITE, FrozenScores, Score, rank_targets
-from rd_tf.evaluation.significance import Alone, Spread
 from rd_tf.models.ranker import SequenceRanker
 from rd_tf.runtime import blocks_at_once
 from rd_tf.storage import InputError, atomic_file, write_json

@@ -6,17 +6,15 @@ from rd_tf import lazy_attribute
 
 if TYPE_CHECKING:
     from rd_tf.losses.distillation import (
-        DistillationLoss,
-        ListwiseSoftmaxDistillation,
-        WeightedPointwiseDistillation,
-    )
-    from rd_tf.losses.list_distillation import (
         CollaborativeDistillation,
+        DistillationLoss,
         DualCorrectionDistillation,
+        ListwiseSoftmaxDistillation,
         MarginMSEDistillation,
         RankDistil,
         RelaxedRankingDistillation,
         UnbiasedDistillation,
+        WeightedPointwiseDistillation,
     )
     from rd_tf.losses.ranking import (
         BayesianPersonalizedRanking,
@@ -46,19 +44,19 @@ __all__ = [
 ]
 _PLACES = {
     "BayesianPersonalizedRanking": "rd_tf.losses.ranking:BayesianPersonalizedRanking",
-    "CollaborativeDistillation": "rd_tf.losses.list_distillation:CollaborativeDistillation",
+    "CollaborativeDistillation": "rd_tf.losses.distillation:CollaborativeDistillation",
     "DistillationLoss": "rd_tf.losses.distillation:DistillationLoss",
-    "DualCorrectionDistillation": "rd_tf.losses.list_distillation:DualCorrectionDistillation",
+    "DualCorrectionDistillation": "rd_tf.losses.distillation:DualCorrectionDistillation",
     "FullSoftmax": "rd_tf.losses.ranking:FullSoftmax",
     "GeneralizedBinaryCrossEntropy": "rd_tf.losses.ranking:GeneralizedBinaryCrossEntropy",
     "ListwiseSoftmaxDistillation": "rd_tf.losses.distillation:ListwiseSoftmaxDistillation",
-    "MarginMSEDistillation": "rd_tf.losses.list_distillation:MarginMSEDistillation",
+    "MarginMSEDistillation": "rd_tf.losses.distillation:MarginMSEDistillation",
     "PointwiseLogLoss": "rd_tf.losses.ranking:PointwiseLogLoss",
-    "RankDistil": "rd_tf.losses.list_distillation:RankDistil",
+    "RankDistil": "rd_tf.losses.distillation:RankDistil",
     "RankingLoss": "rd_tf.losses.ranking:RankingLoss",
-    "RelaxedRankingDistillation": "rd_tf.losses.list_distillation:RelaxedRankingDistillation",
+    "RelaxedRankingDistillation": "rd_tf.losses.distillation:RelaxedRankingDistillation",
     "SampledSoftmax": "rd_tf.losses.ranking:SampledSoftmax",
-    "UnbiasedDistillation": "rd_tf.losses.list_distillation:UnbiasedDistillation",
+    "UnbiasedDistillation": "rd_tf.losses.distillation:UnbiasedDistillation",
     "WeightedPointwiseDistillation": "rd_tf.losses.distillation:WeightedPointwiseDistillation",
 }
 

@@ -7,8 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from rd_tf.models.ranker import Histories, SequenceRanker, Tensor
-from rd_tf.models.table_ops import take_rows
+from rd_tf.models.ranker import Histories, SequenceRanker, Tensor, take_rows
 from rd_tf.plugins import register_ranker
 
 # 0.01 is what the authors' code used; Keras' own default is 0.2.

@@ -7,8 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from rd_tf.models.ranker import Histories, SequenceRanker, Tensor
-from rd_tf.models.table_ops import take_rows
+from rd_tf.models.ranker import Histories, SequenceRanker, Tensor, take_rows
 from rd_tf.plugins import register_ranker
 
 # What the histories of training windows may be; see `rd_tf.data.user_items`.

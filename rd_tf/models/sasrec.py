@@ -8,8 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from rd_tf.models.ranker import Histories, SequenceRanker, Tensor
-from rd_tf.models.table_ops import take_rows
+from rd_tf.models.ranker import Histories, SequenceRanker, Tensor, take_rows
 from rd_tf.plugins import register_ranker
 
 # Of layer normalisation, as in the authors' code.

@@ -19,15 +19,15 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from rd_tf.data.windows import SplitData
 from rd_tf.models.ranker import SequenceRanker
-from rd_tf.serving.agreement import check_agreement, known_request
 from rd_tf.serving.litert import MODEL_FILE, write_litert
-from rd_tf.serving.options import ExportOptions, check_export_name
 from rd_tf.serving.publishing import (
     EXTRA,
     LAST,
     WARMUP_FILE,
+    ExportOptions,
     NothingNew,
     are_equal_versions,
+    check_export_name,
     check_gate,
     find_reference,
     measured_version,
@@ -39,6 +39,8 @@ from rd_tf.serving.quality import (
     Queries,
     ServedRanker,
     bytes_by_kind,
+    check_agreement,
+    known_request,
     recall,
     seconds_per_request,
     write_report,
@@ -137,7 +139,7 @@ def export_to(ranker: SequenceRanker, data: SplitData, directory: str | os.PathL
         ranker: trained on `data`.
         data: `rd_tf.load_dataset(...).split(...)`, whose held-out items the export is measured on.
         directory: the served model's directory; its last part is the model's name.
-        **options: attributes of `rd_tf.serving.options.ExportOptions`.
+        **options: attributes of `rd_tf.serving.publishing.ExportOptions`.
 
     Returns:
         The version directory that appeared or was kept; errors as for `export_ranker`.

@@ -9,9 +9,10 @@ import tensorflow as tf
 
 from rd_tf.data.dataset import write_lines
 from rd_tf.models.ranker import SequenceRanker, exclude_items
-from rd_tf.serving.agreement import TOLERANCE, Disagreement
-from rd_tf.serving.options import ExportOptions
+from rd_tf.serving.publishing import ExportOptions
 from rd_tf.serving.quality import (
+    TOLERANCE,
+    Disagreement,
     Queries,
     ServedRanker,
     bytes_by_kind,

@@ -7,8 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from rd_tf.models.ranker import SequenceRanker, exclude_items
-from rd_tf.models.table_ops import partial_top_k
+from rd_tf.models.ranker import SequenceRanker, exclude_items, partial_top_k
 
 # (ranker, query [b, q], exclude [b, m], k) -> items [b, k] int32 and scores [b, k] float32.
 Search = Callable[[SequenceRanker, tf.Tensor, tf.Tensor, int], tuple[tf.Tensor, tf.Tensor]]

@@ -8,8 +8,7 @@ from pathlib import Path
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
-from rd_tf.serving.options import is_export_name
-from rd_tf.serving.publishing import versions
+from rd_tf.serving.publishing import is_export_name, versions
 from rd_tf.storage import directory_lock, write_text
 
 _MARK = "# Written by rd_tf.export. An edited file is left alone; delete it to have it written anew. "

@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from rd_tf.models.ranker import Histories
-from rd_tf.serving.options import ExportOptions
+from rd_tf.serving.publishing import ExportOptions
 from rd_tf.serving.search import Search
 from rd_tf.serving.weights import StoredRanker
 from rd_tf.storage import InputError, file_sha256

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rd_tf import run_directory
-from rd_tf.data.dataset import DatasetShard, check_same_dataset, load_manifest, load_shard
-from rd_tf.data.interaction_files import entries_of
+from rd_tf.data.dataset import DatasetShard, check_same_dataset, entries_of, load_manifest, load_shard
 from rd_tf.data.teacher_lists import (
     AGAIN,
     CacheKey,
@@ -80,7 +79,7 @@ def teacher_lists(
     """
     # TensorFlow is imported where a ranker is at work: Beam's command and most of its steps have none.
     from rd_tf.models.registry import weights_fingerprint
-    from rd_tf.teacher.top_k import TopK
+    from rd_tf.teacher.scoring import TopK
 
     check_mask(mask)
     if (teacher.num_users, teacher.num_items) != (data.num_users, data.num_items):
@@ -437,7 +436,7 @@ class ShardLists:
         Raises:
             InputError: K items do not remain for some window, or the teacher's scores are not finite.
         """
-        from rd_tf.teacher.top_k import TopK
+        from rd_tf.teacher.scoring import TopK
 
         plan = self._plan
         sizes = plan.k, plan.mask, plan.block_size

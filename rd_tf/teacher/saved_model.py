@@ -14,7 +14,7 @@ from rd_tf.data.teacher_lists import CacheKey, TeacherCache, masked_items
 from rd_tf.data.windows import SplitData, last_items
 from rd_tf.runtime import progress_bar
 from rd_tf.storage import InputError, file_sha256
-from rd_tf.teacher.list_fitter import ListFitter, check_choices, fitted_lists
+from rd_tf.teacher.lists import ListFitter, check_choices, fitted_lists
 
 _GRAPH = "saved_model.pb"
 _INPUTS = {"user_id": 1, "recent_items": 2, "exclude_items": 2, "k": 1}

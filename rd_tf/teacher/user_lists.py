@@ -19,7 +19,7 @@ from rd_tf.models.ranker import SequenceRanker
 from rd_tf.runtime import Advance, blocks_at_once, compute_ahead
 from rd_tf.storage import InputError, atomic_file
 from rd_tf.teacher.saved_model import SavedModelLists
-from rd_tf.teacher.top_k import best_items
+from rd_tf.teacher.scoring import best_items
 
 # (users [n] int32) -> items [n, m] int32, best first, 0 for none, and scores [n, m] float32; None where there are none.
 ListUsers = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]

@@ -16,7 +16,7 @@ from rd_tf.data.windows import SplitData
 from rd_tf.evaluation.evaluator import Evaluator
 from rd_tf.flag_definitions import CHOOSING_SPLITS
 from rd_tf.models.ranker import SequenceRanker
-from rd_tf.teacher.top_k import TopK
+from rd_tf.teacher.scoring import TopK
 from rd_tf.training.checkpoints import BestEpoch
 
 _WINDOWS = 2048

@@ -14,7 +14,7 @@ from rd_tf.models.registry import make_model, save_model
 from rd_tf.runtime import RunLog, print_line
 from rd_tf.storage import remove, write_text
 from rd_tf.teacher.cache import find_teacher
-from rd_tf.teacher.top_k import TopK
+from rd_tf.teacher.scoring import TopK
 from rd_tf.training.callbacks import ListOverlap, TensorBoardWriter
 from rd_tf.training.checkpoints import BestEpoch, Checkpointer, History, Position, RunState, list_checkpoints
 from rd_tf.training.config import RunConfig

@@ -7,8 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rd_tf.data.dataset import load_dataset, load_manifest, load_shard, save_dataset
-from rd_tf.data.interaction_files import write_interactions
+from rd_tf.data.dataset import load_dataset, load_manifest, load_shard, save_dataset, write_interactions
 from rd_tf.data.interactions import Interactions, user_offsets
 from rd_tf.storage import InputError
 

@@ -10,8 +10,7 @@ import pytest
 from rd_tf.data.readers import check_ins as parquet_table
 from rd_tf.data.readers import text as text_table
 from rd_tf.data.readers.check_ins import CheckIns, checked_pieces, read_check_ins
-from rd_tf.data.readers.checked_rows import CheckedFile
-from rd_tf.data.readers.times import NowFractional
+from rd_tf.data.readers.checked_rows import CheckedFile, NowFractional
 from rd_tf.storage import InputError
 
 COLUMNS = {"user_column": "u", "item_column": "i", "time_column": "t"}

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rd_tf.evaluation.significance import holm
+from rd_tf.evaluation.metrics import holm
 
 
 def test_holm_by_hand():

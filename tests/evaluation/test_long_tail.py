@@ -6,8 +6,7 @@ import pytest
 from rd_tf.data.interactions import Interactions
 from rd_tf.data.windows import Dataset, SplitData
 from rd_tf.evaluation.evaluator import Evaluator
-from rd_tf.evaluation.held_out import HeldOut, make_held_out
-from rd_tf.evaluation.long_tail import recall_of_tail, tail_items
+from rd_tf.evaluation.held_out import HeldOut, make_held_out, recall_of_tail, tail_items
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from rd_tf.evaluation.significance import compare_paired
+from rd_tf.evaluation.metrics import compare_paired
 
 
 def test_the_t_test_and_its_interval_by_hand():

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from pipelines.paper.chains import Cell
 from pipelines.paper.efficiency import FILE as EFFICIENCY
 from pipelines.paper.efficiency import read_efficiency
-from pipelines.paper.summary import summarise
-from pipelines.paper.tables import markdown_tables
+from pipelines.paper.tables import markdown_tables, summarise
 from pipelines.records import FILES, PER_USER_METRICS, ROLES, check_evidence, keep_evidence, read_history, read_per_user
 from pipelines.report import as_json, collect, show
 from rd_tf.storage import remove

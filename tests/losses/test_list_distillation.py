@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rd_tf.losses.list_distillation import (
+from rd_tf.losses.distillation import (
     CollaborativeDistillation,
     DualCorrectionDistillation,
     MarginMSEDistillation,

@@ -20,13 +20,13 @@ from rd_tf.losses.ranking import PointwiseLogLoss
 from rd_tf.losses.weights import position_weight
 from rd_tf.losses.weights import estimate_student_rank, exact_student_rank
 from rd_tf.losses.distillation import weighted_pointwise
-from rd_tf.losses import list_distillation
+from rd_tf.losses.distillation import DualCorrectionDistillation, RankDistil, UnbiasedDistillation
 from rd_tf.losses.ranking import GeneralizedBinaryCrossEntropy
 from rd_tf.models.caser import Caser
 from rd_tf.models.fossil import Fossil
 from rd_tf.models.ranker import Histories
 from rd_tf.models.sasrec import SASRec
-from rd_tf.models.table_ops import partial_top_k
+from rd_tf.models.ranker import partial_top_k
 from keras import ops
 
 model = Caser(num_users=4, num_items=9, sequence_length=3, dim=4, conv_activation="tanh")
@@ -56,9 +56,9 @@ of_lists = [
     loss.call(told, logits)
     for loss in (
         GeneralizedBinaryCrossEntropy(),
-        list_distillation.DualCorrectionDistillation(list_samples=3),
-        list_distillation.UnbiasedDistillation(list_samples=3),
-        list_distillation.RankDistil(list_samples=3),
+        DualCorrectionDistillation(list_samples=3),
+        UnbiasedDistillation(list_samples=3),
+        RankDistil(list_samples=3),
     )
 ]
 exact = exact_student_rank(ops.take_along_axis(everything, np.array([[1, 2], [5, 6]], "int32"), axis=1), everything)

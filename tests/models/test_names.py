@@ -6,8 +6,7 @@ from serving.small_world import export_unchecked
 from rd_tf.models.caser import Caser
 from rd_tf.models.fossil import Fossil
 from rd_tf.models.sasrec import SASRec
-from rd_tf.serving.options import ExportOptions
-from rd_tf.serving.publishing import are_equal_versions
+from rd_tf.serving.publishing import ExportOptions, are_equal_versions
 
 
 def make_caser():

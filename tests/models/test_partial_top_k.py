@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rd_tf.models.table_ops import partial_top_k
+from rd_tf.models.ranker import partial_top_k
 
 
 def slow_top_k(scores, k):

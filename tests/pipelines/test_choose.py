@@ -17,7 +17,7 @@ from rd_tf.data.teacher_lists import is_teacher_cache, load_cache_manifest
 from rd_tf.data.windows import open_dataset
 from rd_tf.run_directory import load_run_manifest
 from rd_tf.storage import InputError
-from rd_tf.teacher.linear import PopularityTeacher
+from rd_tf.teacher.named import PopularityTeacher
 
 
 def arguments(root, dataset, *more):

@@ -15,8 +15,7 @@ from pipelines.distill import _prepare_if_asked, distill
 from rd_tf import command_line
 from rd_tf.command_line import choose, default_flags
 from rd_tf.recommend import recommend
-from rd_tf.serving.options import ExportOptions
-from rd_tf.serving.publishing import are_equal_versions
+from rd_tf.serving.publishing import ExportOptions, are_equal_versions
 from rd_tf.storage import InputError
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ import pytest
 
 from pipelines.records import COLUMNS, ROLES
 from pipelines.report import Report, RoleReport, as_json, collect, findings, show
-from rd_tf.evaluation.significance import PairedComparison, compare_paired
+from rd_tf.evaluation.metrics import PairedComparison, compare_paired
 from rd_tf.storage import InputError
 
 GAIN = PairedComparison(13149, 0.05, 25.0, 20.0, 30.0, 0.0001, 0.02)

@@ -7,16 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.leaderboard import __main__ as command
-from pipelines.leaderboard.__main__ import leaderboard
-from pipelines.leaderboard.job import _lists, job, open_board
-from pipelines.leaderboard.rows import read_rows
-from pipelines.leaderboard.summary import _alone, read_row, summarise
+from pipelines import leaderboard as command
+from pipelines.leaderboard import leaderboard
+from pipelines.leaderboard_page import _alone, read_row, summarise
+from pipelines.leaderboard_row import _lists, job, open_board, read_rows
 from pipelines.records import COLUMNS, PER_USER_METRICS, read_per_user
 from rd_tf import command_line
 from rd_tf.data.windows import open_dataset
 from rd_tf.evaluation.evaluator import Evaluator
-from rd_tf.evaluation.significance import compare_paired, holm
+from rd_tf.evaluation.metrics import compare_paired, holm
 from rd_tf.models.registry import load_model
 from rd_tf.storage import InputError, read_json, remove
 

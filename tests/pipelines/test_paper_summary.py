@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from pipelines.paper.chains import Cell
-from pipelines.paper.summary import summarise
+from pipelines.paper.tables import summarise
 from pipelines.records import COLUMNS
-from rd_tf.evaluation.significance import holm
+from rd_tf.evaluation.metrics import holm
 from rd_tf.storage import InputError, read_json, remove, write_json
 
 CASER, FOSSIL = Cell("gowalla", "caser"), Cell("gowalla", "fossil")

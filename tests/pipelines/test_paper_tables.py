@@ -4,8 +4,7 @@ import pytest
 
 from pipelines.paper.chains import Cell
 from pipelines.paper.output import PAGE, RESULTS, fill_reproduction, write_output
-from pipelines.paper.summary import summarise
-from pipelines.paper.tables import latex_tables, markdown_tables, readme_table
+from pipelines.paper.tables import latex_tables, markdown_tables, readme_table, summarise
 from pipelines.records import keep_evidence
 from rd_tf.storage import read_json, write_json
 

@@ -9,8 +9,7 @@ import time
 
 import pytest
 
-from pipelines.children import core_shares
-from pipelines.paper.chains import Chain, run_chains
+from pipelines.paper.chains import Chain, core_shares, run_chains
 from rd_tf.storage import InputError
 
 

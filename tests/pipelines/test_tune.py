@@ -13,9 +13,21 @@ import optuna
 import pytest
 
 import pipelines.tune
-from pipelines.search_space import Choices, Range, parse_search, suggest
-from pipelines.trials import best_trial, count_ended, importance, trials_table
-from pipelines.tune import Search, Watched, make_pruner, open_study, tune
+from pipelines.tune import (
+    Choices,
+    Range,
+    Search,
+    Watched,
+    best_trial,
+    count_ended,
+    importance,
+    make_pruner,
+    open_study,
+    parse_search,
+    suggest,
+    trials_table,
+    tune,
+)
 from rd_tf import command_line, flag_definitions, plugins
 from rd_tf.command_line import choose, default_flags, flag_lines
 from rd_tf.storage import InputError
@@ -56,7 +68,7 @@ def fake_trainer(tmp_path, monkeypatch):
     (tmp_path / "fake" / "fast_train.py").write_text(FAKE.replace("time.sleep", "float"))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "fake"), str(ROOT), *sys.path]))
     monkeypatch.setattr(pipelines.tune, "TRAINER", "fake_train")
-    monkeypatch.setattr("pipelines.children._SECONDS_BETWEEN_LOOKS", 0.02)
+    monkeypatch.setattr("pipelines.paper.chains._SECONDS_BETWEEN_LOOKS", 0.02)
 
 
 @pytest.fixture

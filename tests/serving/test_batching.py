@@ -9,7 +9,7 @@ import pytest
 from serving.small_world import ITEMS, NUM_ITEMS, NUM_USERS, USERS, L, export_unchecked, small_caser
 
 from rd_tf.models.fossil import Fossil
-from rd_tf.serving.options import ExportOptions
+from rd_tf.serving.publishing import ExportOptions
 from rd_tf.serving.server.inference import LoadedVersion
 from rd_tf.serving.server.settings import Limits
 from rd_tf.serving.server.wire import ServingError

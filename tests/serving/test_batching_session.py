@@ -16,9 +16,8 @@ from serving.small_world import ITEMS, USERS, export_unchecked, small_caser
 from serving.test_batching import KINDS, check_equal, ids, small_fossil, typed
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from rd_tf.serving.options import ExportOptions
-from rd_tf.serving.server.batching import SessionBatcher, count_rows, merge, split
-from rd_tf.serving.server.inference import LoadedVersion
+from rd_tf.serving.publishing import ExportOptions
+from rd_tf.serving.server.inference import LoadedVersion, SessionBatcher, count_rows, merge, split
 from rd_tf.serving.server.model_server import ModelServer
 from rd_tf.serving.server.settings import Limits, SessionBatching, bind, read_batching_parameters, single_model
 from rd_tf.serving.server.wire import ServingError

@@ -17,11 +17,10 @@ from rd_tf.models.caser import Caser
 from rd_tf.models.fossil import Fossil
 from rd_tf.models.sasrec import SASRec
 from rd_tf.serving import export
-from rd_tf.serving.agreement import Disagreement, check_agreement
 from rd_tf.serving.export import export_ranker
 from rd_tf.serving.litert import make_interpreter
-from rd_tf.serving.options import ExportOptions
-from rd_tf.serving.quality import HeldOutQuality, ServedRanker
+from rd_tf.serving.publishing import ExportOptions
+from rd_tf.serving.quality import Disagreement, HeldOutQuality, ServedRanker, check_agreement
 from rd_tf.serving.savedmodel_check import SavedModelError, run_saved_model, run_signatures
 from rd_tf.serving.search import ExactSearch
 from rd_tf.serving.server.models import ModelStore

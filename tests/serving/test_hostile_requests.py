@@ -17,8 +17,7 @@ from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 from tiny_models import publish, write_adding_model
 
-from rd_tf.serving.server.interfaces import Metrics, RestApplication
-from rd_tf.serving.server.model_server import ModelServer
+from rd_tf.serving.server.model_server import Metrics, ModelServer, RestApplication
 from rd_tf.serving.server.settings import Limits, bind
 
 MAX_BODY, MAX_BATCH = 10_000, 50

@@ -12,7 +12,7 @@ from rd_tf.models.ranker import Histories
 from rd_tf.models.sasrec import SASRec
 from rd_tf.serving.export import export_ranker
 from rd_tf.serving.litert import make_interpreter
-from rd_tf.serving.options import ExportOptions
+from rd_tf.serving.publishing import ExportOptions
 from rd_tf.serving.weights import rounded_copy
 from rd_tf.storage import InputError
 

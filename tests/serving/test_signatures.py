@@ -21,8 +21,7 @@ from serving.small_world import (
 from tensorflow_serving.apis import prediction_log_pb2
 
 from rd_tf.serving.export import export_ranker
-from rd_tf.serving.options import ExportOptions
-from rd_tf.serving.publishing import WARMUP_FILE
+from rd_tf.serving.publishing import WARMUP_FILE, ExportOptions
 from rd_tf.serving.savedmodel_check import SavedModelError, run_saved_model, run_signatures
 from rd_tf.serving.weights import item_vectors
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rd_tf.teacher.top_k import best_items
+from rd_tf.teacher.scoring import best_items
 
 
 def slow_best_items(scores, exclude, k):

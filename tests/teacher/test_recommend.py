@@ -18,7 +18,7 @@ from rd_tf.recommend import recommend
 from rd_tf.storage import InputError
 from rd_tf.teach import teach
 from rd_tf.teacher.lists import read_teacher_lists
-from rd_tf.teacher.top_k import best_items
+from rd_tf.teacher.scoring import best_items
 from rd_tf.train import train
 
 

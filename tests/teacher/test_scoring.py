@@ -10,10 +10,17 @@ from rd_tf.evaluation.evaluator import Evaluator, evaluate_on
 from rd_tf.models.registry import load_model
 from rd_tf.storage import InputError
 from rd_tf.teach import teach
-from rd_tf.teacher import linear, named
+from rd_tf.teacher import named
 from rd_tf.teacher.cache import teacher_lists
-from rd_tf.teacher.linear import PopularityTeacher, ease, item_knn
-from rd_tf.teacher.named import TeacherNames, choose_ease_l2, choose_weights, make_teacher
+from rd_tf.teacher.named import (
+    PopularityTeacher,
+    TeacherNames,
+    choose_ease_l2,
+    choose_weights,
+    ease,
+    item_knn,
+    make_teacher,
+)
 from rd_tf.teacher.scoring import FusedTeacher, RankerTeacher, Teacher, evaluate_teacher, lists_of
 from rd_tf.train import train
 
@@ -43,7 +50,7 @@ def test_ease_is_the_best_linear_autoencoder_without_a_diagonal(data):
 
 
 def test_ease_says_what_it_needs_before_it_fails(data, monkeypatch):
-    monkeypatch.setattr(linear, "free_bytes", lambda: 10_000)
+    monkeypatch.setattr(named, "free_bytes", lambda: 10_000)
     with pytest.raises(
         InputError, match=r"needs 0\.0 GB for \d+ items, but 0\.0 GB are free; use the teacher item_knn"
     ):
@@ -52,7 +59,7 @@ def test_ease_says_what_it_needs_before_it_fails(data, monkeypatch):
 
 @pytest.mark.parametrize("rows", [7, 512])
 def test_item_knn_adds_the_similarities_of_the_nearest_items(data, monkeypatch, rows):
-    monkeypatch.setattr(linear, "_ROWS", rows)
+    monkeypatch.setattr(named, "_ROWS", rows)
     scores = item_knn(data, 4, 2.0).user_scores(np.arange(data.num_users))
     items, visits = np.flatnonzero(data.is_candidate), visits_of(data)
     known = visits[:, items]

@@ -20,7 +20,7 @@ from rd_tf.data.teacher_lists import (
 )
 from rd_tf.storage import InputError
 from rd_tf.teach import teach
-from rd_tf.teacher.top_k import TopK
+from rd_tf.teacher.scoring import TopK
 from rd_tf.train import train
 
 

@@ -6,7 +6,7 @@ import pytest
 from rd_tf.data.windows import UserItems, Windows, trained_items
 from rd_tf.models.caser import Caser
 from rd_tf.storage import InputError
-from rd_tf.teacher.top_k import TopK
+from rd_tf.teacher.scoring import TopK
 
 USERS = np.array([0, 0, 0, 2, 2], "int32")
 ITEMS = np.array([1, 5, 9, 2, 5], "int32")
@@ -54,7 +54,7 @@ def test_lists_agree_with_the_authors_once_the_padding_is_dropped(conformance, c
 @pytest.mark.parametrize("mask", ["target", "seen", "none"])
 @pytest.mark.parametrize(("block_size", "blocks"), [(1, 3), (10, 1), (10, 3), (100, 1)])
 def test_lists_equal_a_slow_oracle(monkeypatch, mask, block_size, blocks):
-    monkeypatch.setattr("rd_tf.teacher.top_k.blocks_at_once", lambda: blocks)
+    monkeypatch.setattr("rd_tf.teacher.scoring.blocks_at_once", lambda: blocks)
     model, windows = Caser(3, 15, 3, 4), make_windows()
     items, scores = collect(TopK(model, windows, UserItems(USERS, ITEMS, 3), 6, mask, block_size), 37, 6)
     everything = np.array(model.score_all(model.encode(windows.users, windows.sequences)))

@@ -8,10 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rd_tf.data.readers.checked_rows import CheckedFile
+from rd_tf.data.readers.checked_rows import CheckedFile, common_unit
 from rd_tf.data.readers.files import RawTable, open_input, shorten
 from rd_tf.data.readers.text import first_lines, read_text_pieces, read_text_table, readable
-from rd_tf.data.readers.times import common_unit
 from rd_tf.storage import InputError
 
 _ENDINGS = {".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"}

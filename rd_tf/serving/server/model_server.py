@@ -1,22 +1,342 @@
-"""A model server: models, and the interfaces that are turned on."""
+"""A model server: its REST and gRPC interfaces, and the models behind them."""
 
 import contextlib
+import functools
 import logging
+import re
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Any
 
 import grpc
-from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+from google.protobuf import json_format
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    inference_pb2,
+    input_pb2,
+    model_management_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+    regression_pb2,
+)
+from tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
+from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 from waitress.server import create_server
 
-from rd_tf.serving.server.interfaces import Metrics, ModelService, PredictionService, RestApplication
+from rd_tf.serving.server.inference import (
+    DEFAULT_SIGNATURE,
+    LoadedVersion,
+    classify,
+    predict,
+    read_examples,
+    regress,
+)
 from rd_tf.serving.server.models import ModelStore
-from rd_tf.serving.server.settings import Limits, SessionBatching, address_of
+from rd_tf.serving.server.settings import Limits, SessionBatching, address_of, check_models
+from rd_tf.serving.server.wire import (
+    ServingError,
+    invalid,
+    read_document,
+    read_inputs,
+    shorten,
+    signature_name,
+    write_document,
+    write_outputs,
+    write_tensor,
+)
+from rd_tf.serving.server_files import PROMETHEUS_PATH
 from rd_tf.storage import InputError
+
+_METADATA_FIELD = "signature_def"
+_log = logging.getLogger("rd_tf.serve")
+# tensorflow_model_server takes upper case everywhere but in a method's name; it answers /METADATA with the status.
+_VERSION = r"(?:(?i:/versions/)(?P<version>[0-9]+)|(?i:/labels/)(?P<label>[^/:]+))?"
+_POST = re.compile(rf"(?i:/v1/models/)(?P<name>[^/:]+){_VERSION}:(?P<method>predict|classify|regress)")
+_GET = re.compile(rf"(?i:/v1/models)(?:/(?P<name>[^/:]+))?{_VERSION}(?P<metadata>(?i:/metadata))?")
+_LARGEST_VERSION = 2**63 - 1
+_JSON, _TEXT, _HTML = "application/json", "text/plain; charset=utf-8", "text/html"
+_NOT_FOUND_PAGE = b"<html><head><title>404 Not Found</title></head><body><h1>Not Found</h1></body></html>\n"
+Answer = tuple[HTTPStatus, str, bytes]
+_NO_SUCH_PAGE: Answer = (HTTPStatus.NOT_FOUND, _HTML, _NOT_FOUND_PAGE)
+_CLASSIFY, _REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
+# An error message travels in the trailing metadata, which clients limit to 8 KiB.
+_LONGEST_MESSAGE = 2000
+
+
+class Metrics:
+    """Metrics of one server, under tensorflow_model_server's names (prometheus_client appends `_total` to a count)."""
+
+    def __init__(self) -> None:
+        """Starts at zero."""
+        self._registry = CollectorRegistry()
+        self._requests = Counter(
+            ":tensorflow:serving:request_count", "Requests.", ["model_name", "status"], registry=self._registry
+        )
+        self._latency = Histogram(
+            ":tensorflow:serving:request_latency", "Seconds a request.", ["model_name", "API"], registry=self._registry
+        )
+
+    @contextmanager
+    def observe(self, model_name: str, api: str) -> Iterator[None]:
+        """Counts a request by how the block ends.
+
+        Args:
+            model_name: must be one of the server's models: every name is kept for good.
+            api: such as `predict`.
+        """
+        started, code = time.perf_counter(), grpc.StatusCode.OK
+        try:
+            yield
+        except ServingError as error:
+            code = error.code
+            raise
+        except BaseException:
+            code = grpc.StatusCode.INTERNAL
+            raise
+        finally:
+            self._requests.labels(model_name, code.name).inc()
+            self._latency.labels(model_name, api).observe(time.perf_counter() - started)
+
+    def text(self) -> bytes:
+        """What a scrape gets."""
+        return generate_latest(self._registry)
+
+
+def model_spec(name: str, version: LoadedVersion, signature_name: str = "") -> ModelSpec:
+    """Who answered."""
+    return ModelSpec(name=name, version={"value": version.number}, signature_name=signature_name)
+
+
+def full_document(message: Any) -> dict[str, Any]:
+    """A message as JSON with its unset fields and the names of the .proto file."""
+    return json_format.MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+
+
+class RestApplication:
+    """Answers /v1/models/... and the metrics' page."""
+
+    def __init__(self, store: ModelStore, counted: Metrics) -> None:
+        """Serves a store's models.
+
+        Args:
+            store: the models.
+            counted: gets every request for a model.
+        """
+        self._store, self._metrics = store, counted
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """WSGI's entry point: never raises."""
+        # WSGI hands a path's bytes over as Latin-1.
+        path = environ.get("PATH_INFO", "").encode("latin-1").decode("utf-8", "replace")
+        method, query = environ["REQUEST_METHOD"], environ.get("QUERY_STRING", "")
+        try:
+            if environ.get("REQUEST_URI", "").startswith("//"):
+                # In such a URI the first part is a host; waitress has removed all slashes but one from PATH_INFO.
+                status, kind, body = _NO_SUCH_PAGE
+            elif path == PROMETHEUS_PATH and method == "GET":
+                status, kind, body = HTTPStatus.OK, _TEXT, self._metrics.text()
+            else:
+                # tensorflow_model_server knows no queries: it takes one for a part of the path's last name.
+                target = f"{path}?{query}" if query else path
+                status, kind, body = self._answer(method, target, environ["wsgi.input"].read)
+        except ServingError as error:
+            status, kind, body = error.http_status, _JSON, write_document({"error": error.message})
+        except Exception:
+            _log.exception("a request failed")
+            status, kind = HTTPStatus.INTERNAL_SERVER_ERROR, _JSON
+            body = write_document({"error": "internal error; the server's log tells more"})
+        start_response(f"{status.value} {status.phrase}", [("Content-Type", kind), ("Content-Length", str(len(body)))])
+        return [body]
+
+    def _answer(self, method: str, path: str, read: Callable[[], bytes]) -> Answer:
+        if not path.lower().startswith("/v1/"):
+            return _NO_SUCH_PAGE
+        if method == "POST" and (match := _POST.fullmatch(path)):
+            spec, api = _spec(match), match["method"]
+            with self._metrics.observe(self._store.known_name(spec), api):
+                answer = self._infer(api, spec, read())
+        elif method == "GET" and (match := _GET.fullmatch(path)):
+            spec, api = _spec(match), "metadata" if match["metadata"] == "/metadata" else "status"
+            with self._metrics.observe(self._store.known_name(spec), api):
+                answer = self._describe(spec, api == "metadata")
+        else:
+            raise invalid(f"malformed request: {method} {path}")
+        return HTTPStatus.OK, _JSON, write_document(answer)
+
+    def _infer(self, api: str, spec: ModelSpec, body: bytes) -> dict[str, Any]:
+        document = read_document(body)
+        signature = signature_name(document)
+        if api == "predict":
+            with self._store.use(spec) as version:
+                inputs, by_rows = read_inputs(document, version.signature(signature).inputs)
+                return write_outputs(version.run(signature, inputs), by_rows)
+        examples = read_examples(document)
+        with self._store.use(spec) as version:
+            if api == "regress":
+                return {"results": shorten(regress(version, signature, examples)).tolist()}
+            labels, scores = classify(version, signature, examples)
+            return {
+                "results": [[*zip(*row, strict=True)] for row in zip(labels, shorten(scores).tolist(), strict=True)]
+            }
+
+    def _describe(self, spec: ModelSpec, with_metadata: bool) -> dict[str, Any]:
+        if not with_metadata:
+            return {"model_version_status": [full_document(status) for status in self._store.statuses(spec)]}
+        with self._store.use(spec) as version:
+            signatures = full_document(SignatureDefMap(signature_def=version.signatures))
+            return {
+                "model_spec": {"name": spec.name, "version": str(version.number), "signature_name": ""},
+                "metadata": {_METADATA_FIELD: signatures},
+            }
+
+
+def _spec(match: re.Match[str]) -> ModelSpec:
+    spec = ModelSpec(name=match["name"] or "")
+    if match["version"]:
+        digits = match["version"].lstrip("0") or "0"
+        if len(digits) > len(str(_LARGEST_VERSION)) or int(digits) > _LARGEST_VERSION:
+            raise invalid(f"version {digits[:40]} is beyond int64")
+        spec.version.value = int(digits)
+    elif match["label"]:
+        spec.version_label = match["label"]
+    return spec
+
+
+def _answers(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def answer(self: Any, request: Any, context: grpc.ServicerContext) -> Any:
+        try:
+            # Some requests have no model_spec.
+            name = self._store.known_name(getattr(request, "model_spec", ModelSpec()))
+            with self._metrics.observe(name, method.__name__):
+                return method(self, request)
+        except ServingError as error:
+            code, message = error.code, error.message[:_LONGEST_MESSAGE]
+        except Exception:
+            _log.exception("a request failed")
+            code, message = grpc.StatusCode.INTERNAL, "internal error; the server's log tells more"
+        return context.abort(code, message)
+
+    return answer
+
+
+class _Service:
+    def __init__(self, store: ModelStore, metrics: Metrics) -> None:
+        self._store, self._metrics = store, metrics
+
+
+class PredictionService(_Service, prediction_service_pb2_grpc.PredictionServiceServicer):
+    """Predict, Classify, Regress, MultiInference and GetModelMetadata."""
+
+    @_answers
+    def Predict(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
+        """Runs a signature; outputs carry typed fields, not `tensor_content`."""
+        spec = request.model_spec
+        with self._store.use(spec) as version:
+            outputs = predict(version, request, self._store.limits)
+            name = spec.signature_name or DEFAULT_SIGNATURE
+            dtypes = {output: info.dtype for output, info in version.signature(name).outputs.items()}
+            response = predict_pb2.PredictResponse(model_spec=model_spec(spec.name, version, name))
+        for output, array in outputs.items():
+            response.outputs[output].CopyFrom(write_tensor(array, dtypes[output]))
+        return response
+
+    @_answers
+    def Classify(self, request: classification_pb2.ClassificationRequest) -> classification_pb2.ClassificationResponse:
+        """Labels and scores for serialized examples."""
+        with self._store.use(request.model_spec) as version:
+            result = _infer(version, _CLASSIFY, request.model_spec, request.input)
+        return classification_pb2.ClassificationResponse(
+            result=result.classification_result, model_spec=result.model_spec
+        )
+
+    @_answers
+    def Regress(self, request: regression_pb2.RegressionRequest) -> regression_pb2.RegressionResponse:
+        """A value for every serialized example."""
+        with self._store.use(request.model_spec) as version:
+            result = _infer(version, _REGRESS, request.model_spec, request.input)
+        return regression_pb2.RegressionResponse(result=result.regression_result, model_spec=result.model_spec)
+
+    @_answers
+    def MultiInference(self, request: inference_pb2.MultiInferenceRequest) -> inference_pb2.MultiInferenceResponse:
+        """Several signatures of one version over the same examples."""
+        specs = [task.model_spec for task in request.tasks]
+        if len({spec.name for spec in specs}) != 1 or len({spec.signature_name for spec in specs}) < len(specs):
+            raise invalid("the tasks must ask one model, each of them another signature")
+        with self._store.use(specs[0]) as version:
+            results = [_infer(version, task.method_name, task.model_spec, request.input) for task in request.tasks]
+        return inference_pb2.MultiInferenceResponse(results=results)
+
+    @_answers
+    def GetModelMetadata(
+        self, request: get_model_metadata_pb2.GetModelMetadataRequest
+    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
+        """The signatures of a version."""
+        if not request.metadata_field or set(request.metadata_field) != {_METADATA_FIELD}:
+            raise invalid(f"metadata_field must be {_METADATA_FIELD!r}")
+        response = get_model_metadata_pb2.GetModelMetadataResponse()
+        with self._store.use(request.model_spec) as version:
+            response.model_spec.CopyFrom(model_spec(request.model_spec.name, version))
+            response.metadata[_METADATA_FIELD].Pack(SignatureDefMap(signature_def=version.signatures))
+        return response
+
+
+def _infer(
+    version: LoadedVersion, method: str, spec: ModelSpec, given: input_pb2.Input
+) -> inference_pb2.InferenceResult:
+    examples = [example.SerializeToString() for example in given.example_list.examples]
+    result = inference_pb2.InferenceResult(
+        model_spec=model_spec(spec.name, version, spec.signature_name or DEFAULT_SIGNATURE)
+    )
+    if method == _CLASSIFY:
+        for row in zip(*classify(version, spec.signature_name, examples), strict=True):
+            classes = [{"label": label, "score": score} for label, score in zip(*row, strict=True)]
+            result.classification_result.classifications.add(classes=classes)
+    elif method == _REGRESS:
+        for value in regress(version, spec.signature_name, examples):
+            result.regression_result.regressions.add(value=value)
+    else:
+        raise ServingError(grpc.StatusCode.UNIMPLEMENTED, f"method {method!r} is not {_CLASSIFY} or {_REGRESS}")
+    return result
+
+
+class ModelService(_Service, model_service_pb2_grpc.ModelServiceServicer):
+    """GetModelStatus and HandleReloadConfigRequest."""
+
+    @_answers
+    def GetModelStatus(
+        self, request: get_model_status_pb2.GetModelStatusRequest
+    ) -> get_model_status_pb2.GetModelStatusResponse:
+        """The state of a model's versions."""
+        statuses = self._store.statuses(request.model_spec)
+        return get_model_status_pb2.GetModelStatusResponse(model_version_status=statuses)
+
+    @_answers
+    def HandleReloadConfigRequest(
+        self, request: model_management_pb2.ReloadConfigRequest
+    ) -> model_management_pb2.ReloadConfigResponse:
+        """Serves other models from now on; answers once they are loaded."""
+        try:
+            models = check_models(request.config, "the request")
+        except InputError as error:
+            raise invalid(str(error)) from None
+        self._store.configure(models)
+        response = model_management_pb2.ReloadConfigResponse()
+        response.status.SetInParent()
+        return response
+
 
 # Seconds a connection may stay silent, in the middle of a request or between two.
 _SILENCE_SECONDS = 60

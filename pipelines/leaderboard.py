@@ -3,10 +3,8 @@
 from pathlib import Path
 
 from pipelines.distill import parse_seeds
-from pipelines.leaderboard.job import open_board
-from pipelines.leaderboard.page import write_output
-from pipelines.leaderboard.rows import RESULTS, Board, Row
-from pipelines.leaderboard.speed import measure_missing
+from pipelines.leaderboard_page import measure_missing, write_output
+from pipelines.leaderboard_row import RESULTS, Board, Row, open_board
 from pipelines.paper.chains import Chain, run_chains
 from rd_tf import command_line
 from rd_tf.storage import InputError, directory_lock
@@ -106,7 +104,7 @@ def _chain(board: Board, row: Row, seed: int, after: frozenset[str]) -> Chain:
     run = board.run(row, seed)
     return Chain(
         title=_title(board, row, seed),
-        module="pipelines.leaderboard.job",
+        module="pipelines.leaderboard_row",
         arguments=command_line.flag_lines(flags).splitlines(),
         log=run.with_name(f"{run.name}.log"),
         # The job itself keeps the evidence.
