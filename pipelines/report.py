@@ -317,11 +317,13 @@ def _compare_students(runs: dict[int, dict[str, Path]]) -> PairedComparison:
     tables = {
         role: [read_per_user(paths[role], ["ap"]) for paths in runs.values()] for role in ("student", "distilled")
     }
+    first = next(iter(runs.values()))["student"]
     users = tables["student"][0]["user"]
     for role, found in tables.items():
         for table, paths in zip(found, runs.values(), strict=True):
             if not np.array_equal(table["user"], users):
-                raise InputError(f"{paths[role]} was evaluated on other users than the other students; train it again")
+                # Either may be the damaged one.
+                raise InputError(f"{first} and {paths[role]} were evaluated on different users; train both again")
     means = {role: np.mean([table["ap"] for table in found], axis=0) for role, found in tables.items()}
     return compare_paired(means["distilled"], means["student"])
 
