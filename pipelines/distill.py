@@ -57,7 +57,7 @@ def distill(**flags: Any) -> dict[str, Any]:
     the validation split decides (--teacher=auto, or none); of several seeds, the first decides. --teacher=large trains
     the --model with --teacher_dim and takes the settings of the flags. --teacher also names what to distil from in
     place of training a teacher: a finished run, a teacher cache, or a file of lists that another system made (see
-    rd_tf.teach --lists); of lists the table has no teacher's row.
+    rd_tf.teach --lists); of lists the table has a teacher's row where --teacher=auto made them.
     """
     seeds = parse_seeds(flags["seeds"])
     if not flags["run_dir"]:
@@ -230,7 +230,19 @@ def _train_three(directory: Path, seed: int, flags: dict[str, Any], lists: str) 
             continue
         print(f"\n{role}, seed {seed}: {paths[role]}", flush=True)
         train(**values)
-    return {role: path for role, path in paths.items() if not (lists and role == "teacher")}
+    if lists and not _is_evaluated(Path(lists), flags["split"]):
+        del paths["teacher"]
+    return paths
+
+
+def _is_evaluated(lists: Path, split: str) -> bool:
+    """Whether with the lists lies how their teacher ranks, as --teacher=auto writes it."""
+    from pipelines.records import read_metrics
+
+    if not (lists / run_directory.METRICS).is_file():
+        return False
+    metrics = read_metrics(lists, ["map"])
+    return "teacher" in metrics and metrics["split"] == split
 
 
 def _train_chosen(

@@ -123,6 +123,17 @@ def test_an_earlier_choice_may_be_given_and_a_teacher_shared(report, flags, tmp_
         distill(**{**given, "choice": str(tmp_path / "choice.json")})
 
 
+def test_the_chosen_lists_teach_another_student_and_tell_how_their_teacher_ranks(report, flags, tmp_path):
+    lists = str(Path(flags["run_dir"]) / "seed-0" / "teacher")
+    given = {"teacher": lists, "model": "fossil", "run_dir": str(tmp_path / "runs"), "export_dir": str(tmp_path / "e")}
+    other = distill(**{**flags, **given, "epochs": 1})
+    assert other["roles"]["teacher"] == report["roles"]["teacher"]
+    assert other["roles"]["distilled"]["model"] == "fossil"
+    # Of another split it says nothing.
+    Path(lists, "metrics.json").write_text(Path(lists, "metrics.json").read_text().replace('"test"', '"validation"'))
+    assert "teacher" not in distill(**{**flags, **given, "epochs": 1})["roles"]
+
+
 def search(flags, monkeypatch, qualities):
     """A search whose teachers and trainings have given qualities: (alone, of every trial in turn)."""
     alone, *trials = qualities
