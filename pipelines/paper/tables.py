@@ -265,12 +265,21 @@ _ROWS = {"teacher": "T", "distilled": "RD", "student": "S"}
 # Flags that no row of the tuning table names: they are the same in all, or change no result.
 _NOT_SHOWN = {*NO_PART_OF_THE_RESULT, "split", "validate_every", "model", "epochs", "seed"}
 # Folder below results/ -> heading, in the order of the tables.
-_FOLDERS = {
-    "gowalla/caser": "Gowalla, Caser",
-    "unseen/gowalla_raw": "SNAP's raw Gowalla, Caser",
-    "unseen/world": "Built-in world of 12,000 users, Caser",
-    "unseen/world_small": "Built-in world of 1,000 users, Caser",
+# Folder of a report -> heading: with the best recipe, in the README too.
+_BEST = {
+    "gowalla/best": "Gowalla, Caser",
+    "gowalla/best_fossil": "Gowalla, Fossil",
+    "gowalla/best_small": "Gowalla, Caser, d = 9",
+    "foursquare/best": "Foursquare, Caser",
+    "auto/gowalla_raw": "SNAP's raw Gowalla, Caser",
     "quickstart": "`make quickstart`, Caser",
+}
+# With the paper's settings.
+_OTHERS = {
+    "gowalla/caser": "Gowalla, Caser, paper's settings",
+    "unseen/gowalla_raw": "SNAP's raw Gowalla, Caser, paper's settings",
+    "unseen/world": "Built-in world of 12,000 users, Caser, paper's settings",
+    "unseen/world_small": "Built-in world of 1,000 users, Caser, paper's settings",
 }
 # Metric -> heading of the README's columns.
 _README_COLUMNS = {"map": "MAP", "precision@3": "P@3"}
@@ -500,24 +509,31 @@ def _read_trial(trial: Path) -> tuple[str, dict[int, float]]:
 
 
 def readme_table(results: Path) -> str:
-    """The README's one table: MAP and P@3 of every model's three roles, a row a model and dataset that results hold.
+    """The README's one table: MAP and P@3 of three roles, a row a report of the best recipe, then a row a paper's cell.
 
     Args:
         results: holds `paper`, which `pipelines.paper` has filled, and folders with a `report.json`; all may be
             missing.
     """
     rows = []
+    for folder, title in _reports(results, _BEST).items():
+        report = read_json(results / folder / "report.json")
+        found = {role: _Shown(each["parameters"], each["metrics"]) for role, each in report["roles"].items()}
+        rows.append(_readme_row(title, len(report["seeds"]), found, {"map": _stars_of(report)}))
     for name, cell in _measured(results).items():
         dataset, model = name.split("/")
         found = {role: _Shown(each["parameters"], _means(each)) for role, each in cell["roles"].items()}
         marks = {column: stars(test["t_holm"]) for column, test in cell["comparisons"]["student"].items()}
-        rows.append(_readme_row(f"{dataset.capitalize()}, {model.capitalize()}", len(cell["seeds"]), found, marks))
-    for folder, title in _reports(results).items():
-        report = read_json(results / folder / "report.json")
-        found = {role: _Shown(each["parameters"], each["metrics"]) for role, each in report["roles"].items()}
-        rows.append(_readme_row(title, len(report["seeds"]), found, {}))
+        title = f"{dataset.capitalize()}, {model.capitalize()}, paper's settings"
+        rows.append(_readme_row(title, len(cell["seeds"]), found, marks))
     names = [name for title in _README_COLUMNS.values() for name in (f"{title}, teacher", "alone", "distilled", "gain")]
     return "\n".join([*head("", "seeds", "student's size", *names), *rows]) + "\n"
+
+
+def _stars_of(report: dict[str, Any]) -> str:
+    """Of MAP, distilled against alone; none where there is no value."""
+    p = report["comparison"]["t_p"]
+    return "" if p is None else stars(p)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -536,7 +552,8 @@ def _readme_row(title: str, seeds: int, found: dict[str, _Shown], marks: dict[st
         values = {role: found[role].metrics[column] for role in ROLES}
         gained = f"{gain(values['distilled'], values['student'])} {marks.get(column, '')}".strip()
         texts += [*map(short, values.values()), gained.replace("*", "\\*")]
-    return row(title, seeds, f"{100 * found['distilled'].parameters / found['teacher'].parameters:.0f} %", *texts)
+    share = 100 * found["distilled"].parameters / found["teacher"].parameters
+    return row(title, seeds, f"{share:.{0 if share >= 10 else 1}f} %", *texts)
 
 
 def _measured(results: Path) -> dict[str, dict[str, Any]]:
@@ -544,12 +561,12 @@ def _measured(results: Path) -> dict[str, dict[str, Any]]:
     return {name: cell for name, cell in read_summary(results / "paper")["cells"].items() if cell}
 
 
-def _reports(results: Path) -> dict[str, str]:
+def _reports(results: Path, folders: dict[str, str]) -> dict[str, str]:
     """Folder -> heading of the reports that are there; the paper's cells stand in place of their single reports."""
     done = _measured(results)
     return {
         folder: title
-        for folder, title in _FOLDERS.items()
+        for folder, title in folders.items()
         if folder not in done and (results / folder / "report.json").is_file()
     }
 
@@ -558,7 +575,7 @@ def report_tables(results: Path) -> str:
     """Markdown of every report that is no cell of the paper's tables."""
     return "\n".join(
         _report_table(read_json(results / folder / "report.json"), title, folder)
-        for folder, title in _reports(results).items()
+        for folder, title in _reports(results, _BEST | _OTHERS).items()
     )
 
 
@@ -569,10 +586,13 @@ def _report_table(report: dict[str, Any], title: str, folder: str) -> str:
     lines += head("", "d", "parameters", *HEADS)
     published = PUBLISHED.get(folder, {})
     teacher = report["roles"]["teacher"]["parameters"]
+    for name, against in report.get("teachers", {}).items():
+        lines.append(row(f"teacher {name}", "", "", *(short(against["metrics"][column]) for column in COLUMNS)))
     for role, name in ROLES.items():
         found = report["roles"][role]
         values = (short(found["metrics"][column]) for column in COLUMNS)
-        lines.append(row(name, found["dim"], size(found["parameters"], teacher), *values))
+        title = "teacher, fused" if found["model"] == "fusion" else name
+        lines.append(row(title, found["dim"] or "", size(found["parameters"], teacher), *values))
         if role in published:
             lines.append(row("*published*", "", "", *(f"*{short(value)}*" for value in published[role])))
     alone, distilled = (report["roles"][role]["metrics"] for role in ("student", "distilled"))
@@ -585,4 +605,10 @@ def _report_table(report: dict[str, Any], title: str, folder: str) -> str:
             for seed in seeds
         ]
         lines += ["", f"MAP of the student, alone → distilled, by seed: {', '.join(maps)}."]
+    above = [
+        f"{name} in {against['above']} of {len(against['gains'])} (MAP {percent(against['gains']['ap'])})"
+        for name, against in report.get("teachers", {}).items()
+    ]
+    if above:
+        lines += ["", f"The student distilled is above a teacher, p < .01 by metric: {', '.join(above)}."]
     return "\n".join(lines) + "\n"

@@ -117,8 +117,8 @@ def test_the_page_and_the_readme_show_the_summary(results):
     assert fill_reproduction(page, results.parent) == page
     rows = readme_table(results.parent).splitlines()[2:]
     assert [row.split(" | ")[:3] for row in rows] == [
-        ["| Gowalla, Caser", "3", "50 %"],
-        ["| Foursquare, Caser", "1", "50 %"],
+        ["| Gowalla, Caser, paper's settings", "3", "50 %"],
+        ["| Foursquare, Caser, paper's settings", "1", "50 %"],
     ]
     assert "\\*\\* |" in rows[0]
 

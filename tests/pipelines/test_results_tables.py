@@ -20,7 +20,20 @@ def test_the_readme_has_a_row_for_every_model_and_dataset():
     assert quickstart[3:6] == maps
     assert len(quickstart) == 11
     cells = [name for name, cell in read_json(RESULTS / "paper" / "summary.json")["cells"].items() if cell]
-    assert len(rows) == len(cells) + report_tables(RESULTS).count("| distilled against alone |")
+    best = [row[0] for row in rows[: len(rows) - len(cells)]]
+    assert best[0] == "| Gowalla, Caser"
+    assert not any("paper's settings" in title for title in best)
+    assert all("paper's settings" in row[0] for row in rows[len(best) :])
+    assert report_tables(RESULTS).count("| distilled against alone |") > len(best)
+
+
+def test_the_best_students_are_above_each_of_their_teachers():
+    for dataset in ("gowalla", "foursquare"):
+        report = read_json(RESULTS / dataset / "best" / "report.json")
+        assert len(report["seeds"]) == 3
+        for name, against in report["teachers"].items():
+            assert against["above"] >= 5, name
+            assert f"| teacher {name} |" in PAGE.read_text(encoding="utf-8")
 
 
 def test_every_published_number_has_its_run_beside_it():
