@@ -181,6 +181,8 @@ FLAGS: dict[str, Define] = dict(
         _switch("enable_batching", False, "Batch requests before the graph as tensorflow_model_server does, which answers lists of different lengths wrongly: for trying that. Exports with --batching do without."),
         _text("batching_parameters_file", "", "BatchingParameters in text format (--enable_batching). Empty: that server's defaults."),
         _whole("max_batch", 1024, 1, "Most rows of a request."),
+        _whole("max_values", 1 << 18, 1, "Most values (ids or numbers) of one input of a request, in all its rows together; what a model computes for each takes far more memory than its bytes.", 1 << 30),
+        _switch("rest_api_enable_cors_support", False, "Whether answers of REST let pages of any web site read them in a browser (the headers Access-Control-Allow-*)."),
         _real("request_timeout_seconds", 30.0, 0.001, "Seconds the model may take for a request.", 86400),
         # Pipelines.
         _whole("teacher_dim", 100, 1, "d of the teacher.", 65536),
