@@ -22,12 +22,26 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 from tiny_models import publish, write_adding_model
 
 from rd_tf.serving.server import model_server
-from rd_tf.serving.server.model_server import HttpServer, Metrics, ModelServer, RestApplication
+from rd_tf.serving.server.model_server import (
+    HttpServer,
+    Metrics,
+    ModelServer,
+    ModelService,
+    PredictionService,
+    RestApplication,
+    start_grpc_server,
+)
 from rd_tf.serving.server.settings import Limits, bind
 
 MAX_BODY, MAX_BATCH, MAX_VALUES = 10_000, 50, 1000
 ROW = b'{"instances": [1.5]}'
 PATHS = ["/v1/models/adding:predict", "/v1/models/adding:classify", "/v1/models/adding:regress"]
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +51,7 @@ def server(tmp_path_factory):
     (root / "adding").mkdir()
     publish(root / "source", root / "adding", 1)
     rest_socket = bind("127.0.0.1", 0)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     running = ModelServer(
         [ModelConfig(name="adding", base_path=str(root / "adding"))],
         port=port,
@@ -344,6 +356,31 @@ def test_a_message_beyond_the_limit_is_refused(server):
     with pytest.raises(grpc.RpcError) as caught:
         stub.Predict(request)
     assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_calls_that_never_send_their_message_are_given_up(server, monkeypatch):
+    monkeypatch.setattr(model_server, "_CONNECTION_SECONDS", 1)
+    port = free_port()
+    services = PredictionService(server.store, Metrics()), ModelService(server.store, Metrics())
+    running = start_grpc_server(*services, "127.0.0.1", port, 1, Limits(request_timeout_seconds=1))
+    never = threading.Event()
+    method = "/tensorflow.serving.PredictionService/Predict"
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as holding, grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        held = holding.stream_unary(method).future(iter(never.wait, None), wait_for_ready=True)
+        time.sleep(0.5)
+        request = predict_pb2.PredictRequest(model_spec=ModelSpec(name="adding"))
+        request.inputs["x"].CopyFrom(
+            tensor_pb2.TensorProto(dtype=1, float_val=[1], tensor_shape={"dim": [{"size": 1}]})
+        )
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Predict(request, timeout=0.5)
+        # The only thread is held until the connection of the silent call ends.
+        assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        assert isinstance(held.exception(timeout=30), grpc.RpcError)
+        assert stub.Predict(request, timeout=30).outputs["y"].float_val == [2.0]
+        never.set()
+    running.stop(None).wait()
 
 
 def test_a_message_that_is_no_proto_is_refused_without_a_traceback_in_the_log(server, caplog):

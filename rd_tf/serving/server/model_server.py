@@ -371,6 +371,9 @@ _SECONDS_BETWEEN_LOOKS = 5
 _CONNECTIONS = 1000
 # Connections that are being closed, beyond those.
 _CLOSING = 64
+# A call that never sends its message holds a thread of gRPC's; it ends with its connection. Clients connect again by
+# themselves, and calls under way have a model's time and this to end.
+_CONNECTION_SECONDS = 60
 # Requests waiting for a thread; more are refused with RESOURCE_EXHAUSTED.
 _WAITING_A_THREAD = 128
 
@@ -527,7 +530,7 @@ def _most_connections() -> int:
 
 
 def start_grpc_server(
-    prediction: PredictionService, model: ModelService, host: str, port: int, threads: int, max_body_bytes: int
+    prediction: PredictionService, model: ModelService, host: str, port: int, threads: int, limits: Limits
 ) -> grpc.Server:
     """Starts to answer.
 
@@ -537,7 +540,7 @@ def start_grpc_server(
         host: address to listen on.
         port: port to listen on.
         threads: requests that are worked on at a time.
-        max_body_bytes: a longer message is refused with RESOURCE_EXHAUSTED.
+        limits: a message longer than `max_body_bytes` is refused with RESOURCE_EXHAUSTED.
 
     Raises:
         InputError: the port is taken.
@@ -545,7 +548,9 @@ def start_grpc_server(
     # gRPC logs a traceback for every message that is no proto, which is the client's mistake.
     logging.getLogger("grpc._common").setLevel(logging.CRITICAL)
     options = [
-        ("grpc.max_receive_message_length", max_body_bytes),
+        ("grpc.max_receive_message_length", limits.max_body_bytes),
+        ("grpc.max_connection_age_ms", round(1000 * _CONNECTION_SECONDS)),
+        ("grpc.max_connection_age_grace_ms", round(1000 * (_CONNECTION_SECONDS + limits.request_timeout_seconds))),
         ("grpc.max_send_message_length", -1),
         # With SO_REUSEPORT a second server could take the same port, and each would get some of the requests.
         ("grpc.so_reuseport", 0),
@@ -606,7 +611,7 @@ class ModelServer:
         self._grpc = None
         if port:
             services = PredictionService(self.store, metrics), ModelService(self.store, metrics)
-            self._grpc = start_grpc_server(*services, host, port, threads, limits.max_body_bytes)
+            self._grpc = start_grpc_server(*services, host, port, threads, limits)
         self._http = None
         if rest_socket:
             application = RestApplication(self.store, metrics, cors)
