@@ -27,6 +27,7 @@ from rd_tf.serving.publishing import (
     ExportOptions,
     NothingNew,
     are_equal_versions,
+    check_export_dir,
     check_export_name,
     check_gate,
     find_reference,
@@ -111,6 +112,7 @@ def export_ranker(
         RuntimeError: the export does not answer as the model does.
     """
     directory = Path(directory)
+    check_export_dir(directory.parent)
     check_export_name(directory.name)
     options = options or ExportOptions()
     check_ids("users", user_ids, model.num_users, options.id_type)

@@ -399,6 +399,22 @@ class ExportOptions:
         )
 
 
+def check_export_dir(export_dir: str | os.PathLike[str]) -> None:
+    """Checks the directory of all exports, before any work.
+
+    Raises:
+        InputError: it is empty, or TensorFlow would take its path for a pattern of paths.
+    """
+    if not os.fspath(export_dir):
+        raise InputError("--export_dir is empty; name a directory")
+    path = str(Path(export_dir).absolute())
+    if found := [character for character in "[]*?\\" if character in path]:
+        raise InputError(
+            f"--export_dir={export_dir} lies at {path}, which holds {' '.join(found)}; TensorFlow takes that for a "
+            "pattern and finds no model there, so name another directory"
+        )
+
+
 def is_export_name(name: str) -> bool:
     """Whether a served model may have a name."""
     return _NAME.fullmatch(name) is not None

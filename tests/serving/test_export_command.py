@@ -101,6 +101,11 @@ def test_the_command_exports_and_says_how_to_serve_and_ask(flags, capsys):
         ({"export_name": "a/b"}, "--export_name=a/b cannot be a served model's name"),
         ({"export_name": ".."}, r"--export_name=\.\. cannot be a served model's name"),
         ({"export_dir": ""}, "--export_dir is empty"),
+        (
+            {"export_dir": "{root}/a[b]"},
+            r"--export_dir=.*/a\[b\] lies at .*/a\[b\], which holds \[ \]; TensorFlow takes",
+        ),
+        ({"export_dir": "{root}/what?/models"}, r"which holds \?; TensorFlow takes that for a pattern"),
         ({"export_dir": "{root}/file"}, "is a file, not a directory"),
         ({"run_dir": "{root}/dataset"}, r"of another kind \(no usable 'split'\)"),
         ({"run_dir": "{root}/nowhere"}, "is not a directory"),
