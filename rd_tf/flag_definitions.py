@@ -71,6 +71,7 @@ FLAGS: dict[str, Define] = dict(
         _choice("duplicates", "keep_last", ["keep_last", "keep_first", "keep_all"], "What to keep of a user's repeated visits to one item."),
         _whole("min_user_items", 1, 1, "k-core: drop users with fewer items than this, repeated with --min_item_users to a fixed point."),
         _whole("min_item_users", 1, 1, "k-core: drop items with fewer users than this, repeated with --min_user_items to a fixed point."),
+        _text("item_names", "", "File with a line 'id,title' for every item, to be shown by rd_tf.show and by exports with --names: UTF-8, plain or .gz, a comma, ;, tab, | or :: between the first two fields. A header counts as an item that nobody visited. With a --dataset that is there and without --input only the names are written. Empty: none."),
         _switch("skip_bad_rows", False, "Leave out rows that cannot be read, count and report them. Off: the first one stops the command."),
         _whole("shards", 0, 0, "Files that the interactions are cut into, each with all rows of some users; at most one a user. 0: one file, interactions.parquet.", 99_999),
         _text("tfds_data_dir", "", "Where TensorFlow Datasets' built datasets lie (--format=tfds). Empty: its own folder, TFDS_DATA_DIR or ~/tensorflow_datasets."),
@@ -223,6 +224,7 @@ FLAGS: dict[str, Define] = dict(
         _text("saved_model", "", "A SavedModel, or the directory of its versions, of which the highest counts: an export of rd_tf.export, or any with inputs among user_id, recent_items, exclude_items and k and the outputs items and, perhaps, scores."),
         _text("signature", "serving_default", "Signature of --saved_model that lists items."),
         _text("windows", "", "Parquet file to write the training windows of --split, --sequence_length and --target_length to (user_id, position, sequence, targets; raw ids), for a system that makes lists for windows. With a --dataset that is there and without --input nothing else is done. Empty: none."),
+        _text("user", "", "Raw id of the user to show, as in the dataset's users.txt."),
         _text("users", "", "File with the raw ids of the users, one a line. Empty: all users of the dataset."),
     ]
 )  # fmt: skip
