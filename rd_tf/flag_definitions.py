@@ -156,6 +156,7 @@ FLAGS: dict[str, Define] = dict(
         _whole("clusters", 0, 0, "Cells of items (--index=clusters). 0: twice the square root of the catalogue."),
         _whole("probes", 16, 1, "Cells that are searched for a request (--index=clusters)."),
         _switch("item_table", False, "Whether to write item_table.npy and item_ids.txt beside the export, for a nearest-neighbour index that is asked with the signature query."),
+        _switch("names", False, "Whether lists of an export have an output names beside items, with the titles that rd_tf.prepare --item_names has kept with the dataset."),
         _switch("batching", False, "Whether the export answers requests of different clients together, inside its graph: more requests a second under load, the same answers to the rounding of a matrix product. Clients and servers need no setting for it; leave the server's own --enable_batching off."),
         _whole("max_batch_size", 64, 1, "Most rows that are answered together (--batching); a request of more rows is answered alone.", 4096),
         _whole("batch_timeout_micros", 0, 0, "Microseconds that a request waits for others (--batching). 0: not at all; requests meet while others are computed.", 1_000_000),
