@@ -77,10 +77,20 @@ class Lookups(tf.Module):
         items_file: raw id of item i in line i - 1.
         num_users: what an unknown user becomes.
         id_type: "string" or "int64".
+        names_file: name of item i in line i - 1, for `titles`; None where there are none.
+
+    Attributes:
+        id_dtype: of ids.
+        has_titles: whether `titles` can be asked.
     """
 
     def __init__(
-        self, users_file: str | os.PathLike[str], items_file: str | os.PathLike[str], num_users: int, id_type: str
+        self,
+        users_file: str | os.PathLike[str],
+        items_file: str | os.PathLike[str],
+        num_users: int,
+        id_type: str,
+        names_file: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__()
         self.id_dtype = tf.as_dtype(id_type)
@@ -89,6 +99,9 @@ class Lookups(tf.Module):
         # A table rather than a constant: a graph may not exceed 2 GB.
         none: Any = "" if id_type == "string" else 0
         self._names = tf.lookup.StaticHashTable(_Lines(items_file, self.id_dtype, 1, by_number=True), none)
+        self.has_titles = names_file is not None
+        if names_file is not None:
+            self._titles = tf.lookup.StaticHashTable(_Lines(names_file, tf.string, 1, by_number=True), "")
 
     def users(self, ids: tf.Tensor) -> tf.Tensor:
         """Numbers of users, `int32` of the shape of `ids`; `num_users` for an unknown one."""
@@ -101,6 +114,10 @@ class Lookups(tf.Module):
     def names(self, items: tf.Tensor) -> tf.Tensor:
         """Raw ids of items; "" (or 0) for item 0."""
         return self._names.lookup(tf.cast(items, tf.int64))
+
+    def titles(self, items: tf.Tensor) -> tf.Tensor:
+        """Names of items, `string` of the shape of `items`; "" for item 0 and for one without a name."""
+        return self._titles.lookup(tf.cast(items, tf.int64))
 
 
 class _Lines(tf.lookup.TextFileInitializer):
@@ -317,7 +334,8 @@ class ServingModule(tf.Module):
     `recommend`, the default one, takes `user_id` `[b]`, `recent_items` `[b, n]` (oldest first) and `exclude_items`
     `[b, m]`, all ids, and `k` `[b] int32`; it returns `items` `[b, k_max]`, ids, and `scores` `[b, k_max] float32`,
     best first. k_max is the largest k of the batch, at most `max_k`. Behind a row's own k, and where it runs out of
-    items, stand "" (or 0) and the lowest finite float32. Nothing but k_max depends on other rows.
+    items, stand "" (or 0) and the lowest finite float32. Where the lookups have the items' names, there is an output
+    `names` `[b, k_max] string`, too. Nothing but k_max depends on other rows.
 
     `score` takes `user_id`, `recent_items` and `candidates` `[b, c]`, ids; it returns `scores` `[b, c] float32` and
     `known` `[b, c] bool`. An unknown candidate gets the lowest finite float32.
@@ -360,7 +378,8 @@ class ServingModule(tf.Module):
             longest = tf.reduce_max(tf.pad(wanted, [[0, 1], [0, 0]]))
             items, scores = items[:, :longest], scores[:, :longest]
             items = tf.where(tf.range(longest) < wanted, items, 0)
-            return {"items": lookups.names(items), "scores": tf.where(items == 0, NO_SCORE, scores)}
+            lists = {"items": lookups.names(items), "scores": tf.where(items == 0, NO_SCORE, scores)}
+            return {**lists, "names": lookups.titles(items)} if lookups.has_titles else lists
 
         @tf.function(autograph=False, input_signature=[*encode.inputs, candidates_spec])
         def score(user_id: tf.Tensor, recent_items: tf.Tensor, candidates: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -29,6 +29,7 @@ from rd_tf.serving.server.inference import LoadedVersion
 from rd_tf.serving.server.settings import Limits
 from rd_tf.serving.server.wire import ServingError
 from rd_tf.serving.weights import item_vectors
+from rd_tf.storage import InputError
 
 # users, recent items, excluded items, k
 CASES = {
@@ -144,6 +145,39 @@ def test_a_query_times_the_item_table_is_the_score(model, answers):
     for row, (user, recent) in enumerate([("0", ["101", "102"]), ("nobody", ["103"])]):
         scores = np.array(model.score_all(query_of(model, user, recent)))[0, 1:]
         np.testing.assert_allclose(item_vectors(model) @ answer["query"][row], scores, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("id_type", ["string", "int64"])
+@pytest.mark.parametrize("batching", [False, True])
+def test_a_list_may_have_the_names_of_its_items(model, tmp_path, id_type, batching):
+    users = [str(user) for user in range(len(USERS))]
+    items = [str(100 + item) for item in range(NUM_ITEMS)]
+    names = ["" if item % 5 == 0 else f"Film {item % 7}, \u2028 ☕" for item in range(NUM_ITEMS - 1)] + [""]
+    options = ExportOptions(id_type=id_type, names=True, batching=batching)
+    # Checked by the loader of servers, names too.
+    path = export_ranker(model, users, items, tmp_path / "named", options, item_names=names)
+    with asking(path) as run:
+        typed = int if id_type == "int64" else str
+        none = typed(0) if id_type == "int64" else ""
+        asked = request([typed(0), typed(4)], [[typed(100)], [none]], [[none], [none]], [4, 2], none=none)
+        answer = run("serving_default", asked)
+        scored = run("score", request([typed(0)], [[none]], candidates=[[typed(101)]], none=none))
+    assert scored.keys() == {"scores", "known"}
+    known = dict(zip(map(typed, items), names, strict=True)) | {none: ""}
+    listed = [[cell.decode() if isinstance(cell, bytes) else int(cell) for cell in row] for row in answer["items"]]
+    assert [[known[item] for item in row] for row in listed] == [
+        [cell.decode() for cell in row] for row in answer["names"]
+    ]
+    assert any(answer["names"].ravel())
+    assert listed[1][2:] == [none, none]
+
+
+def test_names_are_given_for_all_items_or_refused(model, tmp_path):
+    with pytest.raises(InputError, match="--names takes a name for each of the 20 items, but 3 are given"):
+        export_ranker(model, USERS, ITEMS, tmp_path / "a", ExportOptions(names=True), item_names=["a", "b", "c"])
+    with pytest.raises(InputError, match="--names does not go with --export_format=litert"):
+        ExportOptions(names=True, export_format="litert").for_catalogue(9)
+    assert not (tmp_path / "a").exists()
 
 
 def test_recommend_is_the_default(answers):
