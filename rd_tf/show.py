@@ -55,7 +55,7 @@ def show(*, run_dir: str, user: str, dataset: str, k: int, import_module: Sequen
     number = interactions.user_ids.index(user)
     names = read_item_names(dataset) or [""] * data.num_items
     titles = [name or item for name, item in zip(names, interactions.item_ids, strict=True)]
-    lists = {ROLES[role]: _list_of(path, role, data, number, k, manifest) for role, path in places.items()}
+    lists = {ROLES[role]: _list_of(path, data, number, k, manifest) for role, path in places.items()}
     known = data.items[data.users == number]
     later = interactions.items[(interactions.users == number) & data.split.held_out]
     _print(user, titles, known, later, lists, manifest["split"])
@@ -107,7 +107,7 @@ def _is_model(path: str) -> bool:
     return bool(path) and (run_directory.is_finished_run(path) or is_teacher_cache(path))
 
 
-def _list_of(path: str, role: str, data: "SplitData", user: int, k: int, manifest: Mapping[str, Any]) -> "np.ndarray":
+def _list_of(path: str, data: "SplitData", user: int, k: int, manifest: Mapping[str, Any]) -> "np.ndarray":
     """The items that a model lists for a user, best first."""
     import numpy as np
 
@@ -123,7 +123,7 @@ def _list_of(path: str, role: str, data: "SplitData", user: int, k: int, manifes
     from rd_tf.models.registry import load_model
     from rd_tf.teacher.user_lists import ranker_lists
 
-    described = run_directory.load_run_manifest(path, role)
+    described = run_directory.load_run_manifest(path)
     if described["dataset"]["fingerprint"] != data.fingerprint or described["split"] != data.name:
         raise InputError(
             f"{path} was trained on another dataset or split than the run; show it by a --run_dir of its own"
