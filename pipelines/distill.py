@@ -8,10 +8,10 @@ from absl import flags
 
 from rd_tf import command_line, run_directory
 from rd_tf.command_line import choose, parameter_names
-from rd_tf.export import export
+from rd_tf.export import export, names_for
 from rd_tf.prepare import prepare
 from rd_tf.runtime import cluster
-from rd_tf.serving.publishing import ExportOptions, check_export_name
+from rd_tf.serving.publishing import ExportOptions, check_export_dir, check_export_name
 from rd_tf.storage import InputError, directory_lock, read_manifest, write_json
 from rd_tf.teach import teach
 from rd_tf.train import train
@@ -64,6 +64,7 @@ def distill(**flags: Any) -> dict[str, Any]:
         raise InputError("--run_dir is empty; name a directory for the runs")
     if not flags["dataset"]:
         raise InputError("--dataset is empty; name a dataset directory")
+    check_export_dir(flags["export_dir"])
     check_export_name(flags["export_name"])
     if cluster()[1] > 1:
         raise InputError(
@@ -183,7 +184,7 @@ def _check_before_training(flags: dict[str, Any], has_lists: bool) -> None:
     items = load_manifest(flags["dataset"])["items"]
     if flags["k"] > items:
         raise InputError(f"--k={flags['k']} is larger than the catalogue of {items} items; use a smaller one")
-    ExportOptions(**_export_options(flags)).for_catalogue(items)
+    names_for(ExportOptions(**_export_options(flags)).for_catalogue(items), flags["dataset"])
     if not flags["teacher"] or has_lists:
         return
     manifest = run_directory.load_run_manifest(flags["teacher"], "teacher")

@@ -147,6 +147,7 @@ COMMANDS = {
     "teach": "rd_tf.teach",
     "evaluate": "rd_tf.evaluate",
     "recommend": "rd_tf.recommend",
+    "show": "rd_tf.show",
     "export": "rd_tf.export",
     "serve": "rd_tf.serve",
     "distill": "pipelines.distill",

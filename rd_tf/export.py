@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rd_tf import command_line, run_directory
-from rd_tf.serving.publishing import ExportOptions, check_export_name, parse_min_metric_ratio
+from rd_tf.serving.publishing import ExportOptions, check_export_dir, check_export_name, parse_min_metric_ratio
 from rd_tf.storage import InputError
 
 if TYPE_CHECKING:
@@ -57,13 +57,13 @@ def export(
     command_line.import_plugins(import_module)
     manifest = run_directory.load_run_manifest(run_dir)
     check_same_dataset(dataset, manifest["dataset"]["fingerprint"], "run_dir", run_dir)
-    if not export_dir:
-        raise InputError("--export_dir is empty; name a directory")
+    check_export_dir(export_dir)
     check_export_name(export_name)
     ratios = parse_min_metric_ratio(min_metric_ratio)
     options = ExportOptions(**export_options)
     # The served catalogue may be smaller than the dataset's. What does not fit even the dataset's is refused at once.
     options.for_catalogue(load_manifest(dataset)["items"])
+    item_names = names_for(options, dataset)
 
     from rd_tf.runtime import import_quietly
 
@@ -80,7 +80,7 @@ def export(
     directory = Path(export_dir).absolute() / export_name
     quality = HeldOutQuality(data, model.sequence_length)
     before = versions(directory) if directory.is_dir() else []
-    version = export_ranker(model, *ids, directory, options, quality, keep_versions, ratios, gate_against)
+    version = export_ranker(model, *ids, directory, options, quality, keep_versions, ratios, gate_against, item_names)
     size = sum(file.stat().st_size for file in version.rglob("*") if file.is_file())
     did = "export kept:" if version in before else "exported"
     left_out = data.num_items - int(data.is_candidate.sum())
@@ -98,6 +98,25 @@ def export(
         body = shlex.quote(json.dumps({"instances": [_instance(model, data.interactions, options)]}))
         print(f"curl -d {body} http://localhost:8501/v1/models/{export_name}:predict")
     return str(version)
+
+
+def names_for(options: ExportOptions, dataset: str) -> list[str]:
+    """The names of a dataset's items where the options ask for them, else none.
+
+    Raises:
+        InputError: they ask, and the dataset has none.
+    """
+    from rd_tf.data.dataset import read_item_names
+
+    if not options.names:
+        return []
+    names = read_item_names(dataset)
+    if names is None:
+        raise InputError(
+            f"--names: --dataset={dataset} has no names of items; give them with python -m rd_tf.prepare "
+            f"--dataset={dataset} --item_names=FILE"
+        )
+    return names
 
 
 export.flag_names = [  # type: ignore[attr-defined]

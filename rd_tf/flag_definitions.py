@@ -71,6 +71,7 @@ FLAGS: dict[str, Define] = dict(
         _choice("duplicates", "keep_last", ["keep_last", "keep_first", "keep_all"], "What to keep of a user's repeated visits to one item."),
         _whole("min_user_items", 1, 1, "k-core: drop users with fewer items than this, repeated with --min_item_users to a fixed point."),
         _whole("min_item_users", 1, 1, "k-core: drop items with fewer users than this, repeated with --min_user_items to a fixed point."),
+        _text("item_names", "", "File with a line 'id,title' for every item, to be shown by rd_tf.show and by exports with --names: UTF-8, plain or .gz, a comma, ;, tab, | or :: between the first two fields. A header counts as an item that nobody visited. With a --dataset that is there and without --input only the names are written. Empty: none."),
         _switch("skip_bad_rows", False, "Leave out rows that cannot be read, count and report them. Off: the first one stops the command."),
         _whole("shards", 0, 0, "Files that the interactions are cut into, each with all rows of some users; at most one a user. 0: one file, interactions.parquet.", 99_999),
         _text("tfds_data_dir", "", "Where TensorFlow Datasets' built datasets lie (--format=tfds). Empty: its own folder, TFDS_DATA_DIR or ~/tensorflow_datasets."),
@@ -155,6 +156,7 @@ FLAGS: dict[str, Define] = dict(
         _whole("clusters", 0, 0, "Cells of items (--index=clusters). 0: twice the square root of the catalogue."),
         _whole("probes", 16, 1, "Cells that are searched for a request (--index=clusters)."),
         _switch("item_table", False, "Whether to write item_table.npy and item_ids.txt beside the export, for a nearest-neighbour index that is asked with the signature query."),
+        _switch("names", False, "Whether lists of an export have an output names beside items, with the titles that rd_tf.prepare --item_names has kept with the dataset."),
         _switch("batching", False, "Whether the export answers requests of different clients together, inside its graph: more requests a second under load, the same answers to the rounding of a matrix product. Clients and servers need no setting for it; leave the server's own --enable_batching off."),
         _whole("max_batch_size", 64, 1, "Most rows that are answered together (--batching); a request of more rows is answered alone.", 4096),
         _whole("batch_timeout_micros", 0, 0, "Microseconds that a request waits for others (--batching). 0: not at all; requests meet while others are computed.", 1_000_000),
@@ -181,6 +183,8 @@ FLAGS: dict[str, Define] = dict(
         _switch("enable_batching", False, "Batch requests before the graph as tensorflow_model_server does, which answers lists of different lengths wrongly: for trying that. Exports with --batching do without."),
         _text("batching_parameters_file", "", "BatchingParameters in text format (--enable_batching). Empty: that server's defaults."),
         _whole("max_batch", 1024, 1, "Most rows of a request."),
+        _whole("max_values", 1 << 18, 1, "Most values (ids or numbers) of one input of a request, in all its rows together; what a model computes for each takes far more memory than its bytes.", 1 << 30),
+        _switch("rest_api_enable_cors_support", False, "Whether answers of REST let pages of any web site read them in a browser (the headers Access-Control-Allow-*)."),
         _real("request_timeout_seconds", 30.0, 0.001, "Seconds the model may take for a request.", 86400),
         # Pipelines.
         _whole("teacher_dim", 100, 1, "d of the teacher.", 65536),
@@ -221,6 +225,7 @@ FLAGS: dict[str, Define] = dict(
         _text("saved_model", "", "A SavedModel, or the directory of its versions, of which the highest counts: an export of rd_tf.export, or any with inputs among user_id, recent_items, exclude_items and k and the outputs items and, perhaps, scores."),
         _text("signature", "serving_default", "Signature of --saved_model that lists items."),
         _text("windows", "", "Parquet file to write the training windows of --split, --sequence_length and --target_length to (user_id, position, sequence, targets; raw ids), for a system that makes lists for windows. With a --dataset that is there and without --input nothing else is done. Empty: none."),
+        _text("user", "", "Raw id of the user to show, as in the dataset's users.txt."),
         _text("users", "", "File with the raw ids of the users, one a line. Empty: all users of the dataset."),
     ]
 )  # fmt: skip

@@ -1,6 +1,11 @@
 """Prepares check-ins: python -m rd_tf.prepare --input=checkins.csv --dataset=data/mine."""
 
+import csv
 import functools
+import gzip
+import io
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -204,13 +209,15 @@ def prepare(
     sequence_length: int = 5,
     target_length: int = 1,
     short_windows: str = "auto",
+    item_names: str = "",
 ) -> dict[str, Any]:
     """Reads check-ins, drops repeated visits, takes the k-core, writes a dataset directory and prints a summary.
 
     A dataset that was made by the same flags from the same input is kept as it is; --force makes it again.
     --windows=FILE also writes the training windows of --split, with raw ids, for systems that make lists for windows;
     for a dataset that is there, --dataset and --windows are enough. They are those of a student with the same
-    --short_windows; no ranker is named here, so auto is off.
+    --short_windows; no ranker is named here, so auto is off. --item_names=FILE keeps names of the items with the
+    dataset, one that is there, too.
 
     Returns:
         The dataset's manifest.
@@ -225,13 +232,16 @@ def prepare(
     )
     if windows and not windows.endswith(".parquet"):
         raise InputError(f"--windows={windows} has to end in .parquet; name such a file")
-    if windows and not input and format == "auto" and not force and Path(dataset).exists():
+    titles = read_titles(item_names) if item_names else {}
+    if (windows or item_names) and not input and format == "auto" and not force and Path(dataset).exists():
         from rd_tf.data.dataset import load_manifest
 
         manifest = load_manifest(dataset)
+        _write_item_names(item_names, titles, dataset)
         write_windows()
         return manifest
     if there := kept_dataset(flags):
+        _write_item_names(item_names, titles, dataset)
         write_windows()
         return there
     # Reading takes pandas and pyarrow, which would make --help slow.
@@ -273,8 +283,11 @@ def prepare(
     )
     if not len(interactions):
         raise InputError(nothing_left(source))
+    if item_names:
+        names_of(interactions.item_ids, titles, item_names)
     manifest = save_dataset(interactions, dataset, source, replace=force, shards=shards)
     print(summary(manifest, dataset))
+    _write_item_names(item_names, titles, dataset)
     write_windows()
     return manifest
 
@@ -289,6 +302,86 @@ def _write_windows(
 
     count = write_windows(path, open_dataset(dataset).split(split), sequence_length, target_length, short_windows)
     print(f"windows             {count:,} in {path}")
+
+
+def read_titles(path: str) -> dict[str, str]:
+    """Reads --item_names.
+
+    Args:
+        path: UTF-8 text; the first two fields of a line are an item's id and its title.
+
+    Returns:
+        Id -> title; of an id that stands twice the first title.
+
+    Raises:
+        InputError: the file cannot be read, or a line has no title or another number of fields than the first.
+    """
+    named = f"--item_names={path}"
+    try:
+        with gzip.open(path) if path.endswith(".gz") else open(path, "rb") as file:
+            text = file.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{named} is not UTF-8 (byte {error.start}); convert it, with iconv for example") from None
+    except (OSError, EOFError) as error:
+        raise InputError(f"{named} cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    titles: dict[str, str] = {}
+    fields = 0
+    for line, row in _rows(text, named):
+        fields = fields or len(row)
+        if len(row) < 2 or len(row) != fields:
+            wanted = f"{fields} as in the first line" if fields > 1 else "an id and a title"
+            raise InputError(f"{named}, line {line}: it has {len(row)} fields, not {wanted}; quote what holds a comma")
+        if "\n" in row[1]:
+            raise InputError(f"{named}, line {line}: a title goes on over the line's end; close its quotes")
+        # A terminal would obey control characters.
+        title = "".join(letter if letter.isprintable() else " " for letter in row[1])
+        titles.setdefault(row[0].strip(), title.strip())
+    if not titles:
+        raise InputError(f"{named} is empty; write a line 'id,title' for every item")
+    return titles
+
+
+def _rows(text: str, named: str) -> Iterator[tuple[int, list[str]]]:
+    """The number of every line that is not empty, and its fields."""
+    first = re.sub(r'^"[^"]*"', "", text.lstrip().partition("\n")[0])
+    found = re.search(r"::|[\t|;,]", first)
+    if found and found[0] in ",;":
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=found[0], strict=True)
+        try:
+            yield from ((reader.line_num, row) for row in reader if row)
+        except csv.Error as error:
+            raise InputError(f"{named}, line {reader.line_num}: {error}; mend its quotes") from None
+        return
+    for line, row in enumerate(text.split("\n"), 1):
+        if row.strip():
+            yield line, row.rstrip("\r").split(found[0] if found else ",")
+
+
+def names_of(item_ids: Sequence[str], titles: dict[str, str], path: str) -> list[str]:
+    """A title for every item, "" where there is none.
+
+    Raises:
+        InputError: no item has one.
+    """
+    names = [titles.get(item, "") for item in item_ids]
+    if not any(names):
+        shown = next(reversed(titles))
+        raise InputError(
+            f"--item_names={path}: none of its {len(titles):,} ids, such as {shown!r}, is an item of the dataset, "
+            f"such as {item_ids[0]!r}; the first field of a line has to be the id, the second the title"
+        )
+    return names
+
+
+def _write_item_names(path: str, titles: dict[str, str], dataset: str) -> None:
+    if not path:
+        return
+    from rd_tf.data.dataset import ITEM_NAMES, load_dataset
+    from rd_tf.storage import write_text
+
+    names = names_of(load_dataset(dataset).item_ids, titles, path)
+    write_text(Path(dataset) / ITEM_NAMES, "".join(f"{name}\n" for name in names))
+    print(f"item names          {sum(map(bool, names)):,} of {len(names):,} items have one")
 
 
 def _from_tfds(

@@ -77,7 +77,8 @@ def serve(**flags: Any) -> None:
         rest_socket=rest_socket,
         poll_seconds=options.file_system_poll_wait_seconds,
         threads=options.threads,
-        limits=Limits(options.max_body_bytes, options.max_batch, options.request_timeout_seconds),
+        limits=Limits(options.max_body_bytes, options.max_batch, options.max_values, options.request_timeout_seconds),
+        cors=options.rest_api_enable_cors_support,
         batching=batching,
     )
     try:

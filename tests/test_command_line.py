@@ -199,7 +199,7 @@ def test_a_broken_pipe_to_somebody_else_keeps_its_traceback():
     ("words", "code", "said"),
     [
         (["evaluate", "--help"], 0, "Usage: python -m rd_tf.evaluate"),
-        (["--help"], 0, "prepare, train, teach, evaluate, recommend, export, serve, distill"),
+        (["--help"], 0, "prepare, train, teach, evaluate, recommend, show, export, serve, distill"),
         (["tarin"], 2, "error: 'tarin' is no command; give one of prepare, train"),
         (["train", "--dim=0"], 2, "flag --dim=0"),
         (["train", "--dataset=/nowhere"], 1, "error: --run_dir is empty"),

@@ -11,8 +11,8 @@ from rd_tf import command_line
 from rd_tf.prepare import COLUMNS, WORLD, kept_dataset, prepare, source_of, summary
 from rd_tf.storage import InputError, atomic_directory
 
-# The windows that rd_tf.prepare writes beside the dataset.
-_OF_PREPARE_ALONE = {"windows", "split", "sequence_length", "target_length", "short_windows"}
+# The windows and names that rd_tf.prepare writes for a dataset that is there, too.
+_OF_PREPARE_ALONE = {"windows", "item_names", "split", "sequence_length", "target_length", "short_windows"}
 
 
 def beam_prepare(**flags: Any) -> dict[str, Any]:

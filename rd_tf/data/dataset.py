@@ -148,6 +148,8 @@ def read_shard(directory: Path, manifest: dict[str, Any], number: int) -> Rows:
 
 FORMAT = 1
 USERS, ITEMS, MANIFEST = "users.txt", "items.txt", "manifest.json"
+# Names of the items to show, in the order of items.txt. A dataset has them or not: nothing is computed from them.
+ITEM_NAMES = "item_names.txt"
 
 
 def save_dataset(
@@ -297,6 +299,24 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
     """Writes raw ids, one a line."""
     with open(path, "w", encoding="utf-8", newline="\n") as file:
         file.writelines(f"{line}\n" for line in lines)
+
+
+def read_item_names(directory: str | os.PathLike[str]) -> list[str] | None:
+    """The names of a dataset's items, `names[item - 1]`, "" where there is none; None where it was given none.
+
+    Raises:
+        InputError: it is no dataset, or the file is damaged.
+    """
+    path, items = Path(directory) / ITEM_NAMES, load_manifest(directory)["items"]
+    if not path.exists():
+        return None
+    names = _read_lines(path)
+    if len(names) != items:
+        raise InputError(
+            f"{path} holds {len(names)} names for {items} items; give them again with python -m rd_tf.prepare "
+            f"--dataset={directory} --item_names=FILE"
+        )
+    return names
 
 
 def _read_rows(path: Path, manifest: dict[str, Any]) -> Rows:

@@ -27,6 +27,7 @@ from rd_tf.serving.publishing import (
     ExportOptions,
     NothingNew,
     are_equal_versions,
+    check_export_dir,
     check_export_name,
     check_gate,
     find_reference,
@@ -57,7 +58,7 @@ from rd_tf.serving.weights import (
 from rd_tf.storage import InputError, file_sha256
 
 _FILE_OF_FORMAT = {"saved_model": "saved_model.pb", "litert": MODEL_FILE}
-USERS_FILE, ITEMS_FILE = "users.txt.gz", "items.txt.gz"
+USERS_FILE, ITEMS_FILE, NAMES_FILE = "users.txt.gz", "items.txt.gz", "item_names.txt.gz"
 _MEASURED_QUERIES = 200
 _K_TIMED, _RECENT_TIMED = 10, 100
 # Attributes of a graph's nodes: shapes, which a loader infers again, and the configuration of the exporting process.
@@ -79,6 +80,7 @@ def export_ranker(
     keep_versions: int = 0,
     min_metric_ratio: Mapping[str, float] | None = None,
     gate_against: str = "",
+    item_names: Sequence[str] = (),
 ) -> Path:
     """Writes `<directory>/<next version>`, for tensorflow_model_server or for devices, whole and checked or not at all.
 
@@ -101,6 +103,7 @@ def export_ranker(
         keep_versions: how many of the highest versions stay, the new one included; 0 keeps all.
         min_metric_ratio: metric -> the least share of the reference's value that the export must reach.
         gate_against: the reference, a run directory; "" or "last" for the highest version, where there is one.
+        item_names: with `options.names`: the name of every item, `item_names[item - 1]`, "" for none.
 
     Returns:
         The directory of the version that appeared or was kept.
@@ -111,11 +114,16 @@ def export_ranker(
         RuntimeError: the export does not answer as the model does.
     """
     directory = Path(directory)
+    check_export_dir(directory.parent)
     check_export_name(directory.name)
     options = options or ExportOptions()
     check_ids("users", user_ids, model.num_users, options.id_type)
     check_ids("items", item_ids, model.num_items, options.id_type)
-    served = ServedRanker.of(model, user_ids, item_ids, options, quality)
+    if options.names and len(item_names) != model.num_items:
+        raise InputError(
+            f"--names takes a name for each of the {model.num_items} items, but {len(item_names)} are given"
+        )
+    served = ServedRanker.of(model, user_ids, item_ids, options, quality, item_names)
     with _writing(directory), publishing(directory, keep_versions) as new:
         _check_format(directory, options.export_format)
         reference = find_reference(gate_against, directory) if min_metric_ratio else None
@@ -132,13 +140,20 @@ def export_ranker(
     return kept or new.path
 
 
-def export_to(ranker: SequenceRanker, data: SplitData, directory: str | os.PathLike[str], **options: Any) -> Path:
+def export_to(
+    ranker: SequenceRanker,
+    data: SplitData,
+    directory: str | os.PathLike[str],
+    item_names: Sequence[str] = (),
+    **options: Any,
+) -> Path:
     """Exports a trained ranker for `tensorflow_model_server`: `rd_tf.export`.
 
     Args:
         ranker: trained on `data`.
         data: `rd_tf.load_dataset(...).split(...)`, whose held-out items the export is measured on.
         directory: the served model's directory; its last part is the model's name.
+        item_names: with `names=True`: the name of every item, `item_names[item - 1]`.
         **options: attributes of `rd_tf.serving.publishing.ExportOptions`.
 
     Returns:
@@ -146,7 +161,7 @@ def export_to(ranker: SequenceRanker, data: SplitData, directory: str | os.PathL
     """
     quality = HeldOutQuality(data, ranker.sequence_length)
     ids = data.interactions.user_ids, data.interactions.item_ids
-    return export_ranker(ranker, *ids, directory, ExportOptions(**options), quality)
+    return export_ranker(ranker, *ids, directory, ExportOptions(**options), quality, item_names=item_names)
 
 
 def _check_format(directory: Path, chosen: str) -> None:
@@ -190,7 +205,11 @@ def write_saved_model(directory: Path, name: str, served: ServedRanker) -> None:
         users_file, items_file = Path(assets) / USERS_FILE, Path(assets) / ITEMS_FILE
         write_ids(users_file, served.user_ids)
         write_ids(items_file, served.item_ids)
-        lookups = Lookups(users_file, items_file, wider.num_users, options.id_type)
+        names_file = None
+        if options.names:
+            names_file = Path(assets) / NAMES_FILE
+            write_ids(names_file, served.item_names)
+        lookups = Lookups(users_file, items_file, wider.num_users, options.id_type, names_file)
         queue = _queue_name(exported, [users_file, items_file], options) if options.batching else ""
         module = ServingModule(StoredRanker(wider, options.weights), lookups, search, options, queue)
         tf.saved_model.save(module, str(directory), signatures=module.functions())

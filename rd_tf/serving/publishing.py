@@ -340,6 +340,7 @@ class ExportOptions:
         clusters: cells of the clustered index; 0 chooses.
         probes: cells that are searched for a query.
         item_table: whether item vectors are written beside the model, for other indexes.
+        names: whether lists have an output with the items' names.
         batching: whether requests of different clients are answered together, inside the graph.
         max_batch_size: most rows that are answered together.
         batch_timeout_micros: how long a request waits for others, in microseconds.
@@ -355,6 +356,7 @@ class ExportOptions:
     clusters: int = 0
     probes: int = 16
     item_table: bool = False
+    names: bool = False
     export_format: str = "saved_model"
     batching: bool = False
     max_batch_size: int = 64
@@ -372,6 +374,10 @@ class ExportOptions:
                 raise InputError(f"--{name}={getattr(self, name)} is none of {', '.join(allowed)}")
         if self.max_k < 1:
             raise InputError(f"--max_k={self.max_k} is below 1; a request must be able to ask for an item")
+        if self.names and self.export_format != "saved_model":
+            raise InputError(
+                f"--names does not go with --export_format={self.export_format}, whose lists are numbers; leave it out"
+            )
         if self.batching and self.export_format != "saved_model":
             raise InputError(
                 f"--batching does not go with --export_format={self.export_format}, since a device has one client; "
@@ -396,6 +402,22 @@ class ExportOptions:
             raise InputError(f"--probes={self.probes} is more than --clusters={self.clusters}; probe fewer cells")
         return dataclasses.replace(
             self, max_k=min(self.max_k, num_items), clusters=clusters, probes=min(self.probes, clusters)
+        )
+
+
+def check_export_dir(export_dir: str | os.PathLike[str]) -> None:
+    """Checks the directory of all exports, before any work.
+
+    Raises:
+        InputError: it is empty, or TensorFlow would take its path for a pattern of paths.
+    """
+    if not os.fspath(export_dir):
+        raise InputError("--export_dir is empty; name a directory")
+    path = str(Path(export_dir).absolute())
+    if found := [character for character in "[]*?\\" if character in path]:
+        raise InputError(
+            f"--export_dir={export_dir} lies at {path}, which holds {' '.join(found)}; TensorFlow takes that for a "
+            "pattern and finds no model there, so name another directory"
         )
 
 

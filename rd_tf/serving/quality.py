@@ -144,6 +144,7 @@ class ServedRanker:
         whole: the trained ranker of all items.
         items: `[n] int32`, numbers of the served items in `whole`, ascending.
         quality: measures rankers of all items; None where there is no dataset to measure them on.
+        item_names: name of every served item, "" for none; none at all without `ExportOptions.names`.
     """
 
     model: SequenceRanker
@@ -153,6 +154,7 @@ class ServedRanker:
     whole: SequenceRanker
     items: np.ndarray
     quality: HeldOutQuality | None
+    item_names: Sequence[str] = ()
 
     @classmethod
     def of(
@@ -162,6 +164,7 @@ class ServedRanker:
         item_ids: Sequence[str],
         options: ExportOptions,
         quality: HeldOutQuality | None = None,
+        item_names: Sequence[str] = (),
     ) -> "ServedRanker":
         """Leaves the items without a training row out; without `quality` serves all items.
 
@@ -169,8 +172,9 @@ class ServedRanker:
             InputError: the options do not fit the catalogue or each other.
         """
         items = quality.trained_items() if quality else np.arange(1, model.num_items + 1, dtype=np.int32)
-        part, names = with_items(model, items), [item_ids[item - 1] for item in items.tolist()]
-        return cls(part, user_ids, names, options.for_catalogue(part.num_items), model, items, quality)
+        part, ids = with_items(model, items), [item_ids[item - 1] for item in items.tolist()]
+        names = [item_names[item - 1] for item in items.tolist()] if options.names else []
+        return cls(part, user_ids, ids, options.for_catalogue(part.num_items), model, items, quality, names)
 
     @functools.cached_property
     def typed_users(self) -> list[str | int]:
@@ -423,6 +427,7 @@ class _Comparison:
         self._ranker, self._options = ranker, served.options
         self._users = {name: i for i, name in enumerate(served.typed_users)}
         self._items = {name: i for i, name in enumerate(served.typed_items, 1)}
+        self._names = np.array(["", *served.item_names], object)
         self._tolerance = TOLERANCE[ranker.compute_dtype]
         self.largest = 0.0
 
@@ -461,6 +466,8 @@ class _Comparison:
             self._compare(RECOMMEND, answer["scores"], np.where(inside & ~np.isneginf(best), best, NO_SCORE))
         if any(len(set(row[row > 0])) != np.count_nonzero(row) for row in listed):
             raise self._error(RECOMMEND, answer["items"], "no item twice")
+        if self._options.names and not np.array_equal(answer["names"], self._names[listed]):
+            raise self._error(RECOMMEND, answer["names"], self._names[listed])
 
     def _compare(self, signature: str, found: np.ndarray, expected: np.ndarray) -> None:
         if found.shape != expected.shape or not np.allclose(found, expected, self._tolerance, self._tolerance):

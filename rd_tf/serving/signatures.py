@@ -77,10 +77,20 @@ class Lookups(tf.Module):
         items_file: raw id of item i in line i - 1.
         num_users: what an unknown user becomes.
         id_type: "string" or "int64".
+        names_file: name of item i in line i - 1, for `titles`; None where there are none.
+
+    Attributes:
+        id_dtype: of ids.
+        has_titles: whether `titles` can be asked.
     """
 
     def __init__(
-        self, users_file: str | os.PathLike[str], items_file: str | os.PathLike[str], num_users: int, id_type: str
+        self,
+        users_file: str | os.PathLike[str],
+        items_file: str | os.PathLike[str],
+        num_users: int,
+        id_type: str,
+        names_file: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__()
         self.id_dtype = tf.as_dtype(id_type)
@@ -89,6 +99,9 @@ class Lookups(tf.Module):
         # A table rather than a constant: a graph may not exceed 2 GB.
         none: Any = "" if id_type == "string" else 0
         self._names = tf.lookup.StaticHashTable(_Lines(items_file, self.id_dtype, 1, by_number=True), none)
+        self.has_titles = names_file is not None
+        if names_file is not None:
+            self._titles = tf.lookup.StaticHashTable(_Lines(names_file, tf.string, 1, by_number=True), "")
 
     def users(self, ids: tf.Tensor) -> tf.Tensor:
         """Numbers of users, `int32` of the shape of `ids`; `num_users` for an unknown one."""
@@ -101,6 +114,10 @@ class Lookups(tf.Module):
     def names(self, items: tf.Tensor) -> tf.Tensor:
         """Raw ids of items; "" (or 0) for item 0."""
         return self._names.lookup(tf.cast(items, tf.int64))
+
+    def titles(self, items: tf.Tensor) -> tf.Tensor:
+        """Names of items, `string` of the shape of `items`; "" for item 0 and for one without a name."""
+        return self._titles.lookup(tf.cast(items, tf.int64))
 
 
 class _Lines(tf.lookup.TextFileInitializer):
@@ -140,17 +157,47 @@ class _Lines(tf.lookup.TextFileInitializer):
         return f"table_{hashlib.sha256(f'{kind} {self._sha256}'.encode()).hexdigest()}"
 
 
-def equal_rows(ids: tf.Tensor, user_id: tf.Tensor) -> tf.Tensor:
-    """The ids as they are; with another number of rows than there are users the graph fails with INVALID_ARGUMENT.
+def one_per_row(values: tf.Tensor, name: str, users: tf.Tensor | None = None) -> tf.Tensor:
+    """The values as they are; of another shape than `[b]` the graph fails with INVALID_ARGUMENT and says so.
 
-    Operations would take a single row for all rows without a word, and a model server does not compare.
+    Operations would take a single row for all rows without a word, and a model server compares no shapes: what is
+    declared as `[b]` may have any.
 
     Args:
-        ids: `[b, n]` of any dtype; or `[0]`, which is how JSON writes a table of no rows, for empty rows.
-        user_id: `[b]`.
+        values: any dtype.
+        name: of the input, for the message.
+        users: `[b]`, checked before; None: b is any.
     """
-    columns = tf.concat([tf.shape(ids)[1:], [0]], 0)[0]
-    return tf.reshape(ids, [tf.shape(user_id)[0], columns])
+    shape = tf.raw_ops.Shape(input=values)
+    rows = tf.concat([shape, [0]], 0)[0]
+    fits = tf.equal(tf.raw_ops.Size(input=shape), 1) & tf.equal(rows, rows if users is None else tf.shape(users)[0])
+    return _required(fits, values, shape, f"{name}: expected [rows]", users)
+
+
+def equal_rows(ids: tf.Tensor, name: str, users: tf.Tensor) -> tf.Tensor:
+    """The ids `[b, n]`; of another shape the graph fails with INVALID_ARGUMENT and says so, see `one_per_row`.
+
+    Args:
+        ids: of any dtype; `[0]`, which is how JSON writes a table of no rows, stands for no rows.
+        name: of the input, for the message.
+        users: `[b]`, checked before.
+    """
+    shape = tf.raw_ops.Shape(input=ids)
+    rank, rows = tf.raw_ops.Size(input=shape), tf.shape(users)[0]
+    filled = tf.concat([shape, [0, 0]], 0)
+    fits = tf.equal(filled[0], rows) & (tf.equal(rank, 2) | (tf.equal(rank, 1) & tf.equal(rows, 0)))
+    ids = _required(fits, ids, shape, f"{name}: expected [rows, n]", users)
+    return tf.reshape(ids, [rows, filled[1]])
+
+
+def _required(
+    fits: tf.Tensor, tensor: tf.Tensor, shape: tf.Tensor, expected: str, users: tf.Tensor | None
+) -> tf.Tensor:
+    text = [expected, ", received [", tf.strings.reduce_join(tf.as_string(shape), separator=", "), "]"]
+    if users is not None:
+        text += [" (rows of user_id: ", tf.as_string(tf.shape(users)[0]), ")"]
+    with tf.control_dependencies([tf.raw_ops.Assert(condition=fits, data=[tf.strings.join(text)])]):
+        return tf.identity(tensor)
 
 
 class QueryEncoder(tf.Module):
@@ -193,7 +240,8 @@ class QueryEncoder(tf.Module):
 
     def numbers(self, user_id: tf.Tensor, recent_items: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The numbers of the users `[b] int32` and of the items `[b, n] int32`, 0 = unknown or none."""
-        return self._lookups.users(user_id), self._lookups.items(equal_rows(recent_items, user_id))
+        users = self._lookups.users(one_per_row(user_id, "user_id"))
+        return users, self._lookups.items(equal_rows(recent_items, "recent_items", users))
 
 
 def last_known(items: tf.Tensor, length: int) -> tf.Tensor:
@@ -286,7 +334,8 @@ class ServingModule(tf.Module):
     `recommend`, the default one, takes `user_id` `[b]`, `recent_items` `[b, n]` (oldest first) and `exclude_items`
     `[b, m]`, all ids, and `k` `[b] int32`; it returns `items` `[b, k_max]`, ids, and `scores` `[b, k_max] float32`,
     best first. k_max is the largest k of the batch, at most `max_k`. Behind a row's own k, and where it runs out of
-    items, stand "" (or 0) and the lowest finite float32. Nothing but k_max depends on other rows.
+    items, stand "" (or 0) and the lowest finite float32. Where the lookups have the items' names, there is an output
+    `names` `[b, k_max] string`, too. Nothing but k_max depends on other rows.
 
     `score` takes `user_id`, `recent_items` and `candidates` `[b, c]`, ids; it returns `scores` `[b, c] float32` and
     `known` `[b, c] bool`. An unknown candidate gets the lowest finite float32.
@@ -318,10 +367,10 @@ class ServingModule(tf.Module):
             user_id: tf.Tensor, recent_items: tf.Tensor, exclude_items: tf.Tensor, k: tf.Tensor
         ) -> dict[str, tf.Tensor]:
             users, recent = encode.numbers(user_id, recent_items)
-            exclude = lookups.items(equal_rows(exclude_items, user_id))
+            exclude = lookups.items(equal_rows(exclude_items, "exclude_items", users))
             if options.exclude_recent:
                 exclude = tf.concat([exclude, recent], 1)
-            wanted = tf.clip_by_value(equal_rows(k[:, tf.newaxis], user_id), 0, options.max_k)
+            wanted = tf.clip_by_value(one_per_row(k, "k", users), 0, options.max_k)[:, tf.newaxis]
             # A request that is refused must be so before it shares a batch with others.
             with tf.control_dependencies([exclude, wanted]):
                 users = tf.identity(users)
@@ -329,12 +378,14 @@ class ServingModule(tf.Module):
             longest = tf.reduce_max(tf.pad(wanted, [[0, 1], [0, 0]]))
             items, scores = items[:, :longest], scores[:, :longest]
             items = tf.where(tf.range(longest) < wanted, items, 0)
-            return {"items": lookups.names(items), "scores": tf.where(items == 0, NO_SCORE, scores)}
+            lists = {"items": lookups.names(items), "scores": tf.where(items == 0, NO_SCORE, scores)}
+            return {**lists, "names": lookups.titles(items)} if lookups.has_titles else lists
 
         @tf.function(autograph=False, input_signature=[*encode.inputs, candidates_spec])
         def score(user_id: tf.Tensor, recent_items: tf.Tensor, candidates: tf.Tensor) -> dict[str, tf.Tensor]:
-            items = lookups.items(equal_rows(candidates, user_id))
-            scores = stored.ranker.score(encode(user_id, recent_items), items)
+            users, recent = encode.numbers(user_id, recent_items)
+            items = lookups.items(equal_rows(candidates, "candidates", users))
+            scores = stored.ranker.score(encode.encode(users, recent), items)
             return {"scores": tf.where(items > 0, scores, NO_SCORE), "known": items > 0}
 
         @tf.function(autograph=False, input_signature=encode.inputs)

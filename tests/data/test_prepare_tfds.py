@@ -2,6 +2,7 @@
 
 import gzip
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -79,6 +80,43 @@ def test_any_built_dataset_is_read_by_its_columns(films, dataset, file_format):
     assert interactions.users.tolist() == [0, 0, 1]
     assert interactions.items.tolist() == [2, 1, 1]
     assert interactions.timestamps.tolist() == [20, 30, 10]
+
+
+RATINGS = [("138", "357", 4.0, 879024327), ("92", "709", 2.0, 875654590), ("138", "709", 5.0, 879024300)]
+PERSON = {
+    "user_gender": True,
+    "bucketized_user_age": 45.0,
+    "raw_user_age": 46.0,
+    "user_occupation_label": 4,
+    "user_occupation_text": "doctor",
+    "user_zip_code": "53211",
+}
+
+
+@pytest.mark.parametrize(
+    ("config", "person"), [("100k-ratings", PERSON), ("1m-ratings", PERSON), ("latest-small-ratings", {})]
+)
+def test_movielens_is_read_as_tensorflow_datasets_builds_it(tmp_path, dataset, config, person):
+    def examples():
+        for index, (user, movie, rating, time) in enumerate(RATINGS):
+            film = {"movie_id": movie, "movie_title": f"Film {movie} (1995)", "movie_genres": ["Drama", "Comedy"]}
+            own = {name: value for name, value in person.items() if name in builder.info.features}
+            yield index, {"user_id": user, "user_rating": rating, "timestamp": time, **film, **own}
+
+    builder = tfds.builder(f"movielens/{config}", data_dir=tmp_path / "tfds")
+    with mock.patch.object(type(builder), "_split_generators", return_value={"train": examples()}):
+        builder.download_and_prepare()
+    flags = {"format": "tfds", "input": [f"movielens/{config}"], "tfds_data_dir": str(tmp_path / "tfds")}
+    with pytest.raises(InputError, match=r"has no column 'item_id', which --item_column names; it has .*movie_id"):
+        run(**flags, dataset=dataset)
+    source = run(**flags, item_column="movie_id", dataset=dataset)["source"]
+    assert source["tfds"] == [{"builder": "movielens", "config": config, "version": "0.1.1", "split": "train"}]
+    assert (source["rows_read"], source["skipped_rows"]["count"]) == (3, 0)
+    interactions = load_dataset(dataset)
+    users = [interactions.user_ids[user] for user in interactions.users]
+    items = [interactions.item_ids[item - 1] for item in interactions.items]
+    wanted = [("138", "709", 879024300), ("138", "357", 879024327), ("92", "709", 875654590)]
+    assert sorted(zip(users, items, interactions.timestamps.tolist(), strict=True)) == sorted(wanted)
 
 
 def test_manifest_names_builder_version_and_split(films, dataset):

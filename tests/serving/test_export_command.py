@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,7 @@ def flags(tmp_path_factory):
             "clusters": 0,
             "probes": 16,
             "item_table": False,
+            "names": False,
             "batching": False,
             "max_batch_size": 64,
             "batch_timeout_micros": 0,
@@ -96,11 +98,17 @@ def test_the_command_exports_and_says_how_to_serve_and_ask(flags, capsys):
     ("changed", "message"),
     [
         ({"id_type": "int64"}, '"it\'s me" among the ids of users is not an int64'),
+        ({"names": True}, "--names: --dataset=.* has no names of items; give them with python -m rd_tf.prepare"),
         ({"index": "clusters", "clusters": 7}, "--clusters=7 is more than the 6 items"),
         ({"export_name": ""}, "--export_name= cannot be a served model's name"),
         ({"export_name": "a/b"}, "--export_name=a/b cannot be a served model's name"),
         ({"export_name": ".."}, r"--export_name=\.\. cannot be a served model's name"),
         ({"export_dir": ""}, "--export_dir is empty"),
+        (
+            {"export_dir": "{root}/a[b]"},
+            r"--export_dir=.*/a\[b\] lies at .*/a\[b\], which holds \[ \]; TensorFlow takes",
+        ),
+        ({"export_dir": "{root}/what?/models"}, r"which holds \?; TensorFlow takes that for a pattern"),
         ({"export_dir": "{root}/file"}, "is a file, not a directory"),
         ({"run_dir": "{root}/dataset"}, r"of another kind \(no usable 'split'\)"),
         ({"run_dir": "{root}/nowhere"}, "is not a directory"),
@@ -117,6 +125,21 @@ def test_bad_input_is_one_sentence(flags, changed, message):
 def unchecked(monkeypatch):
     """Exports are not asked by the C++ loader."""
     monkeypatch.setattr("rd_tf.serving.export.check_agreement", lambda *_: {})
+
+
+def test_the_names_of_the_dataset_are_exported(flags, tmp_path):
+    dataset = tmp_path / "named"
+    shutil.copytree(flags["given"]["dataset"], dataset)
+    (dataset / "item_names.txt").write_text("".join(f"Film {place}\n" for place in range(6)))
+    given = {**flags["given"], "export_dir": str(tmp_path), "dataset": str(dataset), "names": True}
+    version = export(**given)
+    asked = {"user_id": strings(["é"]), "recent_items": strings([["place 3"]]), "exclude_items": strings([[""]])}
+    (answer,) = run_saved_model(version, [{**asked, "k": np.array([4], np.int32)}])
+    assert [name.replace("Film", "place") for name in answer["names"][0]] == answer["items"][0].tolist()
+
+
+def strings(value):
+    return np.array(value, object)
 
 
 @pytest.mark.usefixtures("unchecked")

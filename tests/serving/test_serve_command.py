@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,7 +20,7 @@ from tiny_models import publish, write_adding_model
 
 from rd_tf import command_line
 from rd_tf.serve import serve
-from rd_tf.serving.server.settings import find_binary
+from rd_tf.serving.server.settings import check_base_path, find_binary
 from rd_tf.storage import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -149,6 +150,66 @@ def test_bad_flags_are_one_sentence(flags, tmp_path):
 )
 def test_a_bad_configuration_is_one_sentence(flags, tmp_path, text, message):
     with pytest.raises(InputError, match=message):
+        serve(**{**flags, **config_file(tmp_path, text)})
+
+
+@pytest.fixture
+def places(tmp_path):
+    """Directories that somebody may take for the one of a model's versions."""
+    for name in ("good/1", "good/v2", "named/v1", "named/.tmp-1-a", "bare"):
+        (tmp_path / "all" / name).mkdir(parents=True)
+        (tmp_path / "all" / name / "saved_model.pb").touch()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model.weights.h5").touch()
+    (tmp_path / "empty").mkdir()
+    return tmp_path
+
+
+WRONG_PLACES = {
+    "all/good/1": "is a SavedModel, not the parent of version directories; name its parent, {root}/all/good",
+    "all/bare": "is a SavedModel, not the parent of version directories; move it to {root}/all/bare/1",
+    "run": "is a run directory; export it with python -m rd_tf.export --run_dir={root}/run",
+    "all/named": "has a version 'v1', whose name is no number; rename it, to 1 for example",
+    "all/nothing": "is not a directory; name the parent of the version directories",
+}
+
+
+@pytest.mark.parametrize("place", WRONG_PLACES)
+def test_a_directory_that_holds_no_versions_is_refused_by_what_it_is(flags, places, place):
+    message = re.escape(WRONG_PLACES[place].format(root=places))
+    with pytest.raises(InputError, match=rf"^--model_base_path={places}/{place} {message}"):
+        serve(**{**flags, "model_base_path": f"{places}/{place}"})
+    text = f"model_config_list {{ config {{ name: 'a' base_path: '{places}/{place}' model_platform: 'tensorflow' }} }}"
+    with pytest.raises(InputError, match=rf"base_path '{places}/{place}' of model a {message}"):
+        serve(**{**flags, **config_file(places, text)})
+
+
+def test_directories_of_versions_there_or_to_come_are_good(places):
+    for place in ("all/good", "empty"):
+        check_base_path(f"{places}/{place}", "it")
+
+
+def test_a_directory_of_models_is_refused_with_the_name_of_one(places):
+    (places / "all" / "bare" / "saved_model.pb").unlink()
+    with pytest.raises(InputError, match=rf"it is a directory of models; name one of them, such as {places}/all/good"):
+        check_base_path(f"{places}/all", "it")
+
+
+def test_a_url_is_one_sentence(flags, tmp_path):
+    message = "'?s3://bucket/student'? .*is a URL, but only directories of this machine are read; copy"
+    with pytest.raises(
+        InputError, match="--model_base_path=s3://bucket/student is a URL, but only directories of this"
+    ):
+        serve(**{**flags, "model_base_path": "s3://bucket/student"})
+    text = "model_config_list { config { name: 'a' base_path: 's3://bucket/student' model_platform: 'tensorflow' } }"
+    with pytest.raises(InputError, match=message):
+        serve(**{**flags, **config_file(tmp_path, text)})
+
+
+def test_a_relative_base_path_is_refused_as_tensorflow_model_server_does(flags, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = "model_config_list { config { name: 'a' base_path: 'models' model_platform: 'tensorflow' } }"
+    with pytest.raises(InputError, match=f"base_path 'models' of model a is relative; write '{tmp_path}/models'"):
         serve(**{**flags, **config_file(tmp_path, text)})
 
 

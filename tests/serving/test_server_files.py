@@ -156,6 +156,11 @@ def test_the_program_gets_its_limits_and_batches_only_when_told(monkeypatch, tmp
     assert added == {"--enable_batching=true", f"--batching_parameters_file={tmp_path}/b"}
 
 
+def test_the_program_is_told_whether_pages_of_other_sites_may_ask():
+    assert "cors" not in str(arguments_with())
+    assert "--rest_api_enable_cors_support=true" in arguments_with(rest_api_enable_cors_support=True)
+
+
 def test_the_program_without_a_port_for_grpc_gets_the_socket_it_insists_on():
     assert not [argument for argument in arguments_with() if "socket" in argument]
     arguments = arguments_with(port=0)

@@ -1,7 +1,9 @@
 """The signatures of an export, asked through the C++ loader, against lists computed row by row, and any ids at all."""
 
 import contextlib
+import re
 
+import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -23,7 +25,11 @@ from tensorflow_serving.apis import prediction_log_pb2
 from rd_tf.serving.export import export_ranker
 from rd_tf.serving.publishing import WARMUP_FILE, ExportOptions
 from rd_tf.serving.savedmodel_check import SavedModelError, run_saved_model, run_signatures
+from rd_tf.serving.server.inference import LoadedVersion
+from rd_tf.serving.server.settings import Limits
+from rd_tf.serving.server.wire import ServingError
 from rd_tf.serving.weights import item_vectors
+from rd_tf.storage import InputError
 
 # users, recent items, excluded items, k
 CASES = {
@@ -61,9 +67,14 @@ def model():
 @pytest.fixture(scope="module")
 def exports(model, tmp_path_factory):
     directory = tmp_path_factory.mktemp("saved_models")
+    options = {
+        True: ExportOptions(),
+        False: ExportOptions(exclude_recent=False),
+        "batched": ExportOptions(batching=True),
+    }
     return {
-        flag: export_unchecked(model, USERS, ITEMS, directory / f"exclude_{flag}", ExportOptions(exclude_recent=flag))
-        for flag in (True, False)
+        name: export_unchecked(model, USERS, ITEMS, directory / f"exclude_{name}", chosen)
+        for name, chosen in options.items()
     }
 
 
@@ -90,7 +101,7 @@ def answers(exports):
     asked = {True: {**lists, **ASKED}, False: lists}
     return {
         flag: dict(zip(asked[flag], run_signatures(exports[flag], list(asked[flag].values())), strict=True))
-        for flag in exports
+        for flag in asked
     }
 
 
@@ -136,6 +147,39 @@ def test_a_query_times_the_item_table_is_the_score(model, answers):
         np.testing.assert_allclose(item_vectors(model) @ answer["query"][row], scores, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("id_type", ["string", "int64"])
+@pytest.mark.parametrize("batching", [False, True])
+def test_a_list_may_have_the_names_of_its_items(model, tmp_path, id_type, batching):
+    users = [str(user) for user in range(len(USERS))]
+    items = [str(100 + item) for item in range(NUM_ITEMS)]
+    names = ["" if item % 5 == 0 else f"Film {item % 7}, \u2028 ☕" for item in range(NUM_ITEMS - 1)] + [""]
+    options = ExportOptions(id_type=id_type, names=True, batching=batching)
+    # Checked by the loader of servers, names too.
+    path = export_ranker(model, users, items, tmp_path / "named", options, item_names=names)
+    with asking(path) as run:
+        typed = int if id_type == "int64" else str
+        none = typed(0) if id_type == "int64" else ""
+        asked = request([typed(0), typed(4)], [[typed(100)], [none]], [[none], [none]], [4, 2], none=none)
+        answer = run("serving_default", asked)
+        scored = run("score", request([typed(0)], [[none]], candidates=[[typed(101)]], none=none))
+    assert scored.keys() == {"scores", "known"}
+    known = dict(zip(map(typed, items), names, strict=True)) | {none: ""}
+    listed = [[cell.decode() if isinstance(cell, bytes) else int(cell) for cell in row] for row in answer["items"]]
+    assert [[known[item] for item in row] for row in listed] == [
+        [cell.decode() for cell in row] for row in answer["names"]
+    ]
+    assert any(answer["names"].ravel())
+    assert listed[1][2:] == [none, none]
+
+
+def test_names_are_given_for_all_items_or_refused(model, tmp_path):
+    with pytest.raises(InputError, match="--names takes a name for each of the 20 items, but 3 are given"):
+        export_ranker(model, USERS, ITEMS, tmp_path / "a", ExportOptions(names=True), item_names=["a", "b", "c"])
+    with pytest.raises(InputError, match="--names does not go with --export_format=litert"):
+        ExportOptions(names=True, export_format="litert").for_catalogue(9)
+    assert not (tmp_path / "a").exists()
+
+
 def test_recommend_is_the_default(answers):
     default, named = (answers[True][name] for name in ("a batch with a k of its own for each", "named"))
     assert default["items"].tolist() == named["items"].tolist()
@@ -178,7 +222,7 @@ def test_inputs_of_unequal_rows_are_refused(ask_without_exclusion, signature):
     }[signature]
     for name, array in whole.items():
         # With --exclude_recent the excluded items would meet the recent ones, and their rows be compared anyway.
-        with pytest.raises(tf.errors.InvalidArgumentError, match="reshape"):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"expected \[rows"):
             ask_without_exclusion(signature, {**whole, name: array[:1]})
 
 
@@ -205,8 +249,76 @@ def test_tables_of_no_rows_may_be_written_as_json_writes_them(exports, answers):
     assert lists["items"].shape == lists["scores"].shape == (0, 0)
     assert scores["scores"].shape == (0, 0)
     assert queries["query"].shape[0] == 0
-    with pytest.raises(SavedModelError):
+    message = r"recent_items: expected \[rows, n\], received \[1\] \(rows of user_id: 0\)\]"
+    with pytest.raises(SavedModelError, match=message):
         run_saved_model(exports[True], [{**NO_LISTS, "recent_items": np.array(["100"], object)}])
+
+
+GOOD = request(["0", "4"], [["100"], ["101"]], [["102"], ["103"]], [2, 3])
+
+
+def strings(value):
+    return np.array(value, object)
+
+
+@pytest.fixture(scope="module")
+def loaded(exports):
+    """By whether the export batches: versions of the server in Python."""
+    versions = {False: LoadedVersion(exports[True], 1, Limits()), True: LoadedVersion(exports["batched"], 1, Limits())}
+    yield versions
+    for version in versions.values():
+        version.close()
+
+
+@pytest.mark.parametrize("batching", [False, True])
+@pytest.mark.parametrize(
+    ("signature", "changed", "message"),
+    [
+        ("recommend", {"recent_items": strings(["7", "8"])}, "recent_items: expected [rows, n], received [2] (2)"),
+        ("recommend", {"recent_items": strings("7")}, "recent_items: expected [rows, n], received [] (2)"),
+        (
+            "recommend",
+            {"recent_items": strings([[["7"]], [["8"]]])},
+            "recent_items: expected [rows, n], received [2, 1, 1] (2)",
+        ),
+        (
+            "recommend",
+            {"recent_items": strings([["7", "8", "9"]])},
+            "recent_items: expected [rows, n], received [1, 3] (2)",
+        ),
+        ("recommend", {"exclude_items": strings(["7", "8"])}, "exclude_items: expected [rows, n], received [2] (2)"),
+        ("recommend", {"k": np.array(3, np.int32)}, "k: expected [rows], received [] (2)"),
+        ("recommend", {"k": np.array([3], np.int32)}, "k: expected [rows], received [1] (2)"),
+        ("recommend", {"k": np.array([[3], [3]], np.int32)}, "k: expected [rows], received [2, 1] (2)"),
+        ("recommend", {"user_id": strings("0")}, "user_id: expected [rows], received []"),
+        ("recommend", {"user_id": strings([["0"], ["4"]])}, "user_id: expected [rows], received [2, 1]"),
+        ("score", {"candidates": strings(["7", "8"])}, "candidates: expected [rows, n], received [2] (2)"),
+        ("score", {"candidates": strings([["7"]])}, "candidates: expected [rows, n], received [1, 1] (2)"),
+        ("query", {"recent_items": strings(["7", "8"])}, "recent_items: expected [rows, n], received [2] (2)"),
+        ("query", {"user_id": strings("0")}, "user_id: expected [rows], received []"),
+    ],
+)
+def test_a_request_of_the_wrong_shape_is_told_which_input_and_which_shape(
+    loaded, signature, changed, message, batching
+):
+    names = {"recommend": ["exclude_items", "k"], "score": ["candidates"], "query": []}[signature]
+    good = {**GOOD, "candidates": GOOD["exclude_items"]}
+    asked = {name: good[name] for name in ["user_id", "recent_items", *names]} | changed
+    said = re.sub(r" \((\d+)\)$", r" (rows of user_id: \1)", message)
+    # A session's run() would compare the shapes itself, as no server does.
+    with pytest.raises(ServingError) as caught:
+        loaded[batching].run(signature, {name: encoded(array) for name, array in asked.items()})
+    assert (caught.value.code, caught.value.message) == (grpc.StatusCode.INVALID_ARGUMENT, said)
+
+
+def test_the_loader_of_servers_tells_a_wrong_shape_too(exports):
+    for changed, message in [
+        ({"recent_items": strings(["7", "8"])}, "recent_items: expected [rows, n], received [2] (rows of user_id: 2)"),
+        ({"k": np.array(3, np.int32)}, "k: expected [rows], received [] (rows of user_id: 2)"),
+        ({"user_id": strings("0")}, "user_id: expected [rows], received []"),
+    ]:
+        with pytest.raises(SavedModelError, match=re.escape(message)):
+            run_saved_model(exports[True], [{**GOOD, **changed}])
 
 
 MAX_EXAMPLES = 25

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import shutil
 import socket
 import threading
@@ -23,7 +24,7 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelConfig, Model
 from tiny_models import publish, write_adding_model
 
 from rd_tf.serving.server.model_server import ModelServer
-from rd_tf.serving.server.models import ServedModel
+from rd_tf.serving.server.models import ModelStore, ServedModel
 from rd_tf.serving.server.settings import Limits, bind, check_models
 from rd_tf.serving.server.wire import ServingError, invalid
 from rd_tf.storage import InputError
@@ -45,6 +46,35 @@ def sources(tmp_path_factory):
 def base_path(sources, tmp_path):
     publish(sources / "1", tmp_path, 1)
     return tmp_path
+
+
+def make_link(path):
+    path.symlink_to(path.name)
+
+
+def make_pipe(path):
+    path.mkdir()
+    os.mkfifo(path / "saved_model.pb")
+
+
+def make_pipe_for_warmup(path):
+    shutil.copytree(path.parent / "1", path)
+    file = path / "assets.extra" / "tf_serving_warmup_requests"
+    file.unlink()
+    os.mkfifo(file)
+
+
+@pytest.mark.parametrize("make", [make_link, make_pipe, make_pipe_for_warmup])
+def test_one_bad_entry_stops_no_other_version(base_path, sources, make):
+    make(base_path / "2")
+    model = ServedModel(ModelConfig(name="adding", base_path=str(base_path)), ModelStore([], Limits(), 0)._load)
+    model.config.model_version_policy.all.SetInParent()
+    publish(sources / "2", base_path, 3)
+    model.poll()
+    serving = {status.version: NAMES[status.state] for status in model.statuses(None)}
+    assert serving.pop(2, "END") == "END"
+    assert serving == {1: "AVAILABLE", 3: "AVAILABLE"}
+    assert model.unload()
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ def signature(**dtypes):
 
 
 def read(text, **dtypes):
-    return read_inputs(read_document(text.encode()), signature(**dtypes))
+    return read_inputs(read_document(text.encode()), signature(**dtypes), 1000)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ _VALUES = st.recursive(
 @given(_VALUES, st.sampled_from(["instances", "inputs"]), st.sampled_from(["int32", "float32", "string", "bool"]))
 def test_any_json_is_either_tensors_or_an_error_for_the_client(value, key, dtype):
     try:
-        inputs, _ = read_inputs({key: value}, signature(x=dtype))
+        inputs, _ = read_inputs({key: value}, signature(x=dtype), 1000)
     except ServingError as error:
         outcome = int(error.http_status)
     else:

@@ -389,14 +389,16 @@ def predict(version: LoadedVersion, request: predict_pb2.PredictRequest, limits:
     Raises:
         ServingError: the request does not fit the signature, or the graph failed.
     """
-    name = request.model_spec.signature_name
-    known, wanted = version.signature(name).outputs, request.output_filter
+    signature_name = request.model_spec.signature_name
+    known, wanted = version.signature(signature_name).outputs, request.output_filter
     if unknown := set(wanted) - known.keys():
         raise invalid(f"output_filter names unknown outputs: {', '.join(sorted(unknown))}")
     if len(set(wanted)) < len(wanted):
         raise invalid("output_filter names an output twice")
-    inputs = {input_: read_tensor(proto, limits.max_body_bytes) for input_, proto in request.inputs.items()}
-    outputs = version.run(name, inputs)
+    inputs = {
+        name: read_tensor(proto, limits.max_body_bytes, limits.max_values) for name, proto in request.inputs.items()
+    }
+    outputs = version.run(signature_name, inputs)
     return {output: array for output, array in outputs.items() if not wanted or output in wanted}
 
 

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import logging
 import re
+import resource
 import socket
 import threading
 import time
@@ -31,7 +32,11 @@ from tensorflow_serving.apis import (
 from tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
-from waitress.server import create_server
+from waitress.adjustments import Adjustments
+from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser, ParsingError
+from waitress.server import TcpWSGIServer
+from waitress.task import ErrorTask, ThreadedTaskDispatcher
 
 from rd_tf.serving.server.inference import (
     DEFAULT_SIGNATURE,
@@ -68,6 +73,12 @@ _JSON, _TEXT, _HTML = "application/json", "text/plain; charset=utf-8", "text/htm
 _NOT_FOUND_PAGE = b"<html><head><title>404 Not Found</title></head><body><h1>Not Found</h1></body></html>\n"
 Answer = tuple[HTTPStatus, str, bytes]
 _NO_SUCH_PAGE: Answer = (HTTPStatus.NOT_FOUND, _HTML, _NOT_FOUND_PAGE)
+# What tensorflow_model_server says with --rest_api_enable_cors_support.
+_CORS = [
+    ("Access-Control-Allow-Origin", "*"),
+    ("Access-Control-Allow-Methods", "POST, GET"),
+    ("Access-Control-Allow-Headers", "Content-Type"),
+]
 _CLASSIFY, _REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
 # An error message travels in the trailing metadata, which clients limit to 8 KiB.
 _LONGEST_MESSAGE = 2000
@@ -127,26 +138,30 @@ def full_document(message: Any) -> dict[str, Any]:
 class RestApplication:
     """Answers /v1/models/... and the metrics' page."""
 
-    def __init__(self, store: ModelStore, counted: Metrics) -> None:
+    def __init__(self, store: ModelStore, counted: Metrics, cors: bool = False) -> None:
         """Serves a store's models.
 
         Args:
             store: the models.
             counted: gets every request for a model.
+            cors: whether pages of other web sites may read the answers.
         """
-        self._store, self._metrics = store, counted
+        self._store, self._metrics, self._cors = store, counted, cors
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """WSGI's entry point: never raises."""
         # WSGI hands a path's bytes over as Latin-1.
         path = environ.get("PATH_INFO", "").encode("latin-1").decode("utf-8", "replace")
         method, query = environ["REQUEST_METHOD"], environ.get("QUERY_STRING", "")
+        is_api = path.lower().startswith("/v1/")
         try:
             if environ.get("REQUEST_URI", "").startswith("//"):
                 # In such a URI the first part is a host; waitress has removed all slashes but one from PATH_INFO.
                 status, kind, body = _NO_SUCH_PAGE
             elif path == PROMETHEUS_PATH and method == "GET":
                 status, kind, body = HTTPStatus.OK, _TEXT, self._metrics.text()
+            elif is_api and method == "OPTIONS":
+                status, kind, body = _preflight(environ.get("HTTP_ORIGIN", ""))
             else:
                 # tensorflow_model_server knows no queries: it takes one for a part of the path's last name.
                 target = f"{path}?{query}" if query else path
@@ -157,8 +172,9 @@ class RestApplication:
             _log.exception("a request failed")
             status, kind = HTTPStatus.INTERNAL_SERVER_ERROR, _JSON
             body = write_document({"error": "internal error; the server's log tells more"})
-        start_response(f"{status.value} {status.phrase}", [("Content-Type", kind), ("Content-Length", str(len(body)))])
-        return [body]
+        headers = [("Content-Type", kind), ("Content-Length", str(len(body)))]
+        start_response(f"{status.value} {status.phrase}", headers + (_CORS if self._cors and is_api else []))
+        return [] if method == "HEAD" else [body]
 
     def _answer(self, method: str, path: str, read: Callable[[], bytes]) -> Answer:
         if not path.lower().startswith("/v1/"):
@@ -180,7 +196,8 @@ class RestApplication:
         signature = signature_name(document)
         if api == "predict":
             with self._store.use(spec) as version:
-                inputs, by_rows = read_inputs(document, version.signature(signature).inputs)
+                known = version.signature(signature).inputs
+                inputs, by_rows = read_inputs(document, known, self._store.limits.max_values)
                 return write_outputs(version.run(signature, inputs), by_rows)
         examples = read_examples(document)
         with self._store.use(spec) as version:
@@ -200,6 +217,13 @@ class RestApplication:
                 "model_spec": {"name": spec.name, "version": str(version.number), "signature_name": ""},
                 "metadata": {_METADATA_FIELD: signatures},
             }
+
+
+def _preflight(origin: str) -> Answer:
+    # A browser asks so before a page of another site may send JSON; tensorflow_model_server looks at nothing else.
+    if "http://" not in origin and "https://" not in origin:
+        raise ServingError(grpc.StatusCode.FAILED_PRECONDITION, "Origin header is missing in CORS preflight")
+    return HTTPStatus.OK, _JSON, b""
 
 
 def _spec(match: re.Match[str]) -> ModelSpec:
@@ -338,15 +362,96 @@ class ModelService(_Service, model_service_pb2_grpc.ModelServiceServicer):
         return response
 
 
-# Seconds a connection may stay silent, in the middle of a request or between two.
+# Seconds that a connection may stay silent between two requests, that a request may take to come in as a whole, and its
+# answer to go out.
 _SILENCE_SECONDS = 60
+_REQUEST_SECONDS = 60
+_ANSWER_SECONDS = 60
+_SECONDS_BETWEEN_LOOKS = 5
 _CONNECTIONS = 1000
+# Connections that are being closed, beyond those.
+_CLOSING = 64
+# A call that never sends its message holds a thread of gRPC's; it ends with its connection. Clients connect again by
+# themselves, and calls under way have a model's time and this to end.
+_CONNECTION_SECONDS = 60
 # Requests waiting for a thread; more are refused with RESOURCE_EXHAUSTED.
 _WAITING_A_THREAD = 128
 
 
+class _Parser(HTTPRequestParser):
+    def parse_header(self, header_plus: bytes) -> None:
+        super().parse_header(header_plus)
+        # With both, a proxy before this server may see another end of the request, and a second one behind it.
+        if "CONTENT_LENGTH" in self.headers and (self.chunked or "TRANSFER_ENCODING" in self.headers):
+            raise ParsingError("both Content-Length and Transfer-Encoding are given")
+
+
+class _ErrorTask(ErrorTask):
+    def write(self, data: bytes) -> None:
+        is_head = getattr(self.request, "first_line", b"").startswith(b"HEAD ")
+        super().write(b"" if is_head else data)
+
+
+class _Channel(HTTPChannel):
+    """A connection that knows how long its client has taken for a request, and for an answer."""
+
+    parser_class, error_task_class = _Parser, _ErrorTask
+    asked_since = answered_since = 0.0
+    _partial: HTTPRequestParser | None = None
+
+    def received(self, data: bytes) -> bool:
+        done = super().received(data)
+        if self.request is not self._partial:
+            self._partial, self.asked_since = self.request, time.time()
+        return bool(done)
+
+    def write_soon(self, data: Any) -> int:
+        if not self.total_outbufs_len:
+            self.answered_since = time.time()
+        return int(super().write_soon(data))
+
+    def service(self) -> None:
+        super().service()
+        # The next request was not read meanwhile.
+        self.asked_since = time.time()
+
+    def is_waiting(self) -> bool:
+        """Whether nothing is to be done before the client goes on."""
+        return not self.requests and not self.total_outbufs_len
+
+    def is_too_slow(self, now: float) -> bool:
+        """Whether the client has had its time for the request or for the answer."""
+        if self.total_outbufs_len:
+            return now - self.answered_since > _ANSWER_SECONDS
+        return not self.requests and self.request is not None and now - self.asked_since > _REQUEST_SECONDS
+
+
+class _Server(TcpWSGIServer):
+    channel_class = _Channel
+
+    def handle_accept(self) -> None:
+        super().handle_accept()
+        if len(self.active_channels) <= self.adj.connection_limit - _CLOSING:
+            return
+        waiting = [channel for channel in self.active_channels.values() if channel.is_waiting()]
+        # Those between two requests go before those within one, those that have waited longest first.
+        waiting = [channel for channel in waiting if not channel.will_close]
+        if waiting:
+            min(waiting, key=lambda channel: (channel.request is not None, channel.last_activity)).will_close = True
+
+    def maintenance(self, now: float) -> None:
+        super().maintenance(now)
+        for channel in self.active_channels.values():
+            if channel.is_too_slow(now):
+                channel.will_close = True
+
+
 class HttpServer:
-    """waitress in a thread of its own."""
+    """waitress in a thread of its own.
+
+    A new connection is answered however many idle or half-open ones there are: beyond 1,000 the one that has waited
+    longest for its client is closed.
+    """
 
     def __init__(
         self, application: RestApplication, listening: socket.socket, threads: int, max_body_bytes: int
@@ -361,18 +466,30 @@ class HttpServer:
         """
         # waitress warns of every request that waits for a thread.
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
-        self._server = create_server(
-            application,
+        adjustments = Adjustments(
             sockets=[listening],
             threads=threads,
             # waitress also refuses a body of exactly this length.
             max_request_body_size=max_body_bytes + 1,
             channel_timeout=_SILENCE_SECONDS,
-            connection_limit=_CONNECTIONS,
+            cleanup_interval=_SECONDS_BETWEEN_LOOKS,
+            connection_limit=_most_connections() + _CLOSING,
             # select(), the default, takes no file descriptor above 1023.
             asyncore_use_poll=True,
             ident=None,
             clear_untrusted_proxy_headers=True,
+        )
+        dispatcher = ThreadedTaskDispatcher()
+        dispatcher.set_thread_count(threads)
+        described = listening.family, listening.type, listening.proto, listening.getsockname()
+        self._server = _Server(
+            application,
+            {},
+            _sock=listening,
+            dispatcher=dispatcher,
+            adj=adjustments,
+            bind_socket=False,
+            sockinfo=described,
         )
         self._thread = threading.Thread(target=self._server.run, name="http", daemon=True)
         self._thread.start()
@@ -406,8 +523,14 @@ class HttpServer:
             dispatcher.close()
 
 
+def _most_connections() -> int:
+    # Each is an open file; models need some, too.
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return _CONNECTIONS if files == resource.RLIM_INFINITY else max(1, min(_CONNECTIONS, files // 2))
+
+
 def start_grpc_server(
-    prediction: PredictionService, model: ModelService, host: str, port: int, threads: int, max_body_bytes: int
+    prediction: PredictionService, model: ModelService, host: str, port: int, threads: int, limits: Limits
 ) -> grpc.Server:
     """Starts to answer.
 
@@ -417,7 +540,7 @@ def start_grpc_server(
         host: address to listen on.
         port: port to listen on.
         threads: requests that are worked on at a time.
-        max_body_bytes: a longer message is refused with RESOURCE_EXHAUSTED.
+        limits: a message longer than `max_body_bytes` is refused with RESOURCE_EXHAUSTED.
 
     Raises:
         InputError: the port is taken.
@@ -425,7 +548,9 @@ def start_grpc_server(
     # gRPC logs a traceback for every message that is no proto, which is the client's mistake.
     logging.getLogger("grpc._common").setLevel(logging.CRITICAL)
     options = [
-        ("grpc.max_receive_message_length", max_body_bytes),
+        ("grpc.max_receive_message_length", limits.max_body_bytes),
+        ("grpc.max_connection_age_ms", round(1000 * _CONNECTION_SECONDS)),
+        ("grpc.max_connection_age_grace_ms", round(1000 * (_CONNECTION_SECONDS + limits.request_timeout_seconds))),
         ("grpc.max_send_message_length", -1),
         # With SO_REUSEPORT a second server could take the same port, and each would get some of the requests.
         ("grpc.so_reuseport", 0),
@@ -461,6 +586,7 @@ class ModelServer:
         threads: int = 8,
         limits: Limits | None = None,
         batching: SessionBatching | None = None,
+        cors: bool = False,
     ) -> None:
         """Loads the models, then listens.
 
@@ -473,6 +599,7 @@ class ModelServer:
             threads: requests that each interface works on at a time.
             limits: of every request.
             batching: how requests are batched before the graphs; None: not at all.
+            cors: whether pages of other web sites may read the answers of REST.
 
         Raises:
             InputError: the port of gRPC is taken.
@@ -484,10 +611,10 @@ class ModelServer:
         self._grpc = None
         if port:
             services = PredictionService(self.store, metrics), ModelService(self.store, metrics)
-            self._grpc = start_grpc_server(*services, host, port, threads, limits.max_body_bytes)
+            self._grpc = start_grpc_server(*services, host, port, threads, limits)
         self._http = None
         if rest_socket:
-            application = RestApplication(self.store, metrics)
+            application = RestApplication(self.store, metrics, cors)
             self._http = HttpServer(application, rest_socket, threads, limits.max_body_bytes)
 
     def close(self) -> None:

@@ -173,9 +173,17 @@ def _as_serving_error(error: Exception) -> ServingError:
 
 
 def _version_directories(base_path: Path) -> dict[int, Path]:
-    entries = [entry for entry in os.scandir(base_path) if re.fullmatch("[0-9]{1,19}", entry.name)]
-    directories = {int(entry.name): Path(entry.path) for entry in entries if entry.is_dir()}
+    paths = [path for path in base_path.iterdir() if re.fullmatch("[0-9]{1,19}", path.name)]
+    directories = {int(path.name): path for path in paths if _is_directory(path)}
     return {number: path for number, path in directories.items() if number <= _LARGEST_NUMBER}
+
+
+def _is_directory(path: Path) -> bool:
+    # An entry that cannot be looked at, such as a link to itself, must not stop the others.
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def _choose(config: ModelConfig, found: Iterable[int]) -> set[int]:
@@ -185,6 +193,14 @@ def _choose(config: ModelConfig, found: Iterable[int]) -> set[int]:
     if policy.HasField("specific"):
         return set(numbers) & set(policy.specific.versions)
     return set(numbers[-max(1, policy.latest.num_versions) :])
+
+
+def _check_files(directory: Path) -> None:
+    """Refuses what a loader would wait for without end: pipes and devices in place of files."""
+    for parent, _, names in os.walk(directory):
+        for path in (Path(parent, name) for name in names):
+            if path.exists() and not path.is_file():
+                raise ServingError(grpc.StatusCode.DATA_LOSS, f"{path} is no regular file")
 
 
 def _fingerprint(directory: Path) -> object:
@@ -292,6 +308,7 @@ class ModelStore:
         return model
 
     def _load(self, directory: Path, number: int) -> LoadedVersion:
+        _check_files(directory)
         version = LoadedVersion(directory, number, self.limits, self._batching)
         try:
             replay_warmup(version, directory, self.limits)

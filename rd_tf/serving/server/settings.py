@@ -5,6 +5,7 @@ Nothing here imports TensorFlow, so that rd_tf.serve tells of a mistake, and tak
 
 import dataclasses
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -15,6 +16,7 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
 from tensorflow_serving.config import model_server_config_pb2 as config_pb2
 
+from rd_tf import run_directory
 from rd_tf.serving.server_files import LOAD_RETRY_INTERVAL_MICROS, MAX_NUM_LOAD_RETRIES
 from rd_tf.storage import InputError
 
@@ -46,7 +48,9 @@ class ServeOptions:
     threads: int
     max_body_bytes: int
     max_batch: int
+    max_values: int
     request_timeout_seconds: float
+    rest_api_enable_cors_support: bool
     grpc_max_threads: int
     enable_batching: bool
     batching_parameters_file: str
@@ -55,15 +59,12 @@ class ServeOptions:
         """Checks that the options fit together.
 
         Raises:
-            InputError: they do not, or `model_base_path` is no directory.
+            InputError: they do not, or `model_base_path` is no directory of versions.
         """
         if bool(self.model_config_file) == bool(self.model_base_path):
             raise InputError("give either --model_base_path (and --model_name) or --model_config_file")
-        if self.model_base_path and not Path(self.model_base_path).is_dir():
-            raise InputError(
-                f"--model_base_path={self.model_base_path} is not a directory; "
-                "name the parent of the version directories"
-            )
+        if self.model_base_path:
+            check_base_path(self.model_base_path, f"--model_base_path={self.model_base_path}")
         if self.model_base_path and not self.model_name:
             raise InputError("--model_name is empty; it is the model's name in requests")
         if self.batching_parameters_file and not self.enable_batching:
@@ -85,11 +86,13 @@ class Limits:
     Attributes:
         max_body_bytes: of an HTTP body or a gRPC message, and of every tensor that a request describes.
         max_batch: rows, the first dimension of an input.
+        max_values: ids or numbers of an input, in all its rows.
         request_timeout_seconds: of the graph's run.
     """
 
     max_body_bytes: int = 16 << 20
     max_batch: int = 1024
+    max_values: int = 1 << 18
     request_timeout_seconds: float = 30.0
 
 
@@ -205,8 +208,8 @@ def check_models(config: config_pb2.ModelServerConfig, source: str) -> list[conf
         source: where it came from, for the message.
 
     Raises:
-        InputError: no models, a model without name, directory or platform, two of one name, an unsupported kind of
-            model.
+        InputError: no models, a model without name, platform or absolute directory of versions, two of one name, an
+            unsupported kind of model.
     """
     models = list(config.model_config_list.config)
     if not models:
@@ -217,12 +220,52 @@ def check_models(config: config_pb2.ModelServerConfig, source: str) -> list[conf
     for model in models:
         if not model.name:
             raise InputError(f"{source} has a model without a name")
-        if not Path(model.base_path).is_dir():
-            raise InputError(f"{source}: base_path {model.base_path!r} of model {model.name} is not a directory")
+        named = f"{source}: base_path {model.base_path!r} of model {model.name}"
+        if not _is_url(model.base_path) and not Path(model.base_path).is_absolute():
+            raise InputError(f"{named} is relative; write {str(Path(model.base_path).absolute())!r}")
+        check_base_path(model.base_path, named)
         _check_platform(model, source)
     if len({model.name for model in models}) < len(models):
         raise InputError(f"{source} names a model twice")
     return models
+
+
+def check_base_path(path: str, named: str) -> None:
+    """Checks that a directory can be one of versions; an empty one can, since versions may come later.
+
+    Args:
+        path: the directory.
+        named: what messages call it.
+
+    Raises:
+        InputError: it is none of this machine, or it is a version, a run or a directory of several models, or its
+            versions have no numbers for names.
+    """
+    if _is_url(path):
+        raise InputError(f"{named} is a URL, but only directories of this machine are read; copy the model into one")
+    directory = Path(path).absolute()
+    if not directory.is_dir():
+        raise InputError(f"{named} is not a directory; name the parent of the version directories")
+    if (directory / "saved_model.pb").is_file():
+        mend = f"name its parent, {directory.parent}" if directory.name.isdecimal() else f"move it to {directory / '1'}"
+        raise InputError(f"{named} is a SavedModel, not the parent of version directories; {mend}")
+    if (directory / run_directory.WEIGHTS).is_file():
+        raise InputError(
+            f"{named} is a run directory; export it with python -m rd_tf.export --run_dir={path} and name the "
+            "<export_dir>/<export_name> of that"
+        )
+    if any(directory.glob("[0-9]*")):
+        return
+    # An export that is being written has a name with a dot in front.
+    if found := sorted(directory.glob("[!.]*/saved_model.pb")):
+        version = found[0].parent.name
+        raise InputError(f"{named} has a version {version!r}, whose name is no number; rename it, to 1 for example")
+    if found := sorted(directory.glob("[!.]*/[0-9]*/saved_model.pb")):
+        raise InputError(f"{named} is a directory of models; name one of them, such as {found[0].parent.parent}")
+
+
+def _is_url(path: str) -> bool:
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path) is not None
 
 
 def _check_platform(model: config_pb2.ModelConfig, source: str) -> None:
@@ -286,8 +329,8 @@ def find_binary(choice: str) -> str | None:
 def binary_arguments(program: str, options: ServeOptions) -> list[str]:
     """The command line that makes tensorflow_model_server do what our options say.
 
-    `host`, `max_body_bytes` and `max_batch` have no counterpart. The program cannot do without gRPC: where `port` is 0
-    it gets a UNIX socket in the directory for temporary files, which only this user may write to.
+    `host`, `max_body_bytes`, `max_batch` and `max_values` have no counterpart. The program cannot do without gRPC:
+    where `port` is 0 it gets a UNIX socket in the directory for temporary files, which only this user may write to.
     """
     arguments = [program]
     if options.model_config_file:
@@ -305,6 +348,8 @@ def binary_arguments(program: str, options: ServeOptions) -> list[str]:
         # The program refuses to start with parameters but no batching.
         if options.batching_parameters_file:
             arguments.append(f"--batching_parameters_file={Path(options.batching_parameters_file).absolute()}")
+    if options.rest_api_enable_cors_support:
+        arguments.append("--rest_api_enable_cors_support=true")
     return [
         *arguments,
         f"--port={options.port}",

@@ -3,6 +3,7 @@
 import base64
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -30,6 +31,9 @@ _HTTP = {
     grpc.StatusCode.DEADLINE_EXCEEDED: HTTPStatus.GATEWAY_TIMEOUT,
 }
 _WHITESPACE = " \t\r\n"
+# How TensorFlow goes on after an error's own words, and how it words a check of the graph.
+_NODES = re.compile(r"\n\t ?\[\[.*", re.DOTALL)
+_FAILED_CHECK = re.compile(r"assertion failed: \[(.*)\]", re.DOTALL)
 Inputs = Mapping[str, meta_graph_pb2.TensorInfo]
 _BYTES_SUFFIX = "_bytes"
 _MAX_RANK = 64
@@ -79,8 +83,11 @@ def not_found(message: str) -> ServingError:
 
 
 def from_tensorflow(error: tf.errors.OpError) -> ServingError:
-    """An error of the graph, with TensorFlow's own code and message."""
-    return ServingError(_CODES.get(error.error_code, grpc.StatusCode.UNKNOWN), error.message)
+    """An error of the graph, with TensorFlow's own code, and its message without the names of the graph's nodes."""
+    message = _NODES.sub("", error.message)
+    if failed := _FAILED_CHECK.fullmatch(message):
+        message = failed[1]
+    return ServingError(_CODES.get(error.error_code, grpc.StatusCode.UNKNOWN), message)
 
 
 def read_document(body: bytes) -> dict[str, Any]:
@@ -126,19 +133,20 @@ def _finite_number(text: str) -> float:
     return value
 
 
-def read_inputs(document: Mapping[str, Any], inputs: Inputs) -> tuple[dict[str, np.ndarray], bool]:
+def read_inputs(document: Mapping[str, Any], inputs: Inputs, max_values: int) -> tuple[dict[str, np.ndarray], bool]:
     """Reads the tensors of a predict request.
 
     Args:
         document: the request; its `instances` are rows, its `inputs` columns.
         inputs: the signature's.
+        max_values: the most that an input may hold.
 
     Returns:
         Input name -> array (strings are `bytes` objects), and whether the request is by rows.
 
     Raises:
-        ServingError: neither or both forms, names that are not the signature's, ragged lists, a value of another type
-            or one that its type cannot hold.
+        ServingError: neither or both forms, names that are not the signature's, ragged lists, too many values, a value
+            of another type or one that its type cannot hold.
     """
     if not inputs:
         raise invalid("the signature has no inputs")
@@ -146,14 +154,14 @@ def read_inputs(document: Mapping[str, Any], inputs: Inputs) -> tuple[dict[str, 
         raise invalid("exactly one of 'instances' and 'inputs' is expected")
     if "instances" in document:
         columns = _columns_of_rows(document["instances"], list(inputs))
-        return {name: _tensor(name, column, inputs[name].dtype) for name, column in columns.items()}, True
+        return {name: _tensor(name, column, inputs[name].dtype, max_values) for name, column in columns.items()}, True
     values = document["inputs"]
     if not isinstance(values, dict) or _is_base64(values):
         values = {_only(list(inputs), "inputs"): values}
     if missing := inputs.keys() - values.keys():
         raise invalid(f"'inputs' lacks {', '.join(sorted(missing))}")
     # Values under other names are ignored, as tensorflow_model_server does.
-    return {name: _tensor(name, values[name], inputs[name].dtype) for name in inputs}, False
+    return {name: _tensor(name, values[name], inputs[name].dtype, max_values) for name in inputs}, False
 
 
 def write_outputs(outputs: Mapping[str, np.ndarray], by_rows: bool) -> dict[str, Any]:
@@ -227,15 +235,25 @@ def _columns_of_rows(rows: Any, names: list[str]) -> dict[str, list[Any]]:
     return {name: [row[name] for row in rows] for name in names}
 
 
-def _tensor(name: str, value: Any, dtype: int) -> np.ndarray:
-    shape, flat = _flatten(name, value)
+def check_count(name: str, count: int, max_values: int) -> None:
+    """Checks how many values an input holds.
+
+    Raises:
+        ServingError: more than `max_values`.
+    """
+    if count > max_values:
+        raise invalid(f"{name} holds {count:,} values; at most {max_values:,} are allowed (--max_values)")
+
+
+def _tensor(name: str, value: Any, dtype: int, max_values: int) -> np.ndarray:
+    shape, flat = _flatten(name, value, max_values)
     try:
         return _convert(flat, tf.as_dtype(dtype)).reshape(shape)
     except ServingError as error:
         raise invalid(f"input {name}: {error.message}") from error
 
 
-def _flatten(name: str, value: Any) -> tuple[list[int], list[Any]]:
+def _flatten(name: str, value: Any, max_values: int) -> tuple[list[int], list[Any]]:
     shape: list[int] = []
     first, flat = value, [value]
     while isinstance(first, list):
@@ -243,6 +261,7 @@ def _flatten(name: str, value: Any) -> tuple[list[int], list[Any]]:
         if len(shape) == _MAX_RANK or not all(isinstance(part, list) and len(part) == size for part in flat):
             raise invalid(f"input {name}: lists at one level differ in length, or are nested too deeply")
         shape.append(size)
+        check_count(f"input {name}", len(flat) * size, max_values)
         flat = [cell for part in flat for cell in part]
         if not flat:
             break
@@ -304,12 +323,13 @@ def _plain(name: str, array: np.ndarray) -> Any:
     raise invalid(f"output {name}: {array.dtype.name} cannot be written in JSON")
 
 
-def read_tensor(proto: tensor_pb2.TensorProto, max_bytes: int) -> np.ndarray:
+def read_tensor(proto: tensor_pb2.TensorProto, max_bytes: int, max_values: int = 1 << 62) -> np.ndarray:
     """Decodes a tensor.
 
     Args:
         proto: any TensorProto; strings become `bytes` objects in an array of dtype object.
         max_bytes: the most the array may take; a proto of a few bytes can describe a tensor of any size.
+        max_values: the most it may hold.
 
     Raises:
         ServingError: the proto is not a tensor, or too large a one.
@@ -323,6 +343,7 @@ def read_tensor(proto: tensor_pb2.TensorProto, max_bytes: int) -> np.ndarray:
         raise invalid("a tensor's shape must be fully known")
     if math.prod(sizes) * max(1, itemsize or 8) > max_bytes:
         raise invalid(f"a tensor of shape {sizes} takes more than {max_bytes} bytes")
+    check_count(f"a tensor of shape {sizes}", math.prod(sizes), max_values)
     try:
         array = tf.make_ndarray(proto)
     # make_ndarray raises a dozen kinds of exception, by dtype and by what is wrong with the proto.
