@@ -1,5 +1,6 @@
 """Prepares check-ins: python -m rd_tf.prepare --input=checkins.csv --dataset=data/mine."""
 
+import contextlib
 import csv
 import functools
 import gzip
@@ -13,16 +14,37 @@ from rd_tf import command_line
 from rd_tf.storage import InputError
 
 if TYPE_CHECKING:
-    from rd_tf.data.readers.check_ins import CheckIns
+    from rd_tf.data.readers.check_ins import CheckIns, InputReport, Reading
 
 COLUMNS = ("user_column", "item_column", "time_column")
+# How files are read, with what is meant where nothing is said. Manifests hold what differs from it.
+READING: dict[str, Any] = {
+    "separator": "",
+    "columns": [],
+    "skip_lines": 0,
+    "quote": "auto",
+    "escape": "none",
+    "multiline_fields": False,
+    "encoding": "",
+    "time_format": "",
+    "value_column": "rating",
+    "min_rating": "",
+}
+_READING_OF_TFDS = ("time_format", "value_column", "min_rating")
 WORLD = ("synthetic_users", "synthetic_items", "synthetic_visits", "seed")
 
 
 def source_of(flags: dict[str, Any]) -> dict[str, Any]:
     """What the manifest's "source" holds of the flags that say what is read."""
     read = {"synthetic": WORLD, "tfds": (*COLUMNS, "tfds_data_dir")}.get(flags["format"], COLUMNS)
-    return {name: flags[name] for name in ("input", "format", *read)}
+    return {name: flags[name] for name in ("input", "format", *read)} | _told(flags)
+
+
+def _told(flags: dict[str, Any]) -> dict[str, Any]:
+    told = {name: flags[name] for name, usual in READING.items() if flags[name] != usual}
+    if not flags["min_rating"]:
+        told.pop("value_column", None)
+    return told
 
 
 def filters_of(
@@ -38,6 +60,7 @@ def filters_of(
     duplicates_dropped: int,
     k_core_rounds: int,
     k_core_rows_dropped: int,
+    below_min_rating: int | None = None,
 ) -> dict[str, Any]:
     """What the manifest's "source" holds of reading and filtering.
 
@@ -53,6 +76,7 @@ def filters_of(
         duplicates_dropped: rows.
         k_core_rounds: passes in which something was dropped.
         k_core_rows_dropped: rows.
+        below_min_rating: rows; None where --min_rating is not given.
     """
     skipped_rows: dict[str, Any] = {"count": sum(skipped.values()), "reasons": skipped}
     if first_skipped:
@@ -68,6 +92,7 @@ def filters_of(
         "duplicates_dropped": duplicates_dropped,
         "k_core_rounds": k_core_rounds,
         "k_core_rows_dropped": k_core_rows_dropped,
+        **({} if below_min_rating is None else {"below_min_rating": below_min_rating}),
     }
 
 
@@ -76,26 +101,46 @@ def nothing_left(source: dict[str, Any]) -> str:
     read, skipped, dropped = source["rows_read"], source["skipped_rows"]["count"], source["k_core_rows_dropped"]
     if read == skipped:
         return f"--input: no row can be used ({read} read, {skipped} of them bad); give files that hold check-ins"
+    if read == skipped + source.get("below_min_rating", 0):
+        return f"nothing remains: no row has a rating of --min_rating={source['min_rating']} or more; lower it"
     return (
         f"nothing remains: --min_user_items={source['min_user_items']} and --min_item_users={source['min_item_users']}"
         f" drop all {dropped} rows; lower them"
     )
 
 
-def summary(manifest: dict[str, Any], dataset: str) -> str:
+def summary(manifest: dict[str, Any], dataset: str, report: "InputReport") -> str:
     """What a preparation prints in the end."""
     source = manifest["source"]
     skipped = source["skipped_rows"]
-    lines = [f"rows read           {source['rows_read']:,}", f"bad rows skipped    {skipped['count']:,}"]
+    shown = 10
+    lines = [f"input               {words}" for words in report.inputs[:shown]]
+    if len(report.inputs) > shown:
+        lines.append(f"input               and {len(report.inputs) - shown:,} more")
+    lines += [f"warning             {sentence}" for sentence in report.warnings]
+    if report.lines:
+        count = report.lines
+        other = f" + {count.continued:,} continued" if count.continued else ""
+        lines.append(
+            f"lines               {count.total:,} = {count.head:,} header or skipped + {count.blank:,} blank{other}"
+            f" + {count.records:,} with rows"
+        )
+    lines += [f"rows read           {source['rows_read']:,}", f"bad rows skipped    {skipped['count']:,}"]
     lines += [f"  {reason}: {count:,}" for reason, count in skipped["reasons"].items()]
     if "first" in skipped:
         lines.append(f"  the first: {skipped['first']}")
+    below = source.get("below_min_rating", 0)
+    if "below_min_rating" in source:
+        lines.append(f"below --min_rating  {below:,} ({source['min_rating']})")
     lines += [
         f"duplicates dropped  {source['duplicates_dropped']:,} ({source['duplicates']})",
         f"k-core              {source['k_core_rounds']} rounds, {source['k_core_rows_dropped']:,} rows dropped",
         f"users               {manifest['users']:,}",
         f"items               {manifest['items']:,}",
         f"interactions        {manifest['interactions']:,}",
+        f"sum                 {source['rows_read']:,} rows = {skipped['count']:,} bad + {below:,} of low rating"
+        f" + {source['duplicates_dropped']:,} duplicates + {source['k_core_rows_dropped']:,} by k-core"
+        f" + {manifest['interactions']:,} interactions",
         f"fingerprint         {manifest['fingerprint'][:16]}",
         f"dataset             {dataset}",
     ]
@@ -126,7 +171,9 @@ def kept_dataset(flags: dict[str, Any]) -> dict[str, Any] | None:
     from rd_tf.data.readers.files import input_sha256
 
     directory, manifest = flags["dataset"], load_manifest(flags["dataset"])
-    source = {**manifest["source"], "shards": len(manifest.get("shards", []))}
+    source = {**READING, **manifest["source"], "shards": len(manifest.get("shards", []))}
+    if not source["min_rating"] and not flags["min_rating"]:
+        del source["value_column"]
     flags = {**flags, "shards": min(flags["shards"], manifest["users"])}
     for name, value in flags.items():
         if source.get(name, value) != value:
@@ -159,6 +206,12 @@ def _check_flags(flags: dict[str, Any]) -> None:
             "--input is empty; name the check-in files (with --format=tfds: the datasets), or pass --format=synthetic"
             " for the built-in world"
         )
+    means_nothing = {"synthetic": set(READING), "tfds": READING.keys() - {*_READING_OF_TFDS}}.get(format, set())
+    for name in _told(flags).keys() & means_nothing:
+        raise InputError(f"--{name} means nothing with --format={format}; leave it out")
+    for name in ("user_column", "item_column"):
+        if not flags[name]:
+            raise InputError(f"--{name} is empty; name the column")
     if len({flags[name] for name in COLUMNS}) < len(COLUMNS):
         named = ", ".join(f"--{name}={flags[name]}" for name in COLUMNS)
         raise InputError(f"{named}: user, item and time need a column each")
@@ -204,6 +257,16 @@ def prepare(
     synthetic_visits: float,
     seed: int,
     force: bool,
+    separator: str = "",
+    columns: Sequence[str] = (),
+    skip_lines: int = 0,
+    quote: str = "auto",
+    escape: str = "none",
+    multiline_fields: bool = False,
+    encoding: str = "",
+    time_format: str = "",
+    value_column: str = "rating",
+    min_rating: str = "",
     windows: str = "",
     split: str = "test",
     sequence_length: int = 5,
@@ -225,8 +288,7 @@ def prepare(
     Raises:
         InputError: a flag, a file or a row cannot be used.
     """
-    flags = dict(locals())
-    columns = {name: flags[name] for name in COLUMNS}
+    flags = {**locals(), "columns": list(columns)}
     write_windows = functools.partial(
         _write_windows, windows, dataset, split, sequence_length, target_length, short_windows == "on"
     )
@@ -240,55 +302,74 @@ def prepare(
         _write_item_names(item_names, titles, dataset)
         write_windows()
         return manifest
-    if there := kept_dataset(flags):
-        _write_item_names(item_names, titles, dataset)
-        write_windows()
-        return there
+    with _input_copied(flags) as flags:
+        if there := kept_dataset(flags):
+            _write_item_names(item_names, titles, dataset)
+            write_windows()
+            return there
+        manifest = _make(flags, titles)
+    _write_item_names(item_names, titles, dataset)
+    write_windows()
+    return manifest
+
+
+@contextlib.contextmanager
+def _input_copied(flags: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The flags with pipes among the input copied to files."""
+    _check_flags(flags)
+    if flags["format"] in ("synthetic", "tfds"):
+        yield flags
+        return
+    from rd_tf.data.readers.files import piped_inputs_copied
+
+    with piped_inputs_copied(flags["input"]) as paths:
+        yield {**flags, "input": paths}
+
+
+def _make(flags: dict[str, Any], titles: dict[str, str]) -> dict[str, Any]:
+    input, format, dataset = flags["input"], flags["format"], flags["dataset"]
+    columns, skip_bad_rows = {name: flags[name] for name in COLUMNS}, flags["skip_bad_rows"]
     # Reading takes pandas and pyarrow, which would make --help slow.
     from rd_tf.data.dataset import save_dataset
     from rd_tf.data.interactions import drop_duplicates, k_core, to_interactions
+    from rd_tf.data.readers.check_ins import Reading, read_check_ins
     from rd_tf.data.synthetic import synthetic_check_ins
 
-    source = source_of(flags)
+    source, reading = source_of(flags), Reading(**{name: flags[name] for name in READING})
     if format == "synthetic":
         check_ins = synthetic_check_ins(**{name: flags[name] for name in WORLD})
     elif format == "tfds":
-        check_ins, built = _from_tfds(input, columns, skip_bad_rows, tfds_data_dir, tfds_manual_dir)
+        check_ins, built = _from_tfds(flags, columns, reading)
         source |= built
     else:
-        from rd_tf.data.readers.check_ins import read_check_ins
         from rd_tf.data.readers.files import file_sha256
 
-        check_ins = read_check_ins(input, format, columns, skip_bad_rows)
+        check_ins = read_check_ins(input, format, columns, skip_bad_rows, reading)
         source["input_sha256"] = [file_sha256(path) for path in input]
     users, items, timestamps = check_ins.users, check_ins.items, check_ins.timestamps
-    kept = drop_duplicates(users, items, timestamps, duplicates)
+    kept = drop_duplicates(users, items, timestamps, flags["duplicates"])
     users, items, timestamps = users[kept], items[kept], timestamps[kept]
-    core = k_core(users, items, min_user_items, min_item_users)
+    core = k_core(users, items, flags["min_user_items"], flags["min_item_users"])
     interactions = to_interactions(
         users[core.keep], items[core.keep], timestamps[core.keep], check_ins.user_ids, check_ins.item_ids
     )
     source |= filters_of(
         time_unit=check_ins.time_unit,
-        duplicates=duplicates,
-        min_user_items=min_user_items,
-        min_item_users=min_item_users,
-        skip_bad_rows=skip_bad_rows,
+        **{name: flags[name] for name in ("duplicates", "min_user_items", "min_item_users", "skip_bad_rows")},
         rows_read=check_ins.rows_read,
         skipped=check_ins.skipped,
         first_skipped=check_ins.first_skipped,
         duplicates_dropped=int(len(kept) - kept.sum()),
         k_core_rounds=core.rounds,
         k_core_rows_dropped=int(len(core.keep) - core.keep.sum()),
+        below_min_rating=check_ins.report.below_min_rating if reading.min_rating else None,
     )
     if not len(interactions):
         raise InputError(nothing_left(source))
-    if item_names:
-        names_of(interactions.item_ids, titles, item_names)
-    manifest = save_dataset(interactions, dataset, source, replace=force, shards=shards)
-    print(summary(manifest, dataset))
-    _write_item_names(item_names, titles, dataset)
-    write_windows()
+    if flags["item_names"]:
+        names_of(interactions.item_ids, titles, flags["item_names"])
+    manifest = save_dataset(interactions, dataset, source, replace=flags["force"], shards=flags["shards"])
+    print(summary(manifest, dataset, check_ins.report))
     return manifest
 
 
@@ -384,9 +465,7 @@ def _write_item_names(path: str, titles: dict[str, str], dataset: str) -> None:
     print(f"item names          {sum(map(bool, names)):,} of {len(names):,} items have one")
 
 
-def _from_tfds(
-    names: list[str], columns: dict[str, str], skip_bad_rows: bool, data_dir: str, manual_dir: str
-) -> tuple["CheckIns", dict[str, Any]]:
+def _from_tfds(flags: dict[str, Any], columns: dict[str, str], reading: "Reading") -> tuple["CheckIns", dict[str, Any]]:
     """The check-ins of datasets of TensorFlow Datasets, and what the manifest says of the datasets."""
     from rd_tf.runtime import import_quietly
 
@@ -394,9 +473,12 @@ def _from_tfds(
     from rd_tf.data.readers.check_ins import join_tables
     from rd_tf.data.readers.tfds import describe_builder, open_builder, read_tfds_table, records_sha256
 
-    builders = [open_builder(name, data_dir, manual_dir) for name in names]
+    builders = [open_builder(name, flags["tfds_data_dir"], flags["tfds_manual_dir"]) for name in flags["input"]]
+    columns = reading.read_columns(columns)
     check_ins = join_tables(
-        ((builder.info.full_name, read_tfds_table(builder, columns), columns) for builder in builders), skip_bad_rows
+        ((builder.info.full_name, read_tfds_table(builder, columns), columns) for builder in builders),
+        flags["skip_bad_rows"],
+        reading,
     )
     built = {
         "tfds": [describe_builder(builder) for builder in builders],

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipelines.beam.files import LOCAL, check_beam, remove_tree
 from rd_tf import command_line
-from rd_tf.prepare import COLUMNS, WORLD, kept_dataset, prepare, source_of, summary
+from rd_tf.prepare import COLUMNS, READING, WORLD, kept_dataset, prepare, source_of, summary
 from rd_tf.storage import InputError, atomic_directory
 
 # The windows and names that rd_tf.prepare writes for a dataset that is there, too.
@@ -33,6 +33,8 @@ def beam_prepare(**flags: Any) -> dict[str, Any]:
     columns = {name: flags[name] for name in COLUMNS}
     input, format, dataset = flags["input"], flags["format"], flags["dataset"]
     runner, beam_options, work_dir = flags["runner"], flags["beam_options"], flags["work_dir"]
+    if format not in ("synthetic", "tfds"):
+        _refuse_pipes(input)
     if there := kept_dataset(flags):
         return there
     check_beam(runner, beam_options)
@@ -40,21 +42,22 @@ def beam_prepare(**flags: Any) -> dict[str, Any]:
         raise InputError(f"--work_dir is empty; name a directory or URL that every worker of --runner={runner} reaches")
     # Imports Beam, which would make --help slow, and may not be installed.
     from pipelines.beam.prepare_steps import FileSource, Filters, Source, Steps, TfdsSource, WorldSource
+    from rd_tf.data.readers.check_ins import Reading
 
     sources: list[Source]
-    source = source_of(flags)
+    source, reading = source_of(flags), Reading(**{name: flags[name] for name in READING})
     if format == "synthetic":
         sources = [WorldSource(*(flags[name] for name in WORLD))]
     elif format == "tfds":
-        sources = [TfdsSource(name, flags["tfds_data_dir"], columns) for name in input]
+        sources = [TfdsSource(name, flags["tfds_data_dir"], columns, reading) for name in input]
         source["tfds"] = _built_datasets(input, flags["tfds_data_dir"], flags["tfds_manual_dir"])
     else:
-        sources = [FileSource(path, format, columns) for path in input]
+        sources = [FileSource(path, format, columns, reading) for path in input]
     filters = Filters(flags["duplicates"], flags["min_user_items"], flags["min_item_users"], flags["skip_bad_rows"])
     with atomic_directory(dataset, replace=flags["force"]) as temporary, _work(work_dir, temporary) as work:
         steps = Steps(runner, beam_options, work, flags["bucket_rows"])
-        manifest = steps.prepare(sources, filters, flags["shards"], source, temporary)
-    print(summary(manifest, dataset))
+        manifest, report = steps.prepare(sources, filters, flags["shards"], source, temporary)
+    print(summary(manifest, dataset, report))
     return manifest
 
 
@@ -65,6 +68,16 @@ beam_prepare.flag_names = [  # type: ignore[attr-defined]
     "work_dir",
     "bucket_rows",
 ]
+
+
+def _refuse_pipes(input: list[str]) -> None:
+    from rd_tf.data.readers.files import is_pipe
+
+    for path in input:
+        if is_pipe(path):
+            raise InputError(
+                f"--input: {path} is a pipe, which workers cannot read again; write it to a file and name that"
+            )
 
 
 def _built_datasets(names: list[str], data_dir: str, manual_dir: str) -> list[dict[str, Any]]:

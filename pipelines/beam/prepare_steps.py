@@ -38,9 +38,18 @@ from rd_tf.data.dataset import (
     write_lines,
 )
 from rd_tf.data.interactions import fingerprint
-from rd_tf.data.readers.check_ins import Tally, checked_pieces
-from rd_tf.data.readers.checked_rows import INTEGER, ORDER, CheckedFile, CheckedRows, NowFractional, common_unit
-from rd_tf.data.readers.files import file_sha256
+from rd_tf.data.readers.check_ins import InputReport, Reading, Tally, find_input, warnings_of
+from rd_tf.data.readers.checked_rows import (
+    INTEGER,
+    NO_RANGES,
+    ORDER,
+    CheckedFile,
+    CheckedRows,
+    NowFractional,
+    common_unit,
+    joined_ranges,
+)
+from rd_tf.data.readers.files import LineCount, file_sha256
 from rd_tf.prepare import filters_of, nothing_left
 from rd_tf.storage import InputError, write_json
 
@@ -56,21 +65,19 @@ class FileSource:
         path: of the file.
         format: the flag.
         columns: `user_column`, `item_column` and `time_column`.
+        reading: the other flags of reading.
     """
 
     path: str
     format: str
     columns: dict[str, str]
+    reading: Reading
 
     def read(self, number: int, work: str) -> "SourceReport":
         """Writes the pieces of the file."""
-        found = _read_checked(
-            self.path,
-            lambda fractional: checked_pieces(self.path, self.format, self.columns, fractional),
-            number,
-            work,
-        )
-        return dataclasses.replace(found, sha256=file_sha256(self.path))
+        file = find_input(self.path, self.format, self.columns, self.reading)
+        found = _read_checked(self.path, file.checked_pieces, number, work)
+        return dataclasses.replace(found, sha256=file_sha256(self.path), words=f"{self.path}: {file.words}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,11 +88,13 @@ class TfdsSource:
         name: as TensorFlow Datasets has it.
         data_dir: where it is; empty for the usual place.
         columns: `user_column`, `item_column` and `time_column`.
+        reading: the other flags of reading.
     """
 
     name: str
     data_dir: str
     columns: dict[str, str]
+    reading: Reading
 
     def read(self, number: int, work: str) -> "SourceReport":
         """Writes the pieces of the dataset."""
@@ -94,14 +103,14 @@ class TfdsSource:
         import_quietly()
         from rd_tf.data.readers.tfds import open_builder, read_tfds_pieces, records_sha256
 
-        builder, columns = open_builder(self.name, self.data_dir, ""), self.columns
-        name = builder.info.full_name
-        found = _read_checked(
-            name,
-            lambda fractional: CheckedFile(name, read_tfds_pieces(builder, columns), columns, fractional=fractional),
-            number,
-            work,
-        )
+        builder, reading = open_builder(self.name, self.data_dir, ""), self.reading
+        name, columns = builder.info.full_name, reading.read_columns(self.columns)
+
+        def pieces(fractional: bool) -> CheckedFile:
+            tables = read_tfds_pieces(builder, columns)
+            return CheckedFile(name, tables, columns, 0, fractional, reading.time_format, reading.min_value)
+
+        found = _read_checked(name, pieces, number, work)
         return dataclasses.replace(found, sha256=records_sha256(builder))
 
 
@@ -145,6 +154,10 @@ class SourceReport:
         first_skipped: the first bad row, for the message; empty where none was.
         sha256: of the contents; empty for a world.
         time_unit: of a world.
+        words: what a file was taken for.
+        lines: what the lines of a text file are, as `LineCount` has them.
+        below_min_rating: rows left out for their rating.
+        ranges: where the times lie, as `time_ranges` has them.
     """
 
     name: str
@@ -156,6 +169,10 @@ class SourceReport:
     first_skipped: str = ""
     sha256: str = ""
     time_unit: str = ""
+    words: str = ""
+    lines: list[int] | None = None
+    below_min_rating: int = 0
+    ranges: list[tuple[int, float, float]] = dataclasses.field(default_factory=lambda: NO_RANGES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,6 +186,7 @@ class ReadInputs:
     skipped: dict[str, int]
     first_skipped: str
     sha256: list[str]
+    report: InputReport
 
 
 def read_stage(pipeline: beam.Pipeline, sources: list[Source], work: str) -> None:
@@ -194,12 +212,15 @@ def inputs_of(work: str, skip_bad_rows: bool) -> ReadInputs:
     Raises:
         InputError: what `read_check_ins` says of the same files.
     """
-    reports, tally = [], Tally(skip_bad_rows)
+    reports, tally, ranges = [], Tally(skip_bad_rows), NO_RANGES
     for _, found in sorted(read_json(f"{work}/read.json"), key=lambda found: found[0]):
         if "error" in found:
             raise InputError(found["error"])
         report = SourceReport(**found)
         tally.add(report.rows_read, report.skipped, report.first_skipped)
+        tally.below_min_rating += report.below_min_rating
+        tally.lines = tally.lines + LineCount(*report.lines) if tally.lines and report.lines else None
+        ranges = joined_ranges(ranges, report.ranges)
         reports.append(report)
     common = common_unit(
         [report.name for report in reports], [report.unit for report in reports], [each.too_large for each in reports]
@@ -214,7 +235,9 @@ def inputs_of(work: str, skip_bad_rows: bool) -> ReadInputs:
         rows_read += report.rows_read
     sha256 = [report.sha256 for report in reports if report.sha256]
     unit = reports[0].time_unit or common.unit
-    return ReadInputs(pieces, rows, unit, tally.rows_read, tally.skipped, tally.first_skipped, sha256)
+    words = [each.words for each in reports if each.words]
+    said = InputReport(words, tally.lines, tally.below_min_rating, warnings_of(ranges, unit, 0))
+    return ReadInputs(pieces, rows, unit, tally.rows_read, tally.skipped, tally.first_skipped, sha256, said)
 
 
 def _read(number: int, source: Source, work: str) -> tuple[int, dict[str, Any]]:
@@ -233,7 +256,19 @@ def _read_checked(name: str, open_: Callable[[bool], CheckedFile], number: int, 
     except NowFractional:
         file = open_(True)
         pieces = list(_write_pieces(file, number, work))
-    return SourceReport(name, pieces, file.unit, file.too_large, file.rows_read, dict(file.skipped), file.first_skipped)
+    lines = list(dataclasses.astuple(file.lines)) if file.lines else None
+    return SourceReport(
+        name,
+        pieces,
+        file.unit,
+        file.too_large,
+        file.rows_read,
+        dict(file.skipped),
+        file.first_skipped,
+        lines=lines,
+        below_min_rating=file.below_min_rating,
+        ranges=file.ranges,
+    )
 
 
 def _only_used_ids(rows: CheckedRows) -> CheckedRows:
@@ -349,7 +384,7 @@ class Steps:
 
     def prepare(
         self, sources: list[Source], filters: Filters, shards: int, source: dict[str, Any], directory: Path
-    ) -> dict[str, Any]:
+    ) -> tuple[dict[str, Any], InputReport]:
         """Runs all stages and fills `directory`.
 
         Args:
@@ -360,7 +395,7 @@ class Steps:
             directory: an empty one.
 
         Returns:
-            The manifest.
+            The manifest, and what there is to say of the inputs.
 
         Raises:
             InputError: an input cannot be used, or nothing is left of it.
@@ -382,10 +417,11 @@ class Steps:
             duplicates_dropped=inputs.rows - sum(kept.values()),
             k_core_rounds=core.rounds,
             k_core_rows_dropped=sum(kept.values()) - sum(left.values()),
+            below_min_rating=inputs.report.below_min_rating if source.get("min_rating") else None,
         )
         if not left:
             raise InputError(nothing_left(source))
-        return self._finish(buckets, left, shards, source, directory)
+        return self._finish(buckets, left, shards, source, directory), inputs.report
 
     def _run(self, build: Callable[[beam.Pipeline], Any]) -> None:
         run_pipeline(build, self.runner, self.beam_options)

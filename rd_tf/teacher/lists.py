@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from rd_tf.data.readers.check_ins import read_parquet_table
+from rd_tf.data.readers.check_ins import Reading, find_layout
 from rd_tf.data.readers.checked_rows import DECIMAL, FAULTS, encode_ids
-from rd_tf.data.readers.files import RawTable, shorten
+from rd_tf.data.readers.files import RawTable, read_parquet_table, shorten
 from rd_tf.data.readers.text import read_text_table
 from rd_tf.data.teacher_lists import (
     CacheKey,
@@ -422,7 +422,7 @@ def _read_table(path: str, columns: dict[str, str]) -> RawTable:
         raise InputError(f"{named}: every one of these needs a column of its own")
     if ending == ".parquet":
         return read_parquet_table(path, columns)
-    return read_text_table(path, ending[1:], columns)
+    return read_text_table(path, find_layout(path, ending[1:], columns, Reading()))
 
 
 class _Rows:

@@ -1,6 +1,7 @@
 """Prepared by pipelines, a dataset has the bytes that rd_tf.prepare writes, and bad input the same sentence."""
 
 import gzip
+import json
 import sys
 from pathlib import Path
 
@@ -14,7 +15,7 @@ pytest.importorskip("apache_beam")
 from pipelines.beam.files import run_pipeline
 from pipelines.beam.prepare import beam_prepare
 from rd_tf.command_line import choose, default_flags
-from rd_tf.data.readers import check_ins, text
+from rd_tf.data.readers import files, text
 from rd_tf.prepare import prepare
 from rd_tf.storage import InputError
 
@@ -60,7 +61,7 @@ def as_csv(rows, delimiter=","):
 def small_pieces(monkeypatch):
     """Even small files are read in several pieces."""
     monkeypatch.setattr(text, "_BLOCK", 512)
-    monkeypatch.setattr(check_ins, "_PIECE", 30)
+    monkeypatch.setattr(files, "_PIECE", 30)
 
 
 @pytest.mark.parametrize(
@@ -113,6 +114,28 @@ def test_triples_whose_order_goes_on_in_the_next_file(tmp_path):
     check_same(tmp_path, input=files, skip_bad_rows=True, duplicates="keep_first", shards=2)
 
 
+def test_other_layouts_and_flags_of_reading(tmp_path, capsys):
+    rows = messy_rows(8, 90)
+    for name, lines in (
+        ("ratings.dat", [f"{u}::{i}::{n % 6}::{1_500_000_000 + int(t)}" for n, (u, i, t) in enumerate(rows)]),
+        ("a.jsonl", [json.dumps({"user_id": u, "item_id": i, "timestamp": t, "rating": 4}) for u, i, t in rows]),
+        ("old.csv", ["x", "", "user_id;item_id;timestamp;rating", 'a;"p\nq;1;5', *(f"{n};{n};7;5" for n in range(40))]),
+    ):
+        (tmp_path / name).write_text("\n".join(lines) + "\n")
+    for name, flags in (("ratings.dat", {}), ("a.jsonl", {}), ("old.csv", {"skip_lines": 2, "skip_bad_rows": True})):
+        source = check_same(tmp_path, input=[str(tmp_path / name)], min_rating="3", force=True, **flags)["source"]
+        assert (source["below_min_rating"] > 0) == (name == "ratings.dat")
+        local, beam = capsys.readouterr().out.split("dataset  ")[:2]
+        # Equal times are not counted by the pipelines.
+        said = [line for line in local.splitlines() if not line.startswith("warning")]
+        assert said == [line for line in beam.partition("\n")[2].splitlines() if not line.startswith("warning")]
+
+
+def test_a_pipe_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"--input: - is a pipe, which workers cannot read again; write it to a file"):
+        run(beam_prepare, tmp_path / "beam", input=["-"])
+
+
 def test_the_built_in_world(tmp_path):
     world = {"synthetic_users": 30, "synthetic_items": 40, "synthetic_visits": 12.0, "seed": 3}
     check_same(tmp_path, format="synthetic", **world, shards=4, bucket_rows=200)
@@ -132,7 +155,11 @@ GOOD = as_csv([("a", "p", "1"), ("b", "q", "2")])
         ({"a.csv": GOOD, "b.csv": GOOD.replace('"1"', "2012-01-01").replace('"2"', "2012-01-02")}, {}),
         ({"a.csv": GOOD + "c,r,9223372036854775807\n", "b.csv": GOOD + "c,r,0.5\n"}, {}),
         ({"a.csv": GOOD.replace('"1"', "soon").replace('"2"', "late")}, {"skip_bad_rows": True}),
-        ({"a.dat": GOOD}, {}),
+        ({"a.dat": "1 2 3 4\n"}, {}),
+        ({"a.csv": GOOD + '"c,r,1\n' + "d,s,2\n" * 20}, {"multiline_fields": True}),
+        ({"a.csv": GOOD}, {"encoding": "morse"}),
+        ({"a.csv": GOOD}, {"min_rating": "4"}),
+        ({"a.csv": "user_id,item_id,timestamp,rating\na,p,1,3\n"}, {"min_rating": "4"}),
         ({"a.parquet": b"PAR1"}, {}),
         ({}, {"input": ["nowhere.csv"]}),
         ({}, {"format": "synthetic", "synthetic_visits": 9.0, "input": ["x.csv"]}),

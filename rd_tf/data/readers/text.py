@@ -1,366 +1,421 @@
-"""Text files of check-ins: lines, columns, separators."""
+"""Text files of check-ins, block by block: tables of any separator, JSON lines, lists of items.
 
-import contextlib
+A block ends with a line. Arrow reads it as a whole where every line is a row; else it is read line by line, so that a
+line that is no row is counted, and costs no other one.
+"""
+
+import codecs
 import csv
 import dataclasses
-import gzip
-import io
 import itertools
+import json
 import re
-import zlib
-from collections.abc import Iterator
-from typing import Any, BinaryIO, Literal, cast
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from rd_tf.data.readers.files import RawTable, open_input, shorten
+from rd_tf.data.readers.files import LineCount, RawTable, open_bytes, readable, shorten
 from rd_tf.storage import InputError
 
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_GZIP_MAGIC = b"\x1f\x8b"
-_END = "\x02end of file\x03"
-# A byte that splits nothing: a line is one field, and one that holds this byte is no record at all.
-NO_DELIMITER = "\x01"
-
-
-@contextlib.contextmanager
-def readable(path: str) -> Iterator[None]:
-    """Turns the troubles of reading a file into `InputError`."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise InputError(f"--input: {path} does not exist") from None
-    except IsADirectoryError:
-        raise InputError(f"--input: {path} is a directory; name the files in it") from None
-    except PermissionError:
-        raise InputError(f"--input: {path} may not be read by this user; change its permissions") from None
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{path} is a damaged or truncated gzip file ({error}); fetch or write it again") from None
-
-
-def open_bytes(path: str) -> BinaryIO:
-    """Opens a file for reading; gzip is undone where the name ends in .gz or the content begins as gzip does."""
-    with open_input(path) as file:
-        zipped = file.read(2) == _GZIP_MAGIC
-    file = open_input(path)
-    return cast(BinaryIO, gzip.open(file, "rb")) if zipped or path.endswith(".gz") else file
-
-
-def first_lines(path: str) -> Iterator[bytes]:
-    """The file's lines without their ends and without a byte-order mark; a line's first megabyte at most.
-
-    Raises:
-        InputError: the file is missing, empty or damaged.
-    """
-    with readable(path), open_bytes(path) as file:
-        line = file.readline(1 << 20).removeprefix(_BYTE_ORDER_MARK)
-        if not line:
-            raise InputError(f"{path} is empty; give a file that holds check-ins")
-        while line:
-            yield line.rstrip(b"\r\n")
-            line = file.readline(1 << 20)
-
-
-def skip_byte_order_mark(file: BinaryIO) -> None:
-    """Moves a file that stands at its beginning behind the byte-order mark, if it has one."""
-    if file.read(len(_BYTE_ORDER_MARK)) != _BYTE_ORDER_MARK:
-        file.seek(0)
-
-
-def records(path: str, delimiter: str | None, quoted: bool) -> Iterator[tuple[int, list[str]]]:
-    """Every record with the line it begins on: slow, made for finding the place of an error.
-
-    Args:
-        path: the file.
-        delimiter: one character; None: any run of white space.
-        quoted: whether fields may be quoted, and then hold delimiters and line breaks.
-
-    Yields:
-        `(line, fields)`, lines counted from 1; blank lines are passed over, as the fast reader does. Fields are Latin-1
-        readings of the bytes, so that none is illegal.
-
-    Raises:
-        InputError: a quotation mark is opened and never closed.
-    """
-    limit = csv.field_size_limit(1 << 30)
-    try:
-        with readable(path), open_bytes(path) as file:
-            skip_byte_order_mark(file)
-            lines = io.TextIOWrapper(file, encoding="latin-1", newline="")
-            if delimiter is None:
-                for number, text in enumerate(lines, 1):
-                    if text.strip("\r\n"):
-                        # Not split(): to it, some bytes of UTF-8 read as Latin-1 are white space.
-                        yield number, [text] if NO_DELIMITER in text else re.findall(r"[^ \t\f\r\n]+", text)
-                return
-            quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-            # The end is a record of its own unless an open quotation mark has swallowed it.
-            reader = csv.reader(itertools.chain(lines, ["\n", _END]), delimiter=delimiter, quoting=quoting)
-            line = 1
-            for fields in reader:
-                if fields == [_END]:
-                    return
-                if fields and fields[-1].endswith(_END):
-                    opened = f"{path}, line {line}: a quotation mark is opened and never closed"
-                    raise InputError(f"{opened}; close it, or double it where it is part of a value")
-                if fields:
-                    yield line, fields
-                line = reader.line_num + 1
-    finally:
-        csv.field_size_limit(limit)
-
-
+MISFIT = "wrong number of fields"
+UNCLOSED = "quoted field of more than one line"
+NO_JSON = "no JSON object with ids and time"
 # Bounds the longest record; fewer, larger blocks also mean fewer dictionaries to unify.
 _BLOCK = 16 << 20
-_ID = pa.dictionary(pa.int32(), pa.binary())
 _IDS = ("user_column", "item_column")
-_LAST_FIELD = b"\x02end of file\x03"
-# RE2's \s and \S are ASCII; binary input is matched byte by byte, so an id that is not UTF-8 survives to its message.
-_TRIPLE = r"^\s*(?P<user>\S+)\s+(?P<item>\S+)\s+(?P<rating>\S+)\s*$"
+_ID = pa.dictionary(pa.int32(), pa.binary())
+_END = "\x02end of file\x03"
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Layout:
-    delimiter: str | None
-    quoted: bool
-    header_rows: int
-    width: int
-    needed: dict[str, int]  # From the flag that names a column to the column's position.
+class Layout:
+    """How the rows stand in a text file.
+
+    Attributes:
+        words: the layout, for a report.
+        needed: from a flag that names a column to the column's position, or in JSON lines its name.
+        kind: "table", "json" (an object a line) or "lists" (a user and items a line).
+        separator: of fields; None: any run of white space.
+        width: fields of a row.
+        head: lines before the first row.
+        quoted: whether fields may stand in quotation marks.
+        escaped: whether a backslash takes a character's meaning from it.
+        multiline: whether quoted fields may hold line breaks.
+        encoding: of the file; empty: UTF-8, or UTF-16 with a byte-order mark.
+    """
+
+    words: str
+    needed: dict[str, Any]
+    kind: str = "table"
+    separator: str | None = ","
+    width: int = 0
+    head: int = 0
+    quoted: bool = False
+    escaped: bool = False
+    multiline: bool = False
+    encoding: str = ""
 
 
-def read_text_table(path: str, format: str, columns: dict[str, str]) -> RawTable:
-    """Reads one text file, plain or gzip.
+def blocks(path: str, encoding: str = "") -> Iterator[bytes]:
+    """The file as UTF-8 without a byte-order mark, some megabytes at a time, each ending with a line.
 
-    Args:
-        path: the file.
-        format: "csv", "tsv", "snap" or "triples".
-        columns: from the flags `user_column`, `item_column` and any others to column names; for csv and tsv.
+    Bytes that the encoding does not have stay as they are.
 
     Raises:
-        InputError: the file is missing, empty, damaged or lacks a column; a quotation mark is never closed.
+        InputError: the file is missing, empty or damaged, has another encoding, or a line is too long.
     """
-    layout = _layout(path, format, columns)
-    misfits = _Misfits()
-    with _trouble_named(path, layout):
-        try:
-            with open_bytes(path) as stream:
-                lines = pyarrow.csv.read_csv(*_arguments(stream, layout, None))
-        except pa.ArrowInvalid:
-            with open_bytes(path) as stream:
-                lines = _from_latin_1(pyarrow.csv.read_csv(*_arguments(stream, layout, misfits)))
-    _check_end(path, layout, lines)
-    return _raw(path, layout, lines.slice(0, len(lines) - 1), misfits)
+    some = False
+    with readable(path), open_bytes(path) as stream:
+        data = stream.read(_BLOCK)
+        encoding = encoding or ("utf-16" if data.startswith(_UTF_16) else "")
+        text, rest, is_first = _as_utf_8(encoding), b"", True
+        while True:
+            try:
+                block = rest + text(data, not data)
+            except UnicodeError as error:
+                raise InputError(f"{path} is not {encoding} ({error}); give another --encoding") from None
+            block, is_first = block.removeprefix(codecs.BOM_UTF8) if is_first else block, False
+            # A carriage return at the end may be half of a line end.
+            cut = (block.rfind(b"\n") + 1 or block.rfind(b"\r", 0, -1) + 1) if data else len(block)
+            if not cut and len(block) >= _BLOCK:
+                raise InputError(f"{path} cannot be read; a record may be {_BLOCK >> 20} MiB long at most")
+            some = some or cut > 0
+            if cut:
+                yield block[:cut]
+            if not data:
+                break
+            rest, data = block[cut:], stream.read(_BLOCK)
+    if not some:
+        raise InputError(f"{path} is empty; give a file that holds check-ins")
 
 
-def read_text_pieces(path: str, format: str, columns: dict[str, str]) -> Iterator[RawTable]:
+def _as_utf_8(encoding: str) -> Callable[[bytes, bool], bytes]:
+    """From bytes of the encoding, and whether they are the last, to UTF-8."""
+    if not encoding or codecs.lookup(encoding).name in ("utf-8", "utf-8-sig"):
+        return lambda data, is_last: data
+    decoder = codecs.getincrementaldecoder(encoding)("surrogateescape")
+    return lambda data, is_last: decoder.decode(data, is_last).encode("utf-8", "surrogateescape")
+
+
+def first_lines(path: str, encoding: str = "") -> Iterator[bytes]:
+    """The file's lines without their ends and without a byte-order mark, as UTF-8.
+
+    Raises:
+        InputError: as `blocks`.
+    """
+    return itertools.chain.from_iterable(block.splitlines() for block in blocks(path, encoding))
+
+
+def split_fields(line: bytes, separator: str | None, quoted: bool, escaped: bool = False) -> list[bytes] | None:
+    """The fields of a line; None where a quotation mark is opened in it and not closed.
+
+    Args:
+        line: without its end.
+        separator: of fields; None: any run of white space. One of several bytes separates plain fields.
+        quoted: whether fields may stand in quotation marks.
+        escaped: whether a backslash takes a character's meaning from it.
+    """
+    if separator is None:
+        return line.split()
+    is_plain = not (quoted and b'"' in line) and not (escaped and b"\\" in line)
+    if is_plain or len(separator.encode()) > 1:
+        return line.split(separator.encode())
+    # A second line is asked for only where the first goes on.
+    reader = csv.reader((line.decode("latin-1"), ""), **_dialect(separator, quoted, escaped))
+    fields = next(reader)
+    return [field.encode("latin-1") for field in fields] if reader.line_num == 1 else None
+
+
+def _dialect(separator: str, quoted: bool, escaped: bool) -> dict[str, Any]:
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    return {"delimiter": separator, "quoting": quoting, "escapechar": "\\" if escaped else None}
+
+
+def read_text_table(path: str, layout: Layout) -> RawTable:
+    """Reads one text file.
+
+    Args:
+        path: the file, plain or compressed.
+        layout: how its rows stand in it.
+
+    Raises:
+        InputError: the file is missing, empty or damaged; a quotation mark is never closed (`layout.multiline`).
+    """
+    return RawTable.joined(list(read_text_pieces(path, layout)))
+
+
+def read_text_pieces(path: str, layout: Layout) -> Iterator[RawTable]:
     """Reads one text file, some megabytes at a time; otherwise as `read_text_table`.
 
     Yields:
         One table at least.
     """
-    layout = _layout(path, format, columns)
-    misfits = _Misfits()
-    pieces, lines = _pieces(path, layout, misfits), None
-    while True:
-        with _trouble_named(path, layout):
-            following = next(pieces, None)
-        if following is None:
-            break
-        if lines is not None:
-            yield _raw(path, layout, lines, misfits)
-        lines = following
-    assert lines is not None
-    _check_end(path, layout, lines)
-    yield _raw(path, layout, lines.slice(0, len(lines) - 1), misfits)
-
-
-def _layout(path: str, format: str, columns: dict[str, str]) -> _Layout:
-    if format == "triples":
-        return _Layout(None, False, 0, 3, {"user_column": 0, "item_column": 1})
-    if format == "snap":
-        return _Layout("\t", False, 0, 5, {"user_column": 0, "item_column": 4, "time_column": 1})
-    return _layout_of_header(path, "," if format == "csv" else "\t", columns)
-
-
-def _layout_of_header(path: str, delimiter: str, columns: dict[str, str]) -> _Layout:
-    line, raw = next(records(path, delimiter, quoted=True), (0, []))
-    if line != 1:
-        raise InputError(f"{path} is {'blank in line 1' if line else 'empty'}; its first line should name the columns")
+    limit = csv.field_size_limit(1 << 30)
     try:
-        header = [name.encode("latin-1").decode() for name in raw]
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}, line 1: the header is not UTF-8 ({error}); save the file as UTF-8 text") from None
-    for flag, name in columns.items():
-        if header.count(name) != 1:
-            found = f"has {header.count(name)} columns" if name in header else "has no column"
-            there = ", ".join(map(shorten, header[:20])) + (", ..." if len(header) > 20 else "")
-            raise InputError(f"{path}, line 1: the header {found} {name!r}, which --{flag} names; it has {there}")
-    return _Layout(delimiter, True, 1, len(header), {flag: header.index(name) for flag, name in columns.items()})
+        yield from _Reader(path, layout).pieces()
+    finally:
+        csv.field_size_limit(limit)
 
 
-class _WithEnd(io.RawIOBase):
-    """A stream and one more record: it comes out whole unless an open quotation mark has swallowed it."""
-
-    def __init__(self, stream: BinaryIO, end: bytes) -> None:
-        self._stream = stream
-        self._end = end
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._stream.read(size)
-        if len(data) == size:
-            return data
-        # Arrow wants a line break within its first block, so the end must not wait for a read of its own.
-        room = len(self._end) if size < 0 else size - len(data)
-        rest, self._end = self._end[:room], self._end[room:]
-        return data + rest
+def _line_numbers(block: bytes, first: int) -> tuple[int, Sequence[int] | np.ndarray]:
+    """How many lines a block has, and the numbers of those that are not blank, counted on from `first`."""
+    total = block.count(b"\n") + block.count(b"\r") - block.count(b"\r\n") + (block[-1:] not in (b"\n", b"\r"))
+    characters = np.frombuffer(block, np.uint8)
+    is_end = (characters == 10) | (characters == 13)
+    starts = ~is_end
+    starts[1:] &= is_end[:-1]
+    if np.count_nonzero(starts) == total:
+        return total, range(first, first + total)
+    is_end[:-1] &= ~((characters[:-1] == 13) & (characters[1:] == 10))
+    return total, first + np.searchsorted(np.flatnonzero(is_end), np.flatnonzero(starts))
 
 
-class _Misfits:
-    """Counts rows of another number of fields, which the parser leaves out."""
+class _Reader:
+    """Reads a file; counts its lines and what is no row."""
 
-    def __init__(self) -> None:
-        self.count = self._taken = 0
+    def __init__(self, path: str, layout: Layout) -> None:
+        self._path, self._layout = path, layout
+        self._lines, self._rows = LineCount(), 0
+        self._misfits = dict[str, int]()
+        # The first line that is no row, why, its content and, where it goes on in the next line, its fields.
+        self._first: tuple[int, str, bytes, int | None] | None = None
+        # The number of a row, and those of the lines of it and the rows after it.
+        self._row_lines: list[tuple[int, Sequence[int] | np.ndarray]] = []
 
-    def __call__(self, row: Any) -> str:
-        self.count += 1
-        return "skip"
+    def pieces(self) -> Iterator[RawTable]:
+        layout, some = self._layout, False
+        if layout.multiline:
+            yield from self._multiline_pieces()
+            return
+        for block in self._body():
+            total, numbers = _line_numbers(block, self._lines.total + 1)
+            self._lines.total += total
+            self._lines.blank += total - len(numbers)
+            if layout.kind == "lists":
+                piece = self._lists(block, numbers)
+            elif layout.kind == "json":
+                piece = self._by_line(numbers, [line for line in block.splitlines() if line], self._json_values)
+            elif layout.separator is None:
+                piece = self._by_pattern(block, numbers)
+            else:
+                piece = self._table(block, numbers)
+            yield piece
+            some = True
+        if not some:
+            yield self._piece({flag: [] for flag in layout.needed}, [])
 
-    def take_new(self) -> int:
-        """Those since the last call."""
-        new, self._taken = self.count - self._taken, self.count
-        return new
+    def _body(self) -> Iterator[bytes]:
+        """The blocks without the lines of the head."""
+        for block in blocks(self._path, self._layout.encoding):
+            place = 0
+            while self._lines.head < self._layout.head and place < len(block):
+                found = _LINE_END.search(block, place)
+                place = found.end() if found else len(block)
+                self._lines.head += 1
+                self._lines.total += 1
+            if place < len(block):
+                yield block[place:]
 
+    def _piece(self, columns: dict[str, Any], numbers: Sequence[int] | np.ndarray) -> RawTable:
+        """The table of columns, Arrow's or lists of bytes, whose rows stand in lines."""
+        self._row_lines.append((self._rows, numbers))
+        self._rows += len(numbers)
+        arrays = {
+            flag: values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([pa.array(values, pa.binary())])
+            for flag, values in columns.items()
+        }
+        for flag in _IDS:
+            if arrays[flag].type != _ID:
+                arrays[flag] = pc.dictionary_encode(arrays[flag])
+        misfits, self._misfits = self._misfits, {}
+        return RawTable.of(arrays, misfits, self._locate, self._lines)
 
-def _pieces(path: str, layout: _Layout, misfits: _Misfits) -> Iterator[pa.Table]:
-    """A file's records, bytes as they stand in the file, and a record of `_END`s, some megabytes at a time."""
-    done = 0
-    # The first record of another number of fields ends it.
-    with contextlib.suppress(pa.ArrowInvalid), open_bytes(path) as stream:
-        for batch in pyarrow.csv.open_csv(*_arguments(stream, layout, None)):
-            yield pa.Table.from_batches([batch])
-            done += len(batch)
-        return
-    with open_bytes(path) as stream:
-        for batch in pyarrow.csv.open_csv(*_arguments(stream, layout, misfits)):
-            left = batch.slice(min(done, len(batch)))
-            done -= len(batch) - len(left)
-            if len(left):
-                yield _from_latin_1(pa.Table.from_batches([left]))
+    def _table(self, block: bytes, numbers: Sequence[int] | np.ndarray) -> RawTable:
+        layout = self._layout
+        separator = layout.separator.encode() if layout.separator else b""
+        readable_by_arrow = block
+        if len(separator) > 1:
+            readable_by_arrow, separator = block.replace(separator, b"\x01"), b"\x01"
+        if len(numbers) and not (readable_by_arrow is not block and b"\x01" in block):
+            try:
+                table = self._arrow_table(readable_by_arrow, separator.decode())
+            except pa.ArrowInvalid:
+                table = None
+            # A quoted field of more than one line leaves fewer rows.
+            if table is not None and len(table) == len(numbers):
+                return self._piece({flag: table[str(place)] for flag, place in layout.needed.items()}, numbers)
+        return self._by_line(numbers, [line for line in block.splitlines() if line], self._table_values)
 
+    def _arrow_table(self, block: bytes, separator: str) -> pa.Table:
+        layout = self._layout
+        return pyarrow.csv.read_csv(
+            pa.BufferReader(block),
+            pyarrow.csv.ReadOptions(
+                block_size=max(len(block), 1), column_names=[str(place) for place in range(layout.width)]
+            ),
+            pyarrow.csv.ParseOptions(
+                delimiter=separator,
+                quote_char='"' if layout.quoted else False,
+                escape_char="\\" if layout.escaped else False,
+            ),
+            pyarrow.csv.ConvertOptions(
+                column_types={str(n): _ID if flag in _IDS else pa.binary() for flag, n in layout.needed.items()},
+                include_columns=[str(place) for place in layout.needed.values()],
+                strings_can_be_null=False,
+                check_utf8=False,
+            ),
+        )
 
-def _from_latin_1(table: pa.Table) -> pa.Table:
-    def restore(values: pa.BinaryArray) -> pa.BinaryArray:
-        if pc.all(pc.string_is_ascii(values.cast(pa.string())), min_count=0).as_py():
-            return values
-        return pa.array([value.decode().encode("latin-1") for value in values.to_pylist()], pa.binary())
+    def _by_line(self, numbers: Sequence[int] | np.ndarray, lines: list[bytes], values_of: Any) -> RawTable:
+        columns: dict[str, list[bytes]] = {flag: [] for flag in self._layout.needed}
+        of_rows, fill = [], list(columns.values())
+        for number, line in zip(numbers, lines, strict=True):
+            values = values_of(line)
+            if isinstance(values, str):
+                self._misfit(values, int(number), line)
+                continue
+            of_rows.append(number)
+            for column, value in zip(fill, values, strict=True):
+                column.append(value)
+        return self._piece(columns, np.array(of_rows, np.int64))
 
-    def restore_chunk(chunk: pa.Array) -> pa.Array:
-        if pa.types.is_dictionary(chunk.type):
-            return pa.DictionaryArray.from_arrays(chunk.indices, restore(chunk.dictionary))
-        return restore(chunk)
+    def _table_values(self, line: bytes) -> list[bytes] | str:
+        layout = self._layout
+        fields = split_fields(line, layout.separator, layout.quoted, layout.escaped)
+        return UNCLOSED if fields is None else self._needed(fields)
 
-    columns = [pa.chunked_array(map(restore_chunk, column.chunks), column.type) for column in table.columns]
-    return pa.table(columns, names=table.column_names)
+    def _needed(self, fields: list[bytes]) -> list[bytes] | str:
+        # An empty field beyond the last column does not count.
+        if len(fields) < self._layout.width or any(fields[self._layout.width :]):
+            return MISFIT
+        return [fields[place] for place in self._layout.needed.values()]
 
-
-def _arguments(stream: BinaryIO, layout: _Layout, misfits: _Misfits | None) -> tuple[Any, ...]:
-    """What pyarrow's CSV readers take.
-
-    Without `misfits` a record of another number of fields is an `ArrowInvalid`. With them everything is read as
-    Latin-1, since Arrow hands a misfit over as UTF-8, and to standard error where it is none.
-    """
-    if misfits:
-        skip_byte_order_mark(stream)
-    one_column = layout.delimiter is None
-    width = 1 if one_column else layout.width
-    delimiter = NO_DELIMITER if layout.delimiter is None else layout.delimiter
-    names = [str(position) for position in range(width)]
-    types = {str(place): _ID if flag in _IDS else pa.binary() for flag, place in layout.needed.items()}
-    if one_column:
-        types = {"0": pa.binary()}
-    end = b"\n" + delimiter.encode().join([_LAST_FIELD] * width) + b"\n"
-    return (
-        pa.PythonFile(_WithEnd(stream, end), mode="r"),
-        pyarrow.csv.ReadOptions(
-            block_size=_BLOCK,
-            column_names=names,
-            skip_rows_after_names=layout.header_rows,
-            encoding="latin-1" if misfits else "utf8",
-        ),
-        pyarrow.csv.ParseOptions(
-            delimiter=delimiter,
-            quote_char='"' if layout.quoted else False,
-            newlines_in_values=layout.quoted,
-            invalid_row_handler=misfits,
-        ),
-        pyarrow.csv.ConvertOptions(
-            column_types=types, include_columns=list(types), strings_can_be_null=False, check_utf8=False
-        ),
-    )
-
-
-@contextlib.contextmanager
-def _trouble_named(path: str, layout: _Layout) -> Iterator[None]:
-    with readable(path):
+    def _json_values(self, line: bytes) -> list[bytes] | str:
         try:
-            yield
-        except pa.ArrowInvalid as error:
-            for _ in records(path, layout.delimiter, layout.quoted):
-                pass  # Names the line where a quotation mark stays open, if that was the trouble.
-            described = " ".join(str(error).split())
-            raise InputError(
-                f"{path} cannot be read ({described}); a record may be {_BLOCK >> 20} MiB long at most"
-            ) from None
+            found = json.loads(line.decode("utf-8", "surrogateescape"))
+        except (ValueError, RecursionError):
+            return NO_JSON
+        if not isinstance(found, dict):
+            return NO_JSON
+        values = [found.get(name) for name in self._layout.needed.values()]
+        known = all(
+            value is None or (isinstance(value, str | int | float) and not isinstance(value, bool)) for value in values
+        )
+        return [_json_bytes(value) for value in values] if known else NO_JSON
+
+    def _by_pattern(self, block: bytes, numbers: Sequence[int] | np.ndarray) -> RawTable:
+        layout = self._layout
+        names = {place: flag for flag, place in layout.needed.items()}
+        # RE2's \s and \S are ASCII, and bytes are matched, so an id that is not UTF-8 survives to its message.
+        groups = (rf"(?P<{names[place]}>\S+)" if place in names else r"\S+" for place in range(layout.width))
+        lines = [line for line in block.splitlines() if line]
+        pattern = r"^\s*" + r"\s+".join(groups) + r"\s*$"
+        found = pc.extract_regex(pa.array(lines, pa.binary()), pattern)
+        fits = found.is_valid().to_numpy(zero_copy_only=False)
+        numbers = np.asarray(numbers)
+        for place in np.flatnonzero(~fits):
+            self._misfit(MISFIT, int(numbers[place]), lines[place])
+        found = found.drop_null()
+        return self._piece({flag: pa.chunked_array([found.field(flag)]) for flag in layout.needed}, numbers[fits])
+
+    def _lists(self, block: bytes, numbers: Sequence[int] | np.ndarray) -> RawTable:
+        layout = self._layout
+        lists = [split_fields(line, layout.separator, False) or [line] for line in block.splitlines() if line]
+        items = [item for fields in lists for item in fields[1:]]
+        lengths = [len(fields) - 1 for fields in lists]
+        users = list(itertools.chain.from_iterable([fields[0]] * (len(fields) - 1) for fields in lists))
+        return self._piece({"user_column": users, "item_column": items}, np.repeat(np.asarray(numbers), lengths))
+
+    def _misfit(self, reason: str, number: int, line: bytes, count: int | None = None) -> None:
+        self._misfits[reason] = self._misfits.get(reason, 0) + 1
+        self._first = self._first or (number, reason, line, count)
+
+    def _multiline_pieces(self) -> Iterator[RawTable]:
+        layout = self._layout
+        lines = (line for block in self._body() for line in block.splitlines(keepends=True))
+        # The end is a record of its own unless an open quotation mark has swallowed it.
+        text = itertools.chain((line.decode("latin-1") for line in lines), [_END])
+        assert layout.separator is not None
+        reader = csv.reader(text, **_dialect(layout.separator, layout.quoted, layout.escaped))
+        begin, ended = 0, False
+        while not ended:
+            columns: dict[str, list[bytes]] = {flag: [] for flag in layout.needed}
+            numbers: list[int] = []
+            for fields in itertools.islice(reader, 2**19):
+                line, read = self._lines.head + begin + 1, reader.line_num - begin
+                begin = reader.line_num
+                if fields == [_END]:
+                    ended = True
+                    break
+                if fields and fields[-1].endswith(_END):
+                    what = "a quotation mark is opened and never closed"
+                    raise InputError(f"{self._path}, line {line}: {what}; close it, or pass --quote=none")
+                self._lines.total += read
+                self._lines.continued += read - 1
+                if not fields:
+                    self._lines.blank += 1
+                    continue
+                values = self._needed([field.encode("latin-1") for field in fields])
+                if isinstance(values, str):
+                    self._misfit(values, line, layout.separator.join(fields).encode("latin-1"), len(fields))
+                    continue
+                numbers.append(line)
+                for column, value in zip(columns.values(), values, strict=True):
+                    column.append(value)
+            yield self._piece(columns, np.array(numbers, np.int64))
+
+    def _locate(self, row: int | None) -> tuple[str, str | None]:
+        line = None
+        if row is not None:
+            first, numbers = self._row_lines[bisect_right(self._row_lines, row, key=lambda each: each[0]) - 1]
+            line = int(numbers[row - first])
+        if self._first and (line is None or self._first[0] < line):
+            return f"line {self._first[0]}", self._described(*self._first)
+        return f"line {line}", None
+
+    def _described(self, number: int, reason: str, line: bytes, count: int | None) -> str:
+        layout, shown = self._layout, shorten(line)
+        if reason == NO_JSON:
+            return f"{shown} is {NO_JSON}"
+        if reason == UNCLOSED:
+            end = self._closed_in(number)
+            how = f"is closed only in line {end}" if end else "never closed"
+            what = f"a quotation mark is opened and {how} ({shown})"
+            reads = "; --quote=none reads it as a plain character"
+            return what + reads + ("; --multiline_fields reads fields of more than one line" if end else "")
+        if count is None:
+            count = len(split_fields(line, layout.separator, layout.quoted, layout.escaped) or [])
+        what = f"{count} fields instead of {layout.width} ({shown})"
+        if layout.quoted and not layout.escaped and b'\\"' in line:
+            what += "; --escape=backslash reads quotation marks behind a backslash"
+        return what
+
+    def _closed_in(self, number: int) -> int | None:
+        layout = self._layout
+        assert layout.separator is not None
+        lines = (line for block in blocks(self._path, layout.encoding) for line in block.splitlines(keepends=True))
+        text = (line.decode("latin-1") for line in itertools.islice(lines, number - 1, None))
+        limit = csv.field_size_limit(1 << 30)
+        reader = csv.reader(itertools.chain(text, [_END]), **_dialect(layout.separator, layout.quoted, layout.escaped))
+        fields = next(reader)
+        csv.field_size_limit(limit)
+        return None if fields and fields[-1].endswith(_END) else number + reader.line_num - 1
 
 
-def _check_end(path: str, layout: _Layout, lines: pa.Table) -> None:
-    last = lines.column(0)[-1].as_py() if len(lines) else None
-    if last != _LAST_FIELD:
-        for _ in records(path, layout.delimiter, layout.quoted):
-            pass
-        raise InputError(f"{path} ends inside a record; mend its last lines")
-
-
-def _raw(path: str, layout: _Layout, lines: pa.Table, misfits: _Misfits) -> RawTable:
-    if layout.delimiter is None:
-        columns = _split_triples(lines.column(0))
-        misfits.count += len(lines) - len(columns["user_column"])
-    else:
-        columns = {flag: lines[str(place)] for flag, place in layout.needed.items()}
-
-    def locate(row: int | None) -> tuple[str, str | None]:
-        return _locate(path, layout, row, misfits.count)
-
-    return RawTable.of(columns, misfits.take_new(), locate)
-
-
-def _split_triples(lines: pa.ChunkedArray) -> dict[str, pa.ChunkedArray]:
-    parts = [pc.extract_regex(chunk, _TRIPLE).drop_null() for chunk in lines.chunks]
-    return {
-        f"{name}_column": pa.chunked_array([part.field(name) for part in parts], pa.binary())
-        for name in ("user", "item")
-    }
-
-
-def _locate(path: str, layout: _Layout, row: int | None, misfits: int) -> tuple[str, str | None]:
-    fitting = itertools.count()
-    with_header = itertools.islice(records(path, layout.delimiter, layout.quoted), layout.header_rows, None)
-    for line, fields in with_header:
-        if len(fields) != layout.width:
-            if misfits:
-                return (
-                    f"line {line}",
-                    f"{len(fields)} fields instead of {layout.width} ({shorten(_shown(fields, layout))})",
-                )
-        elif next(fitting) == row:
-            return f"line {line}", None
-    return "a line that could not be found again", "another number of fields than expected" if row is None else None
-
-
-def _shown(fields: list[str], layout: _Layout) -> bytes:
-    return (layout.delimiter or " ").join(fields).encode("latin-1")
+def _json_bytes(value: str | int | float | None) -> bytes:
+    if value is None:
+        return b""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    text = str(value)
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")

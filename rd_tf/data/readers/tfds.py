@@ -142,13 +142,13 @@ _PIECE = 8
 
 
 def read_tfds_table(builder: tfds.core.DatasetBuilder, columns: dict[str, str]) -> RawTable:
-    """Reads three features of all examples of the split "train", in the order of the files.
+    """Reads some features of all examples of the split "train", in the order of the files.
 
     Records are parsed in batches: `as_dataset` decodes example by example, which took thirty times as long.
 
     Args:
         builder: of a dataset that is built.
-        columns: from the flags `user_column`, `item_column`, `time_column` to names of features.
+        columns: from the flags `user_column`, `item_column`, `time_column` and any others to names of features.
 
     Returns:
         Text as bytes, numbers as they are; times as timestamps where the dataset's metadata say that they are seconds
@@ -157,25 +157,20 @@ def read_tfds_table(builder: tfds.core.DatasetBuilder, columns: dict[str, str]) 
     Raises:
         InputError: a feature is missing or no single value, or the files cannot be read.
     """
-    pieces = list(read_tfds_pieces(builder, columns))
-    users, items, times = (
-        pa.chunked_array([chunk for column in each for chunk in column.chunks], each[0].type)
-        for each in zip(*((piece.users, piece.items, piece.times) for piece in pieces), strict=True)
-    )
-    return RawTable(users, items, times, 0, pieces[0].locate)
+    return RawTable.joined(list(read_tfds_pieces(builder, columns)))
 
 
 def read_tfds_pieces(builder: tfds.core.DatasetBuilder, columns: dict[str, str]) -> Iterator[RawTable]:
-    """Reads three features, some examples at a time; otherwise as `read_tfds_table`.
+    """Reads some features, some examples at a time; otherwise as `read_tfds_table`.
 
     Yields:
         One table at least.
     """
     info = builder.info
-    name = info.full_name
+    name, columns = info.full_name, {flag: column for flag, column in columns.items() if column}
     spec = {column: _parsing(info.features, name, flag, column) for flag, column in columns.items()}
     units = info.metadata.get("units", {}) if isinstance(info.metadata, dict) else {}
-    in_seconds = units.get(columns["time_column"]) == _SECONDS
+    in_seconds = units.get(columns.get("time_column")) == _SECONDS
     batches, read = _parsed_batches(builder, spec), 0
     while True:
         chunks: list[dict[str, pa.Array]] = []
@@ -187,18 +182,18 @@ def read_tfds_pieces(builder: tfds.core.DatasetBuilder, columns: dict[str, str])
             raise InputError(
                 f"{name} in {info.data_dir} cannot be read ({shorten(first, 200)}); build it again"
             ) from None
-        users, items, times = (
-            pa.chunked_array([chunk[column] for chunk in chunks], _arrow_type(spec[column]))
-            for column in columns.values()
-        )
-        read += len(users)
+        named = {
+            flag: pa.chunked_array([chunk[column] for chunk in chunks], _arrow_type(spec[column]))
+            for flag, column in columns.items()
+        }
+        read += len(named["user_column"])
         examples = info.splits[SPLIT].num_examples
         # A file may have been cut off between two examples.
         if len(chunks) < _PIECE and read != examples:
             raise InputError(f"{name} in {info.data_dir} has {read} examples and not {examples}; build it again")
         if in_seconds:
-            times = times.cast(pa.timestamp("s"))
-        yield RawTable(users, items, times, 0, lambda row: (f"example {(row or 0) + 1} of {SPLIT}", None))
+            named["time_column"] = named["time_column"].cast(pa.timestamp("s"))
+        yield RawTable.of(named, {}, lambda row: (f"example {(row or 0) + 1} of {SPLIT}", None))
         if len(chunks) < _PIECE:
             return
 
