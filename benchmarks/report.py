@@ -20,7 +20,7 @@ from absl import flags
 from pipelines.records import ROLES
 from pipelines.report import replace_between
 from rd_tf import command_line, run_directory
-from rd_tf.flag_definitions import FLAGS
+from rd_tf.flag_definitions import FLAGS, path_flag
 from rd_tf.storage import InputError, read_json, write_text
 
 S = TypeVar("S")
@@ -307,16 +307,18 @@ def flag(name: str, default: str | float | list[str], help_: str, low: float | N
 
 BENCHMARK_FLAGS: dict[str, Define] = dict(
     [
-        flag("dataset", "", "Dataset directory, as rd_tf.prepare writes it. Empty: a random world of Gowalla's size."),
+        path_flag(
+            "dataset", "", "Dataset directory, as rd_tf.prepare writes it. Empty: a random world of Gowalla's size."
+        ),
         flag("seed", 0, "Seed of the random world, weights and draws.", 0),
         flag("repeats", 5, "Timed repeats of each case, after a warm-up; with --reference each one is a pair.", 1),
         flag("steps", 100, "Training steps a repeat.", 1),
-        flag("reference", "", "Checkout of the authors' code, github.com/graytowne/rank_distill. Empty: none."),
-        flag("reference_python", "", "A Python with torch, numpy and scipy to run it with. Empty: this one."),
+        path_flag("reference", "", "Checkout of the authors' code, github.com/graytowne/rank_distill. Empty: none."),
+        path_flag("reference_python", "", "A Python with torch, numpy and scipy to run it with. Empty: this one."),
         flag("reference_steps", 30, "Training steps a repeat of the authors' code.", 1),
         flag("reference_windows", 160, "Windows a repeat of the authors' top-K.", 1),
         flag("reference_users", 100, "Users a repeat of the authors' evaluation.", 1),
-        flag("output", "", "File that gets the JSON lines too. Empty: none."),
+        path_flag("output", "", "File that gets the JSON lines too. Empty: none."),
         flag("cases", [], "Cases to measure. Empty: all."),
         flag("windows", 20_000, "Windows a repeat.", 1),
         flag("epoch_seconds", 0.0, "Seconds of a training epoch; an evaluation is shown as a share of it.", 0.0),

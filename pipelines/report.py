@@ -25,6 +25,7 @@ from pipelines.records import (
     read_per_user,
 )
 from rd_tf import run_directory
+from rd_tf.evaluation.held_out import left_out_line
 from rd_tf.evaluation.metrics import PairedComparison, compare_paired
 from rd_tf.storage import InputError, atomic_file, write_json
 
@@ -372,8 +373,7 @@ def show(report: Report, all_metrics: bool = False) -> None:
     print("P = precision, N = nDCG as the paper's authors compute it.")
     if others and not all_metrics:
         print(f"--all_metrics shows {len(others)} others.")
-    counts = ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in report.counts.items())
-    for sentences in (counts, "", *findings(report), ""):
+    for sentences in (left_out_line(report.counts), "", *findings(report), ""):
         print(textwrap.fill(sentences, _WIDTH))
 
 

@@ -1,5 +1,6 @@
 """Runs a command: its keyword parameters are its flags, and a user's mistake is one sentence."""
 
+import codecs
 import contextlib
 import errno
 import importlib
@@ -11,13 +12,14 @@ import signal
 import sys
 import textwrap
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from absl import flags
 
 from rd_tf import import_place, plugins
-from rd_tf.flag_definitions import FLAGS
+from rd_tf.flag_definitions import FLAGS, GROUPS
 from rd_tf.storage import InputError
 
 Command = Callable[..., Any]
@@ -75,7 +77,8 @@ def import_plugins(modules: Sequence[str]) -> None:
 
 def flag_lines(values: dict[str, Any]) -> str:
     """Flag values as a flagfile, one `--name=value` a line."""
-    return "".join(f"--{name}={_as_text(value)}\n" for name, value in values.items())
+    # A number sign behind a space would begin a comment.
+    return "".join(f"--{name}={re.sub(_HASH, _ESCAPED_HASH, _as_text(value))}\n" for name, value in values.items())
 
 
 def parse(command: Command, arguments: Sequence[str]) -> dict[str, Any]:
@@ -88,25 +91,111 @@ def parse(command: Command, arguments: Sequence[str]) -> dict[str, Any]:
     Raises:
         flags.Error: an unknown flag, an illegal value or a stray word, in one sentence.
     """
-    _import_named(command, arguments)
+    given = _Flagfiles().words(arguments)
+    words = [word for word, _ in given]
+    _import_named(command, words)
     values = _flags_of(command)
-    try:
-        rest = values(["", *arguments])[1:]
-    except flags.UnrecognizedFlagError as error:
-        raise flags.Error(str(error).replace("command line flag", "flag").rstrip(".")) from None
-    # absl looks for flags of a similar name, one call deeper for every letter.
-    except RecursionError:
-        raise flags.Error("unknown flag of a thousand letters or more; every setting is a flag, --name=value") from None
-    # absl opens a flagfile with what it finds in another, and reads it as text.
-    except ValueError as error:
-        raise flags.Error(f"a flagfile cannot be read ({error})") from None
-    if rest:
-        raise flags.Error(f"unexpected word {rest[0]!r}; every setting is a flag, --name=value")
+    # Those of flagfiles one by one first, so that what is wrong is said with its place.
+    for word, place in given:
+        if place:
+            _set(values, [word], f"{place}: ")
+    _set(values, words)
     found = values.flag_values_dict()
     for name, value in found.items():
         if not _is_text(_as_text(value)):
             raise flags.Error(f"flag --{name}={_as_text(value)!r} holds a NUL or is not UTF-8")
     return found
+
+
+def _set(values: flags.FlagValues, words: Sequence[str], place: str = "") -> None:
+    try:
+        rest = values(["", *words])[1:]
+    except flags.UnrecognizedFlagError as error:
+        raise flags.Error(place + str(error).replace("command line flag", "flag").rstrip(".")) from None
+    except flags.Error as error:
+        raise flags.Error(place + str(error).removeprefix("ERROR:: ")) from None
+    # absl looks for flags of a similar name, one call deeper for every letter.
+    except RecursionError:
+        raise flags.Error(
+            f"{place}unknown flag of a thousand letters or more; every setting is a flag, --name=value"
+        ) from None
+    if rest:
+        raise flags.Error(f"{place}unexpected word {rest[0]!r}; every setting is a flag, --name=value")
+
+
+_FLAGFILE = ("--flagfile", "-flagfile")
+_MOST_BYTES = 2**20
+_MOST_FILES = 1000
+# A number sign that is none of a comment has a backslash before it.
+_HASH, _ESCAPED_HASH = r"(?<=\s)(\\*#)", r"\\\1"
+
+
+class _Flagfiles:
+    """Reads the flagfiles of a command line, and those that they name.
+
+    absl's own reader takes a byte order mark, an indented # and a comment behind a value for flags, goes round in
+    circles of files without a word, and tells neither file nor line.
+    """
+
+    def __init__(self) -> None:
+        self._files = 0
+
+    def words(self, arguments: Iterable[str], place: str = "", within: tuple[str, ...] = ()) -> list[tuple[str, str]]:
+        """All words in order, each with the file and line that it stands in, "" for the command line.
+
+        Args:
+            arguments: words that may name flagfiles.
+            place: theirs.
+            within: flagfiles that are being read.
+
+        Raises:
+            flags.Error: a flagfile cannot be read.
+        """
+        found: list[tuple[str, str]] = []
+        rest = iter(arguments)
+        for word in rest:
+            name, equals, path = word.partition("=")
+            if name not in _FLAGFILE:
+                found.append((word, place))
+                continue
+            path = path if equals else next(rest, "")
+            if not path and not equals:
+                raise flags.Error(f"{place}{': ' if place else ''}--flagfile names no file")
+            if path:
+                found += self._read(path, f"{place}: " if place else "", within)
+        return found
+
+    def _read(self, path: str, named_in: str, within: tuple[str, ...]) -> list[tuple[str, str]]:
+        self._files += 1
+        try:
+            path = str(Path(path).expanduser())
+            real = os.path.realpath(path)
+            if real in within:
+                raise flags.Error(f"{named_in}flagfile {path} leads back to itself; take the line out")
+            if self._files > _MOST_FILES:
+                raise flags.Error(f"{named_in}flagfile {path} is one of more than {_MOST_FILES:,}; use fewer")
+            with open(path, "rb") as file:
+                content = file.read(_MOST_BYTES + 1)
+        # A NUL in a name; the home directory of nobody.
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise flags.Error(f"{named_in}Unable to open flagfile {path!r} ({reason})") from None
+        if len(content) > _MOST_BYTES:
+            raise flags.Error(f"{named_in}flagfile {path} is larger than 1 MiB; name a file of flags, one a line")
+        is_utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        try:
+            text = content.decode("utf-16" if is_utf_16 else "utf-8-sig")
+        except UnicodeDecodeError as error:
+            at = content.count(b"\n", 0, error.start) + 1
+            raise flags.Error(f"{path}, line {at}: a flagfile cannot be read ({error}); save it as UTF-8") from None
+        found: list[tuple[str, str]] = []
+        for number, line in enumerate(re.split(r"\r\n|\r|\n", text), 1):
+            # Only what begins a word begins a comment: a URL has // and a name may have a number sign.
+            flag = re.sub(r"(?s)(?:^|(?<=\s))#.*", "", line).strip()
+            if flag and not flag.startswith("//"):
+                flag = re.sub(r"(?<=\s)\\(\\*#)", r"\1", flag)
+                found += self.words([flag], f"{path}, line {number}", (*within, real))
+        return found
 
 
 def run(command: Command, arguments: Sequence[str] | None = None) -> NoReturn:
@@ -159,7 +248,10 @@ def main() -> NoReturn:
     """The console command `rd-tf NAME --flag=value ...`: the same as `python -m rd_tf.NAME`."""
     name, arguments = (sys.argv[1] if len(sys.argv) > 1 else ""), sys.argv[2:]
     if name in _HELP:
-        print("Usage: rd-tf COMMAND --flag=value ...\n\nCommands, each with its own --help: " + ", ".join(COMMANDS))
+        print(
+            "Usage: rd-tf COMMAND --flag=value ...\n\nCommands, each with its own --help:\n"
+            + "\n".join(f"  {name}" for name in COMMANDS)
+        )
         sys.exit(0)
     if name not in COMMANDS:
         _say(f"{name or 'no word'!r} is no command; give one of {', '.join(COMMANDS)}, such as rd-tf train --help")
@@ -172,7 +264,8 @@ def _run(command: Command, arguments: Sequence[str]) -> int:
     program = f"python -m {_module_name(command)}"
     try:
         if any(word in _HELP for word in arguments):
-            _import_named(command, [word for word in arguments if word not in _HELP])
+            with contextlib.suppress(flags.Error):
+                _import_named(command, [word for word, _ in _Flagfiles().words(arguments) if word not in _HELP])
             print(help_text(command, program))
             return 0
         values = parse(command, arguments)
@@ -234,18 +327,40 @@ def help_text(command: Command, program: str) -> str:
     values = _flags_of(command)
     # The sections after the text are for callers in Python.
     purpose = re.split(r"\n\n(?:Args|Returns|Raises):", inspect.getdoc(command) or "")[0]
-    lines = [f"Usage: {program} --flag=value ... [--flagfile=FILE]", "", purpose, "", "Flags:"]
-    for name in parameter_names(command):
-        flag = values[name]
-        kind = "[no]" if isinstance(flag.default, bool) else ""
-        lines.append(f"  --{kind}{name}  (default: {_as_text(flag.default) or 'empty'})")
-        described = flag.help
-        syntax = getattr(flag.parser, "syntactic_help", "")
-        if isinstance(flag.parser, flags.IntegerParser | flags.FloatParser) and syntax:
-            described += f" ({syntax.removeprefix('a ').removeprefix('an ')})"
-        lines += textwrap.wrap(described, 100, initial_indent="      ", subsequent_indent="      ")
-    lines += ["  --flagfile", "      A file of flags, one a line; # begins a comment; flags after it win."]
-    return "\n".join(lines)
+    lines = [f"Usage: {program} --flag=value ... [--flagfile=FILE]"]
+    for paragraph in purpose.split("\n\n"):
+        lines += ["", *textwrap.wrap(paragraph, _WIDTH)]
+    names = parameter_names(command)
+    for title in [*dict.fromkeys(GROUPS.values()), _OTHER_FLAGS]:
+        group = [name for name in names if GROUPS.get(name, _OTHER_FLAGS) == title]
+        if group:
+            lines += ["", f"{title}:"]
+        for name in group:
+            lines += _flag_help(values[name])
+    about = (
+        "A file of flags, one a line, later ones win. # begins a comment, at the beginning of a line or after a space."
+    )
+    return "\n".join([*lines, "", "Flags from files:", "  --flagfile", *_wrapped(about)])
+
+
+_WIDTH = 80
+_OTHER_FLAGS = "Others"
+
+
+def _flag_help(flag: flags.Flag) -> list[str]:
+    kind = "[no]" if isinstance(flag.default, bool) else ""
+    name, default = f"  --{kind}{flag.name}", f"(default: {_as_text(flag.default) or 'empty'})"
+    described = flag.help
+    syntax = getattr(flag.parser, "syntactic_help", "")
+    if isinstance(flag.parser, flags.IntegerParser | flags.FloatParser) and syntax:
+        described += f" ({syntax.removeprefix('a ').removeprefix('an ')})"
+    if len(f"{name}  {default}") <= _WIDTH:
+        return [f"{name}  {default}", *_wrapped(described)]
+    return [name, *_wrapped(default.replace(",", ", ")), *_wrapped(described)]
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, _WIDTH, initial_indent="      ", subsequent_indent="      ", break_on_hyphens=False)
 
 
 def _flags_of(command: Command) -> flags.FlagValues:

@@ -87,10 +87,12 @@ def _print_table(result: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from rd_tf.evaluation.held_out import left_out_line, users_line
+
     values = {name.partition("@")[::2]: value for name, value in result["metrics"].items()}
     cutoffs = list(dict.fromkeys(n for _, n in values if n))
     counts = result["counts"]
-    table = Table(title=f"{result['model']['class']}, {result['split']} split, {counts['users']} users")
+    table = Table(title=f"{result['model']['class']}, {result['split']} split, {users_line(counts)}")
     table.add_column("metric")
     for n in cutoffs:
         table.add_column(f"@{n}", justify="right")
@@ -100,7 +102,7 @@ def _print_table(result: dict[str, Any]) -> None:
     table.add_row("map", f"{values['map', '']:.4f}")
     console = Console()
     console.print(table)
-    console.print(", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items()), soft_wrap=True)
+    console.print(left_out_line(counts), soft_wrap=True)
 
 
 command_line.make_callable(__name__, "rd_tf.evaluation.evaluator:evaluate_on")

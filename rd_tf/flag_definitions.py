@@ -1,6 +1,7 @@
 """Every command-line flag, defined once, so that a flag means the same in every command."""
 
 import math
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -27,11 +28,48 @@ def _choice(name: str, default: str, choices: list[str], help_: str) -> tuple[st
     return name, lambda values: flags.DEFINE_enum(name, default, choices, help_, flag_values=values)
 
 
+class _Path(flags.ArgumentParser):
+    """A path, or several with commas between them, whose `~` or `~user` at the beginning is a home directory."""
+
+    def __init__(self, several: bool = False) -> None:
+        self._several = several
+
+    def parse(self, argument: str) -> str:
+        parts = argument.split(",") if self._several else [argument]
+        return ",".join(_expanded(part) for part in parts)
+
+
+class _Paths(flags.ListParser):
+    def parse(self, argument: str | list[str]) -> list[str]:
+        return [_expanded(path) for path in super().parse(argument)]
+
+
+def _expanded(path: str) -> str:
+    # Not pathlib's, which takes a slash out of a URL and one off the end.
+    found = os.path.expanduser(path)  # noqa: PTH111
+    if found.startswith("~"):
+        raise ValueError(f"{path.split('/')[0]} is nobody's home directory; for a file of that name write ./{path}")
+    return found
+
+
+def path_flag(name: str, default: str, help_: str) -> tuple[str, Define]:
+    """A flag that is a path."""
+    return name, lambda values: flags.DEFINE(_Path(), name, default, help_, flag_values=values)
+
+
+def _paths(name: str, default: list[str], help_: str) -> tuple[str, Define]:
+    return name, lambda values: flags.DEFINE(_Paths(), name, default, help_, flag_values=values)
+
+
+def _teachers(name: str, default: str, help_: str) -> tuple[str, Define]:
+    return name, lambda values: flags.DEFINE(_Path(several=True), name, default, help_, flag_values=values)
+
+
 def _switch(name: str, default: bool, help_: str) -> tuple[str, Define]:
     return name, lambda values: flags.DEFINE_bool(name, default, help_, flag_values=values)
 
 
-def _whole(name: str, default: int, low: int, help_: str, high: int | None = None) -> tuple[str, Define]:
+def _whole(name: str, default: int, low: int, help_: str, high: int = 2**31 - 1) -> tuple[str, Define]:
     return name, lambda values: flags.DEFINE_integer(name, default, help_, low, high, flag_values=values)
 
 
@@ -54,16 +92,17 @@ CANDIDATES = ("large", "sasrec", "ease", "popularity")
 ACTIVATIONS = ["identity", "relu", "leaky_relu", "prelu", "tanh", "sigmoid"]
 _POSITIVE = 1e-12
 
-FLAGS: dict[str, Define] = dict(
-    [
-        # What to work on and where.
-        _text("dataset", "", "Dataset directory, as rd_tf.prepare writes it."),
-        _text("run_dir", "", "Run directory: flags, metrics, history, weights, TensorBoard data, manifest. Pipelines: the parent of the run directories of all their runs."),
+# By the group that --help lists them in; every help says the unit or range of a number.
+_GROUPS: dict[str, list[tuple[str, Define]]] = {
+    "Where and what": [
+        path_flag("dataset", "", "Dataset directory, as rd_tf.prepare writes it."),
+        path_flag("run_dir", "", "Run directory: flags, metrics, history, weights, TensorBoard data, manifest. Pipelines: the parent of the run directories of all their runs."),
         _choice("split", "test", SPLITS, "Which part is held out. all: nothing, train on everything before an export, with epochs that a validation run has found. validation: train on the first 70 % of every user's history, rank the next 10 %. test: train on 80 %, rank the last 20 %. rehearsal: the test split of the first 80 %, train on 64 % and rank the next 16 %, for choosing by what comes as far ahead as the test part."),
         _whole("seed", 0, 0, high=1_000_000, help_="Seed of initial weights, shuffling, negatives and dropout. Same seed, same machine: same weights, bit for bit."),
         _switch("force", False, "Do it again, although the result exists."),
-        # Preparing check-ins.
-        _texts("input", [], "Check-in files to read, in this order: text (plain, .gz, .bz2, .xz, .zst, or .zip of one file) or .parquet; - is standard input; with --format=tfds names of datasets."),
+    ],
+    "Data": [
+        _paths("input", [], "Check-in files to read, in this order: text (plain, .gz, .bz2, .xz, .zst, or .zip of one file) or .parquet; - is standard input; with --format=tfds names of datasets."),
         _choice("format", "auto", ["auto", "csv", "tsv", "parquet", "movielens", "foursquare", "recbole", "jsonl", "item_lists", "snap", "triples", "tfds", "synthetic"], "Layout of the input. auto: by each file's first lines, and its ending. csv, tsv: text with a header, or with --columns without one. movielens: user, item, rating, seconds, separated by :: (1M, 10M), tabs (100k) or commas. foursquare: dataset_TSMC2014 and TIST2015. recbole: an atomic file, .inter. jsonl: a JSON object a line. item_lists: a user and his items a line, in order of time (LightGCN). snap: user, ISO time, latitude, longitude, location, tab-separated (SNAP's Gowalla). triples: 'user item rating' text in time order (the authors' files). tfds: the split 'train' of a dataset of TensorFlow Datasets, --input is its name or name:version. synthetic: no input, the built-in world."),
         _text("user_column", "user_id", "Column with the user's id (csv, tsv, parquet, recbole, jsonl, tfds)."),
         _text("item_column", "item_id", "Column with the item's id (csv, tsv, parquet, recbole, jsonl, tfds)."),
@@ -81,24 +120,27 @@ FLAGS: dict[str, Define] = dict(
         _choice("duplicates", "keep_last", ["keep_last", "keep_first", "keep_all"], "What to keep of a user's repeated visits to one item."),
         _whole("min_user_items", 1, 1, "k-core: drop users with fewer items than this, repeated with --min_item_users to a fixed point."),
         _whole("min_item_users", 1, 1, "k-core: drop items with fewer users than this, repeated with --min_user_items to a fixed point."),
-        _text("item_names", "", "File with a line 'id,title' for every item, to be shown by rd_tf.show and by exports with --names: UTF-8, plain or .gz, a comma, ;, tab, | or :: between the first two fields. A header counts as an item that nobody visited. With a --dataset that is there and without --input only the names are written. Empty: none."),
+        path_flag("item_names", "", "File with a line 'id,title' for every item, to be shown by rd_tf.show and by exports with --names: UTF-8, plain or .gz, a comma, ;, tab, | or :: between the first two fields. A header counts as an item that nobody visited. With a --dataset that is there and without --input only the names are written. Empty: none."),
         _switch("skip_bad_rows", False, "Leave out rows that cannot be read, count and report them. Off: the first one stops the command."),
         _whole("shards", 0, 0, "Files that the interactions are cut into, each with all rows of some users; at most one a user. 0: one file, interactions.parquet.", 99_999),
-        _text("tfds_data_dir", "", "Where TensorFlow Datasets' built datasets lie (--format=tfds). Empty: its own folder, TFDS_DATA_DIR or ~/tensorflow_datasets."),
-        _text("tfds_manual_dir", "", "Folder with the files of a dataset of TensorFlow Datasets; a dataset that is not built yet is built from them (--format=tfds)."),
+        path_flag("tfds_data_dir", "", "Where TensorFlow Datasets' built datasets lie (--format=tfds). Empty: its own folder, TFDS_DATA_DIR or ~/tensorflow_datasets."),
+        path_flag("tfds_manual_dir", "", "Folder with the files of a dataset of TensorFlow Datasets; a dataset that is not built yet is built from them (--format=tfds)."),
         _whole("synthetic_users", 12000, 10, "Users of the built-in world. By default it is about as large as the paper's Gowalla."),
         _whole("synthetic_items", 12000, 20, "Items (places) of the built-in world."),
         _real("synthetic_visits", 60.0, 8.0, "Mean visits of a user of the built-in world, repeats included."),
-        # Apache Beam, for data larger than one machine.
+    ],
+    "Apache Beam": [
         _text("runner", "DirectRunner", "Apache Beam's runner. DirectRunner: this machine. DataflowRunner, FlinkRunner, SparkRunner, PortableRunner: a cluster."),
         _texts("beam_options", [], "Options of Beam and its runner, name=value or the bare name of a switch, such as project=p,region=r,temp_location=gs://bucket/tmp."),
-        _text("work_dir", "", "Where intermediate files go, in a folder of their own that is removed at the end: a directory or URL (gs://..., hdfs://...) that every worker reaches. Empty: beside --dataset."),
+        path_flag("work_dir", "", "Where intermediate files go, in a folder of their own that is removed at the end: a directory or URL (gs://..., hdfs://...) that every worker reaches. Empty: beside --dataset."),
         _whole("bucket_rows", 1_000_000, 1, "Rows that a worker takes into memory at a time, all of a user's at least."),
-        # Windows.
+    ],
+    "Windows": [
         _whole("sequence_length", 5, 1, "L: recent items the model sees.", 1000),
         _whole("target_length", 1, 1, "T: items after them that a training window has to rank high.", 100),
         _choice("short_windows", "auto", ["auto", "off", "on"], "Which windows a user's first items give. off: those of L + T items only, or one padded window for a user with fewer. on: one for every item but the first T, padded where fewer than L items came before. auto: on for a ranker that asks for it (sasrec), else off."),
-        # Model.
+    ],
+    "Model": [
         _texts("import_module", [], "Modules of your own that register rankers (--model) and losses, such as my_package.rankers: imported first, their constructors' keywords become flags."),
         _text("model", "caser", "Ranking model, or the name of one that --import_module registers. caser: convolutions over the L recent items (Tang & Wang, WSDM 2018). fossil: the user's whole history and a Markov chain over the L recent items (He & McAuley, ICDM 2016). sasrec: self-attention over the L recent items, for an L of 20 to 100 (Kang & McAuley, ICDM 2018)."),
         _whole("dim", 100, 1, "d: embedding dimension.", 65536),
@@ -112,7 +154,8 @@ FLAGS: dict[str, Define] = dict(
         _real("history_exponent", 0.2, 0.0, "alpha of Fossil's long-term part |H|^-alpha * (sum over H): 0 sums, 1 averages.", 1.0),
         _whole("heads", 1, 1, "Parts of SASRec's dimensions, each with an attention of its own; they must divide --dim.", 65536),
         _whole("blocks", 2, 1, "SASRec's blocks of self-attention and feed-forward, one after another.", 100),
-        # Training.
+    ],
+    "Training": [
         _whole("epochs", 15, 1, "Passes over all windows. pipelines.distill --teacher=auto: what is tried is trained for twice as many at most, until the validation MAP stops rising, and then for as many as were best."),
         _whole("batch_size", 512, 1, "Windows a step, over all replicas together."),
         _text("optimizer", "lazy_adam", "lazy_adam, adam, or any optimizer of Keras by its name, such as adagrad. adam: every row of every table moves in every step, as the authors' does. lazy_adam: only the rows of the batch are read and written, and what Adam does to the others is made up, so that a step costs the same for any catalogue."),
@@ -132,8 +175,9 @@ FLAGS: dict[str, Define] = dict(
         _text("ranking_loss", "sampled_softmax", "Loss of the target and the negatives. pointwise: log loss of each (the paper). bpr: log loss of their differences. sampled_softmax: cross entropy against --shared_negatives. softmax: against the whole catalogue. gbce: log loss of the target, tempered by --calibration, and of --shared_negatives. docs/losses.md has them all. Or the name of one that --import_module registers."),
         _real("calibration", 0.75, 0.0, "t: how far the target's part of --ranking_loss=gbce makes up for negatives that are a sample. 0: not at all, the plain log loss. 1: fully.", 1.0),
         _whole("early_stopping", 0, 0, "Validations in a row without a better MAP after which a training ends (--split=validation). 0: train all --epochs."),
-        # Distillation.
-        _text("teacher", "", "A teacher's run directory, or a teacher cache that rd_tf.teach wrote. Empty: no distillation. rd_tf.teach: also ease, item_knn or popularity, which are solved, or several teachers with commas between them."),
+    ],
+    "Distillation": [
+        _teachers("teacher", "", "A teacher's run directory, or a teacher cache that rd_tf.teach wrote. Empty: no distillation. rd_tf.teach: also ease, item_knn or popularity, which are solved, or several teachers with commas between them."),
         _choice("fusion", "zscore", ["zscore", "rrf"], "How several teachers become one. zscore: the sum of their scores, each brought to mean 0 and standard deviation 1 over the catalogue. rrf: reciprocal rank fusion, the sum of 1 / (60 + rank)."),
         _texts("fusion_weights", [], "Weight of each of several teachers, from 0, in the order of --teacher. Empty: equal ones."),
         _real("ease_l2", 0.0, 0.0, "lambda of the teacher ease: L2 weight of its matrix of items by items, in visits. 0: the best one on the validation split."),
@@ -151,12 +195,13 @@ FLAGS: dict[str, Define] = dict(
         _switch("exact_rank", False, "Count the student's rank, among all items that the user has not seen, over the whole catalogue (one matrix product) rather than estimate it from samples."),
         _whole("discrepancy_start_epoch", 10, 0, "Epochs trained with w^a alone before w^a * w^b takes over; 0: both from the start."),
         _switch("renormalize_weights", False, "Scale w^a * w^b to sum to 1 over a list."),
-        _text("cache", "", "Teacher cache directory to write. Empty: <teacher>/top_k/<split>-k<K>-<mask>."),
+        path_flag("cache", "", "Teacher cache directory to write. Empty: <teacher>/top_k/<split>-k<K>-<mask>."),
         _whole("block_size", 1024, 1, "Windows or users that are scored in one matrix product."),
-        # Evaluation and export.
+    ],
+    "Evaluation and export": [
         _texts("cutoffs", ["3", "5", "10", "20"], "n: list lengths of the metrics."),
-        _text("output", "", "rd_tf.evaluate: directory for metrics.json and per_user.parquet; empty: <run_dir>/evaluate-<split>. rd_tf.recommend, pipelines.tfrs_teacher: .parquet or .csv file for the lists."),
-        _text("export_dir", "saved_models", "Directory of all exports."),
+        path_flag("output", "", "rd_tf.evaluate: directory for metrics.json and per_user.parquet; empty: <run_dir>/evaluate-<split>. rd_tf.recommend, pipelines.tfrs_teacher: .parquet or .csv file for the lists."),
+        path_flag("export_dir", "saved_models", "Directory of all exports."),
         _text("export_name", "student", "Name of the served model: the export is <export_dir>/<export_name>/<version>."),
         _whole("max_k", 100, 1, "Longest list that a request may ask for; a smaller catalogue bounds it too."),
         _switch("exclude_recent", True, "Whether a request's recent items are kept out of its list."),
@@ -172,73 +217,82 @@ FLAGS: dict[str, Define] = dict(
         _whole("batch_timeout_micros", 0, 0, "Microseconds that a request waits for others (--batching). 0: not at all; requests meet while others are computed.", 1_000_000),
         _whole("num_batch_threads", 2, 1, "Batches that are computed at the same time (--batching); about as many as the server has cores.", 256),
         _choice("export_format", "saved_model", ["saved_model", "litert"], "What to write. saved_model: for tensorflow_model_server. litert: a .tflite file for devices."),
-        # Publishing.
+    ],
+    "Publishing": [
         _whole("keep_versions", 0, 0, "How many of the highest versions of the served model stay, the new one included; lower ones are removed after it has appeared. 0: all. Keep 2 or more where a server may still be loading the one before.", 1_000_000),
         _texts("min_metric_ratio", [], "metric:ratio, such as map:0.98,ndcg@10:0.97: the model is published only where each metric of its run is at least that share (above 0; 1: no worse) of the reference's, --gate_against. Empty: always."),
-        _text("gate_against", "", "What --min_metric_ratio holds the model against: a run directory, such as the teacher's; empty or last: the served model's highest version, where there is one."),
+        path_flag("gate_against", "", "What --min_metric_ratio holds the model against: a run directory, such as the teacher's; empty or last: the served model's highest version, where there is one."),
         _switch("server_config", True, "Whether models.config, monitoring.config, healthcheck.sh and compose.yaml are written into --export_dir. An edited file is left alone."),
         _text("serving_image", "tensorflow/serving:2.20.0", "Container image in compose.yaml."),
-        # Serving.
+    ],
+    "Serving": [
         _text("model_name", "default", "Name of the model in requests (with --model_base_path)."),
-        _text("model_base_path", "", "Directory of one model's version directories, such as <export_dir>/<export_name>."),
-        _text("model_config_file", "", "File with a ModelServerConfig of tensorflow_model_server, in protobuf's text format: several models, their version policies and labels. In place of --model_base_path."),
+        path_flag("model_base_path", "", "Directory of one model's version directories, such as <export_dir>/<export_name>."),
+        path_flag("model_config_file", "", "File with a ModelServerConfig of tensorflow_model_server, in protobuf's text format: several models, their version policies and labels. In place of --model_base_path."),
         _text("host", "127.0.0.1", "Address to listen on. 127.0.0.1: this machine only."),
         _whole("port", 8500, 0, "Port of gRPC. 0: no gRPC.", 65535),
         _whole("rest_api_port", 8501, 0, "Port of REST. 0: no REST.", 65535),
-        _text("binary", "auto", "auto: start tensorflow_model_server with these flags if it is on PATH, else serve in Python. never: serve in Python. Or the path of tensorflow_model_server."),
+        path_flag("binary", "auto", "auto: start tensorflow_model_server with these flags if it is on PATH, else serve in Python. never: serve in Python. Or the path of tensorflow_model_server."),
         _whole("file_system_poll_wait_seconds", 1, 0, "Seconds between two looks for new versions. 0: none after the start.", 86400),
         _whole("threads", 8, 1, "Requests that REST and gRPC each work on at a time.", 1024),
         _whole("max_body_bytes", 16 << 20, 1, "Longest body or gRPC message of a request, and largest tensor in one.", 1 << 30),
         _whole("grpc_max_threads", 64, 1, "gRPC calls that tensorflow_model_server works on at a time (--binary); it refuses more. Its own default is four times the cores. The server in Python has --threads.", 4096),
         _switch("enable_batching", False, "Batch requests before the graph as tensorflow_model_server does, which answers lists of different lengths wrongly: for trying that. Exports with --batching do without."),
-        _text("batching_parameters_file", "", "BatchingParameters in text format (--enable_batching). Empty: that server's defaults."),
+        path_flag("batching_parameters_file", "", "BatchingParameters in text format (--enable_batching). Empty: that server's defaults."),
         _whole("max_batch", 1024, 1, "Most rows of a request."),
         _whole("max_values", 1 << 18, 1, "Most values (ids or numbers) of one input of a request, in all its rows together; what a model computes for each takes far more memory than its bytes.", 1 << 30),
         _switch("rest_api_enable_cors_support", False, "Whether answers of REST let pages of any web site read them in a browser (the headers Access-Control-Allow-*)."),
         _real("request_timeout_seconds", 30.0, 0.001, "Seconds the model may take for a request.", 86400),
-        # Pipelines.
+    ],
+    "Pipelines": [
         _whole("teacher_dim", 100, 1, "d of the teacher.", 65536),
         _whole("student_dim", 50, 1, "d of the students.", 65536),
         _whole("teacher_epochs", 0, 0, "Passes over all windows for the teacher. 0: as many as --epochs."),
         _real("distilled_dropout", -1.0, -1.0, "--dropout of the distilled student, which the teacher's lists keep from overfitting, too. -1: that of --dropout.", 0.999),
         _whole("distilled_epochs", 0, 0, "Passes over all windows for the distilled student, which the teacher's lists keep from overfitting for longer than the student alone. 0: as many as --epochs."),
         _texts("seeds", ["0"], "Seeds to run, one after another (pipelines.paper: --jobs at a time); the tables show their mean."),
-        _text("results", "", "Directory that gets a copy of every run's flags, metrics, history, log and manifest, and the report. Empty: no copy (pipelines.paper: results/paper, pipelines.leaderboard: results/leaderboard). pipelines.tune: directory of the search, its study and every trial's flags and history."),
+        path_flag("results", "", "Directory that gets a copy of every run's flags, metrics, history, log and manifest, and the report. Empty: no copy (pipelines.paper: results/paper, pipelines.leaderboard: results/leaderboard). pipelines.tune: directory of the search, its study and every trial's flags and history."),
         _switch("all_metrics", False, "Print every metric of the models. Off: the paper's seven (report.json has all of them)."),
         _texts("cells", ["gowalla/fossil", "gowalla/caser", "foursquare/fossil", "foursquare/caser"], "Cells of the paper's tables, <dataset>/<model>: the settings are the flagfile <configs_dir>/<dataset>/<model>.cfg, the data <datasets_dir>/<dataset>."),
-        _text("configs_dir", "configs", "Directory of the cells' flagfiles."),
-        _text("datasets_dir", "datasets", "Directory of the cells' dataset directories."),
+        path_flag("configs_dir", "configs", "Directory of the cells' flagfiles."),
+        path_flag("datasets_dir", "datasets", "Directory of the cells' dataset directories."),
         _whole("jobs", 1, 1, "Trainings at the same time, each in a process and on a share of the cores of its own.", 64),
         _switch("train", True, "Train and measure what --results lacks. Off: tables and plots of what is there."),
         _switch("efficiency", True, "Measure what teacher and student cost to serve, where --results lacks it. Off: leave it out, as on a busy machine."),
         _texts("candidates", list(CANDIDATES), "Teachers that --teacher=auto tries on the validation split. large: --model with --teacher_dim. sasrec: SASRec with half of --teacher_dim and the last 20 items. ease: a linear autoencoder of items, solved. popularity: the number of check-ins."),
         _real("auto_minutes", 0.0, 0.0, "Minutes after which --teacher=auto begins no further candidate or trial. 0: no limit."),
-        _text("choice", "", "choice.json that an earlier --teacher=auto wrote under <run_dir>/auto: what was chosen there is taken, and nothing is tried. Empty: choose."),
+        path_flag("choice", "", "choice.json that an earlier --teacher=auto wrote under <run_dir>/auto: what was chosen there is taken, and nothing is tried. Empty: choose."),
         _switch("one_teacher", False, "Whether the teacher of the first seed teaches the students of all seeds (--teacher=auto). Off: every seed has a teacher of its own."),
-        _text("rows_file", "configs/leaderboard.csv", "Table of the leaderboard's rows, with the columns name, dataset, role, teacher and flags."),
+        path_flag("rows_file", "configs/leaderboard.csv", "Table of the leaderboard's rows, with the columns name, dataset, role, teacher and flags."),
         _texts("rows", [], "Rows of the leaderboard, <dataset>/<name> or <name>, with * and ? for any letters; the teachers that they lack are trained, too. Empty: all."),
-        _text("page", "", "Markdown page that gets the leaderboard, between its markers. Empty: none."),
+        path_flag("page", "", "Markdown page that gets the leaderboard, between its markers. Empty: none."),
         _texts("sweeps", [], "Flags to vary one at a time on the validation split, for the plots: k, position_temperature, discrepancy_sharpness, alpha, student_dim."),
         _text("sweep_cell", "gowalla/caser", "Cell whose flags --sweeps varies."),
-        # Searching settings.
+    ],
+    "Search": [
         _texts("search", [], "Flags of rd_tf.train to search over, each as low..high (whole numbers for a flag of whole numbers), low..high:log (even on a logarithmic scale) or value|value|..., such as dropout=0.2..0.6,k=10|20|50,alpha=0.25..4:log. The first trial has the flags' own values where they lie within."),
         _whole("trials", 50, 1, "Trials that the search has in all, those of earlier calls with the same --results included.", 100_000),
         _choice("pruner", "median", ["median", "halving", "none"], "Which trials are stopped early, by validation MAP. median: those whose best MAP so far is below the median of the others at that epoch, once 5 have ended. halving: all but the best quarter, at --prune_from_epoch and at each fourfold of it. none: none."),
         _whole("prune_from_epoch", 10, 1, "First epoch at which a trial may be stopped early.", 100_000),
-        # Lists of other systems, and lists for other systems.
-        _text("lists", "", "Lists of any system, in place of --teacher: a .csv, .tsv or .parquet file with a row for every user (--user_column) and item (--item_column), raw ids, as rd_tf.recommend writes it. --split, --sequence_length and --target_length are those of the student."),
+    ],
+    "Lists of other systems": [
+        path_flag("lists", "", "Lists of any system, in place of --teacher: a .csv, .tsv or .parquet file with a row for every user (--user_column) and item (--item_column), raw ids, as rd_tf.recommend writes it. --split, --sequence_length and --target_length are those of the student."),
         _text("rank_column", "", "Column with a number that rises along a list (--lists). Empty: the score falls along a list or, without one, the rows stand in the order of the list."),
         _text("score_column", "", "Column with the teacher's score (--lists). Empty: the stored scores are -1, -2, ..., -K, and the cache says so."),
         _text("position_column", "", "Column with the window's position (--lists), as rd_tf.prepare --windows writes it, where lists are made for windows. Empty: a user's list serves all windows of the user."),
         _choice("unknown", "refuse", ["refuse", "skip"], "What becomes of users, items and positions that the dataset does not have: refuse the lists, or leave them out and count them."),
         _choice("incomplete", "refuse", ["refuse", "pad"], "What becomes of windows with fewer than --k items: refuse the lists, or fill them up with the most popular items that --mask lets through."),
-        _text("saved_model", "", "A SavedModel, or the directory of its versions, of which the highest counts: an export of rd_tf.export, or any with inputs among user_id, recent_items, exclude_items and k and the outputs items and, perhaps, scores."),
+        path_flag("saved_model", "", "A SavedModel, or the directory of its versions, of which the highest counts: an export of rd_tf.export, or any with inputs among user_id, recent_items, exclude_items and k and the outputs items and, perhaps, scores."),
         _text("signature", "serving_default", "Signature of --saved_model that lists items."),
-        _text("windows", "", "Parquet file to write the training windows of --split, --sequence_length and --target_length to (user_id, position, sequence, targets; raw ids), for a system that makes lists for windows. With a --dataset that is there and without --input nothing else is done. Empty: none."),
+        path_flag("windows", "", "Parquet file to write the training windows of --split, --sequence_length and --target_length to (user_id, position, sequence, targets; raw ids), for a system that makes lists for windows. With a --dataset that is there and without --input nothing else is done. Empty: none."),
         _text("user", "", "Raw id of the user to show, as in the dataset's users.txt."),
-        _text("users", "", "File with the raw ids of the users, one a line. Empty: all users of the dataset."),
-    ]
-)  # fmt: skip
+        path_flag("users", "", "File with the raw ids of the users, one a line. Empty: all users of the dataset."),
+    ],
+}  # fmt: skip
+
+FLAGS: dict[str, Define] = {name: define for group in _GROUPS.values() for name, define in group}
+# Flags of plug-ins are in none of them.
+GROUPS = {name: title for title, group in _GROUPS.items() for name, _ in group}
 
 
 _KINDS: dict[type, Callable[[str, Any, str], tuple[str, Define]]] = {

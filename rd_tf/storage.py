@@ -5,18 +5,24 @@ import ctypes
 import errno
 import fcntl
 import hashlib
+import io
 import json
 import math
 import os
 import platform
 import shutil
+import stat
 import time
+import tokenize
 import types
 import uuid
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class InputError(ValueError):
@@ -90,8 +96,9 @@ def remove_all_leftovers(directory: str | os.PathLike[str]) -> None:
         remove(path)
 
 
-def _remove_leftovers(path: Path) -> None:
+def remove_leftovers(path: str | os.PathLike[str]) -> None:
     """Removes what a killed process left behind while it wrote `path`."""
+    path = Path(path)
     prefix = _prefix(path)
     for sibling in path.parent.glob(f"{_TEMPORARY}*"):
         pid = sibling.name.removeprefix(prefix).split("-")[0]
@@ -104,7 +111,7 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields a temporary path to write; the file appears, fsynced, when the block ends without an error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(path)
+    remove_leftovers(path)
     temporary = _temporary_sibling(path)
     # Keras insists on the ending of a weights file, so the temporary name keeps every suffix.
     temporary = temporary.with_name(temporary.name + "".join(path.suffixes))
@@ -129,7 +136,7 @@ def atomic_directory(path: str | os.PathLike[str], replace: bool = False) -> Ite
     if path.exists() and not replace:
         raise InputError(f"{path} exists already; name another directory or remove it first")
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(path)
+    remove_leftovers(path)
     temporary = _temporary_sibling(path)
     temporary.mkdir()
     try:
@@ -271,6 +278,44 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+# NumPy's own headers have a hundred letters or two.
+_LONGEST_HEADER = 10_000
+
+
+def open_npy(path: str | os.PathLike[str]) -> "np.ndarray":
+    """Opens an array that `np.save` wrote, as a read-only memory map.
+
+    Not np.load(), which opens zip archives, too, and believes what a header says of its length and of the array's.
+
+    Raises:
+        ValueError: the header is damaged, or the file has not the size that it says.
+        OSError: the file cannot be read.
+    """
+    # Imported here: --help needs no NumPy.
+    import numpy as np
+    from numpy.lib import format as npy_format
+
+    with open(path, "rb") as file:
+        head = io.BytesIO(file.read(_LONGEST_HEADER))
+        size = os.fstat(file.fileno()).st_size
+    try:
+        version = npy_format.read_magic(head)
+        if version not in ((1, 0), (2, 0)):
+            raise ValueError(f"its header is of version {version}")
+        read = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
+        shape, fortran_order, dtype = read(head)
+    # NumPy reads the header as a Python literal.
+    except (ValueError, SyntaxError, tokenize.TokenError, TypeError, RecursionError, MemoryError) as error:
+        raise ValueError(f"{path}: {error}") from None
+    if dtype.hasobject or fortran_order or min(shape, default=0) < 0:
+        raise ValueError(f"{path} holds an array of another kind")
+    if head.tell() + math.prod(shape) * dtype.itemsize != size:
+        raise ValueError(f"{path} has {size:,} bytes, which an array {shape} of {dtype} has not")
+    if not math.prod(shape):
+        return np.empty(shape, dtype)
+    return np.memmap(path, dtype, "r", head.tell(), shape)
+
+
 @contextlib.contextmanager
 def directory_lock(directory: str | os.PathLike[str], wait_seconds: float = 0.0) -> Iterator[None]:
     """Holds a directory for this process; the kernel lets go of it however the process ends.
@@ -287,7 +332,7 @@ def directory_lock(directory: str | os.PathLike[str], wait_seconds: float = 0.0)
         path.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise InputError(f"{directory} is a file, not a directory; name a directory") from None
-    with open(path, "a+", encoding="utf-8") as file:
+    with _open_lock(path) as file:
         latest = time.monotonic() + wait_seconds
         while not _take(file):
             if time.monotonic() >= latest:
@@ -295,10 +340,25 @@ def directory_lock(directory: str | os.PathLike[str], wait_seconds: float = 0.0)
                 holder = file.read().strip() or "unknown"
                 raise InputError(f"{directory} is in use by process {holder}; wait for it or name another one")
             time.sleep(_POLL_SECONDS)
+        file.seek(0)
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
         yield
+
+
+def _open_lock(path: Path) -> IO[str]:
+    # Through a link it would empty whatever file that names.
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise InputError(f"{path} is a symbolic link, which no command makes; remove it") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise InputError(f"{path} is no plain file; remove it")
+    return open(descriptor, "r+", encoding="utf-8")
 
 
 def _take(file: IO[str]) -> bool:

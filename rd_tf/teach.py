@@ -124,12 +124,18 @@ def _lists_of(
     names: "TeacherNames", data: "SplitData", windows: "Windows", k: int, mask: str, block_size: int
 ) -> "TeacherCache":
     """The lists of solved or fused teachers; says how good the teacher is, but not on the test split."""
+    from rd_tf.evaluation.held_out import left_out_line, users_line
     from rd_tf.teacher.named import make_teacher
     from rd_tf.teacher.scoring import evaluate_teacher, lists_of
 
     made_by = make_teacher(names, data)
     if data.name in CHOOSING_SPLITS:
-        print(f"{data.name} MAP of the teacher: {evaluate_teacher(made_by).metrics['map']:.4f}", flush=True)
+        found = evaluate_teacher(made_by)
+        print(
+            f"{data.name} MAP of the teacher: {found.metrics['map']:.4f} {users_line(found.counts)}; "
+            + left_out_line(found.counts),
+            flush=True,
+        )
     return lists_of(made_by, windows, k, mask, block_size)
 
 

@@ -99,20 +99,21 @@ def train(**flags: Any) -> dict[str, Any]:
         finished = run_directory.is_finished_run(directory)
         if finished and not force:
             manifest = run_directory.load_run_manifest(directory)
-            described = (manifest.get("teacher") or {}).get("teacher")
             before = {
                 "flags": manifest.get("flags"),
                 "dataset": manifest["dataset"]["fingerprint"],
-                "teacher": described,
+                "teacher": _trained_from(manifest, fingerprint),
             }
             _check_same_run(directory, "a finished run", before, identity)
             if index == 0:
                 # There where the run was killed between its manifest and its end.
                 remove(directory / run_directory.CHECKPOINT)
+                # There where a --force was killed.
+                remove(_place_beside(directory))
             print(f"run kept: {run_dir}", flush=True)
             return manifest
         # Beside a finished run, which stays until the new one is whole.
-        place = directory.absolute().with_name(f".new-{directory.name}") if finished else directory
+        place = _place_beside(directory) if finished else directory
         if index == 0 or not force:
             _check_unfinished(place, identity, force)
         from rd_tf.runtime import import_quietly, share_cores
@@ -174,20 +175,39 @@ def _is_same(one: Any, other: Any) -> bool:
     return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
+def _place_beside(directory: Path) -> Path:
+    return directory.absolute().with_name(f".new-{directory.name}")
+
+
+def _trained_from(manifest: dict[str, Any], fingerprint: str | None) -> str | None:
+    """What `teacher_fingerprint` said of the teacher of a finished run.
+
+    Args:
+        manifest: the run's.
+        fingerprint: of the teacher that is given now; it says whether a cache is.
+    """
+    lists = manifest.get("teacher")
+    if not isinstance(lists, dict):
+        return None
+    from rd_tf.data.teacher_lists import LISTS, lists_checksum
+
+    return lists_checksum(lists) if (fingerprint or "").startswith(LISTS) else lists.get("teacher")
+
+
 def teacher_fingerprint(teacher: str) -> str | None:
-    """Fingerprint of the weights of a teacher, given as a run directory or a cache; None without one.
+    """What a teacher is known by: a run directory by its weights, a cache by its lists; None without one.
 
     Raises:
         InputError: there is neither a finished run nor a teacher cache.
     """
     if not teacher:
         return None
-    from rd_tf.data.teacher_lists import is_teacher_cache, load_cache_manifest
+    from rd_tf.data.teacher_lists import is_teacher_cache, lists_checksum, load_cache_manifest
 
     if not Path(teacher).is_dir():
         raise InputError(f"--teacher={teacher} is not a directory; name a teacher's run directory or a teacher cache")
     if is_teacher_cache(teacher):
-        return str(load_cache_manifest(teacher)["teacher"])
+        return lists_checksum(load_cache_manifest(teacher))
     return str(run_directory.load_run_manifest(teacher, "teacher")["model"]["fingerprint"])
 
 
@@ -217,6 +237,11 @@ def _check_same_run(directory: Path, what: str, run: dict[str, Any], identity: d
             difference = name, run[name], identity[name]
     if difference is not None:
         name, before, now = difference
+        if name == "epochs" and what == "a finished run" and now > before:
+            raise InputError(
+                f"--run_dir={directory} holds {what} with --epochs={before}, and cannot go on to {now}: a finished run "
+                "keeps its weights, not the optimizer's state; name another directory, or --force trains it anew"
+            )
         raise InputError(
             f"--run_dir={directory} holds {what} with --{name}={_short(before)}, not {_short(now)}; name another "
             "directory, or --force replaces it"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.distill import distill
 from rd_tf import command_line
 from rd_tf.storage import InputError
 from rd_tf.train import train
@@ -42,9 +43,58 @@ def test_help_lists_every_flag_with_its_default_and_imports_no_tensorflow(module
     assert "tensorflow" not in ended.stderr
 
 
+def test_help_is_in_groups_and_fits_a_terminal(capsys):
+    with pytest.raises(SystemExit):
+        command_line.run(distill, ["--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    titles = [line for line in lines if line.endswith(":") and not line.startswith(" ")]
+    assert titles == [
+        "Where and what:",
+        "Data:",
+        "Windows:",
+        "Model:",
+        "Training:",
+        "Distillation:",
+        "Evaluation and export:",
+        "Publishing:",
+        "Pipelines:",
+        "Lists of other systems:",
+        "Flags from files:",
+    ]
+    named = [line.split()[0].removeprefix("--").removeprefix("[no]") for line in lines if line.startswith("  --")]
+    assert sorted(named) == sorted([*command_line.parameter_names(distill), "flagfile"])
+
+
+def test_the_home_directory_is_expanded_in_paths_only(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+    paths = {"dataset", "run_dir", "teacher", "tfds_data_dir", "tfds_manual_dir", "cache", "export_dir", "gate_against"}
+    paths |= {"results", "choice", "input", "windows", "output", "lists", "saved_model", "users"}
+    names = {"user_column", "item_column", "runner", "export_name", "optimizer", "host", "signature", "seeds"}
+    for name in paths | names:
+        values = command_line._define([name])
+        values(["", f"--{name}=~/here"])
+        expected = "/home/someone/here" if name in paths else "~/here"
+        assert values[name].value == ([expected] if isinstance(values[name].default, list) else expected)
+
+
+def test_the_home_directory_in_lists_flagfiles_and_of_nobody(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "some.cfg").write_text("--run_dir=~/r\n--input=~/a.csv,b.csv,~/c/\n--teacher=~/t,ease\n")
+    values = command_line.parse(distill, ["--flagfile=~/some.cfg"])
+    assert values["run_dir"] == f"{tmp_path}/r"
+    assert values["input"] == [f"{tmp_path}/a.csv", "b.csv", f"{tmp_path}/c/"]
+    assert values["teacher"] == f"{tmp_path}/t,ease"
+    assert command_line.parse(distill, ["--run_dir=./~/r"])["run_dir"] == "./~/r"
+    with pytest.raises(SystemExit):
+        command_line.run(train, ["--run_dir=~nobody_here/r"])
+    assert "--run_dir=~nobody_here/r: ~nobody_here is nobody's home directory" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
+        ("--batch_size=9223372036854775808", "is not an integer in the range [1, 2147483647]"),
         ("--dmi=3", "Unknown flag 'dmi'"),
         ("--dim=0", "flag --dim=0: 0 is not an integer in the range [1, 65536]"),
         ("--dim=wide", "flag --dim=wide"),
@@ -199,7 +249,7 @@ def test_a_broken_pipe_to_somebody_else_keeps_its_traceback():
     ("words", "code", "said"),
     [
         (["evaluate", "--help"], 0, "Usage: python -m rd_tf.evaluate"),
-        (["--help"], 0, "prepare, train, teach, evaluate, recommend, show, export, serve, distill"),
+        (["--help"], 0, "  prepare\n  train\n  teach\n  evaluate\n  recommend\n  show\n  export\n  serve\n  distill\n"),
         (["tarin"], 2, "error: 'tarin' is no command; give one of prepare, train"),
         (["train", "--dim=0"], 2, "flag --dim=0"),
         (["train", "--dataset=/nowhere"], 1, "error: --run_dir is empty"),

@@ -29,6 +29,18 @@ def test_atomic_file_appears_when_the_block_ends(tmp_path):
     assert names(tmp_path / "new") == ["a.weights.h5"]
 
 
+def test_a_lock_that_is_a_link_or_no_file_is_refused(tmp_path):
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / ".lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(InputError, match=r"\.lock is a symbolic link"), storage.directory_lock(tmp_path):
+        pass
+    assert (tmp_path / "precious").read_text() == "precious"
+    (tmp_path / ".lock").unlink()
+    os.mkfifo(tmp_path / ".lock")
+    with pytest.raises(InputError, match=r"\.lock is no plain file"), storage.directory_lock(tmp_path):
+        pass
+
+
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_atomic_file_leaves_the_old_one_and_nothing_else_after_an_error(tmp_path, error):
     (tmp_path / "a").write_text("old")

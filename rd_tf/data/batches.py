@@ -29,7 +29,7 @@ class TrainingBatches:
 
     - `user` `[b] int32` (the number of users in place of some, with a user dropout), `sequence` `[b, L] int32`
     - `items` `[b, T + T * negatives] int32`: targets, then negatives; `labels` of the same shape, float32: 1, 0, and
-      -1 for a target that is padding
+      -1 for padding: a target that a short history lacks, a negative of a user who has seen every item
     - `teacher_items` `[b, K] int32`, with a teacher; `teacher_scores` `[b, K] float32`, where they are asked for
     - `sampled_items` `[groups, samples] int32` and `is_unseen` `[b, samples] bool` as `RankSampler.sample` gives them,
       with a rank sampler
@@ -127,7 +127,7 @@ class TrainingBatches:
                 seed = self._seed(_NEGATIVES, step)
                 negative = self.sampler.sample(user, num_targets * self.negatives, seed, first)
                 joined["items"] = tf.concat([target, negative], 1)
-                joined["labels"] = tf.concat([joined["labels"], tf.zeros_like(negative, tf.float32)], 1)
+                joined["labels"] = tf.concat([joined["labels"], tf.where(negative > 0, 0.0, -1.0)], 1)
             joined["global_size"] = tf.cast(size, tf.int32)
             if self.rank_sampler is not None:
                 seed = self._seed(_RANK_SAMPLES, step)
@@ -324,7 +324,7 @@ def training_batches(
     rows = data.users, data.items, data.num_users, data.num_items
     return TrainingBatches(
         windows,
-        UnseenItemSampler(*rows, data.interactions.user_ids),
+        UnseenItemSampler(*rows),
         batch_size,
         negatives,
         seed,

@@ -59,15 +59,15 @@ class UnseenItemSampler:
         items: `[rows] int32`, from 1.
         num_users: number of users.
         num_items: number of items, the padding not counted.
-        user_ids: raw ids, for the message.
+
+    Attributes:
+        full_users: how many users have seen every item; for them the padding, 0, is drawn.
 
     Raises:
-        InputError: a user has seen every item.
+        InputError: all users have seen every item.
     """
 
-    def __init__(
-        self, users: np.ndarray, items: np.ndarray, num_users: int, num_items: int, user_ids: list[str] | None = None
-    ) -> None:
+    def __init__(self, users: np.ndarray, items: np.ndarray, num_users: int, num_items: int) -> None:
         if (users[1:] < users[:-1]).any():
             order = np.argsort(users, kind="stable")
             users, items = users[order], items[order]
@@ -82,12 +82,11 @@ class UnseenItemSampler:
             counts[first : first + len(block_counts)] = block_counts
             unseen_below[end : end + len(seen)] = seen - 1 - (np.arange(len(seen)) - starts[owners - first])
             end += len(seen)
-        if (counts >= num_items).any():
-            full = np.flatnonzero(counts >= num_items)
-            name = f"number {full[0]}" if user_ids is None else repr(user_ids[full[0]])
+        self.full_users = int(np.count_nonzero(counts >= num_items))
+        if self.full_users == num_users:
             raise InputError(
-                f"{len(full)} users, the first of them {name}, have seen all {num_items} items in training, so no "
-                "negatives can be drawn for them; leave them out of the input or add items"
+                f"all {num_users} users have seen all {num_items} items in training, so there is nothing to learn from "
+                "and no negatives can be drawn; prepare data with more items"
             )
         self._num_items = num_items
         self._unseen_below = tf.constant(unseen_below[:end])
@@ -105,7 +104,7 @@ class UnseenItemSampler:
                 batch would.
 
         Returns:
-            `[batch, count] int32`.
+            `[batch, count] int32`; 0 for a user who has seen every item.
         """
         bits = bit_rows(seed, first, tf.size(users), count)
         fraction = tf.bitwise.bitwise_and(tf.cast(bits, tf.int64), 0xFFFFFFFF)
@@ -113,7 +112,8 @@ class UnseenItemSampler:
         # floor(fraction * n / 2^32): whole-number arithmetic, so no item of a large catalogue is out of reach.
         nth = tf.bitwise.right_shift(fraction * (self._num_items - (end - before)), 32)
         nth = tf.cast(nth, tf.int32)
-        return nth + 1 + tf.cast(self._last_not_above(nth, before, end) - before, tf.int32)
+        items = nth + 1 + tf.cast(self._last_not_above(nth, before, end) - before, tf.int32)
+        return tf.where(items <= self._num_items, items, 0) if self.full_users else items
 
     def _last_not_above(self, nth: tf.Tensor, before: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
         """The last place in (before, end] where `_unseen_below` is at most nth; `before` where there is none."""

@@ -6,7 +6,6 @@ import functools
 import hashlib
 import os
 import tempfile
-import tokenize
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -16,7 +15,16 @@ import numpy as np
 from numpy.lib import format as npy_format
 
 from rd_tf.data.windows import UserItems, Windows
-from rd_tf.storage import InputError, atomic_directory, file_sha256, read_json, read_manifest, write_json
+from rd_tf.storage import (
+    InputError,
+    atomic_directory,
+    file_sha256,
+    json_sha256,
+    open_npy,
+    read_json,
+    read_manifest,
+    write_json,
+)
 
 
 class NpyWriter:
@@ -117,6 +125,16 @@ ScoreKind = Literal["teacher", "ranks"]
 FORMAT = 2
 AGAIN = "make it again with python -m rd_tf.teach"
 ARRAYS = {"items": np.int32, "scores": np.float16}
+# Lists of a run directory are made for its own L and T by `rd_tf.teach`, and for the student's by `rd_tf.train`.
+_OTHER_WINDOWS = (
+    "or give the teacher's run directory as --teacher, which lists for the student's windows; lists of other teachers "
+    "are made for them by python -m rd_tf.teach with --sequence_length, --target_length and --short_windows"
+)
+_HINTS = {
+    "sequence_length": f"train the student with --sequence_length={{found}}, {_OTHER_WINDOWS}",
+    "target_length": f"train the student with --target_length={{found}}, {_OTHER_WINDOWS}",
+    "windows": f"train the student with the --short_windows of the lists, {_OTHER_WINDOWS}",
+}
 _REQUIRED = {"format": int, "k": int, "rows": int, "teacher": str}
 _REQUIRED_OF_FILES = {"rows": int, "items_sha256": str, "scores_sha256": str}
 _NAMES = {
@@ -202,6 +220,18 @@ class TeacherCache:
         spread = float(self.scores[rows].astype(np.float32).std(1).mean()) if len(rows) else 0.0
         return spread or 1.0
 
+    def repeated(self) -> int | None:
+        """The first window whose list has an item twice; None where there is none."""
+        first = 0
+        for part in self.items.parts if isinstance(self.items, ShardedArray) else (self.items,):
+            for begin in range(0, len(part), _CHUNK):
+                ordered = np.sort(part[begin : begin + _CHUNK], axis=1)
+                found = np.flatnonzero((ordered[:, 1:] == ordered[:, :-1]).any(axis=1))
+                if len(found):
+                    return first + begin + int(found[0])
+            first += len(part)
+        return None
+
     def item_range(self) -> tuple[int, int]:
         """The lowest and the highest item of all lists, shard by shard; 1 and 1 where there are none."""
         parts = self.items.parts if isinstance(self.items, ShardedArray) else (self.items,)
@@ -228,6 +258,20 @@ def load_cache_manifest(directory: str | os.PathLike[str]) -> dict[str, Any]:
     if not _is_whole(manifest):
         raise InputError(f"{path} is damaged: it does not tell rows and checksums of its files; {AGAIN}")
     return manifest
+
+
+# What a checksum of lists begins with, so that it is no fingerprint of weights.
+LISTS = "lists:"
+
+
+def lists_checksum(manifest: dict[str, Any]) -> str:
+    """What a cache is known by, from the checksums of its files: whoever made it may call its teacher anything.
+
+    Args:
+        manifest: of the cache.
+    """
+    files = _files_of(manifest)
+    return LISTS + json_sha256([[file.get(f"{name}_sha256") for name in ARRAYS] for file in files])
 
 
 def load_teacher_cache(directory: str | os.PathLike[str], key: CacheKey, k: int) -> TeacherCache:
@@ -272,7 +316,7 @@ def check_cache(path: str | os.PathLike[str], manifest: dict[str, Any], key: Cac
         if wanted is not None and wanted != found:
             raise InputError(
                 f"teacher cache {path} was made for {name} {_short(found)}, but {name} {_short(wanted)} is needed; "
-                f"{AGAIN}"
+                + _HINTS.get(field, AGAIN).format(found=found)
             )
     if manifest["k"] < k:
         raise InputError(f"teacher cache {path} has lists of {manifest['k']} items, but --k={k} is needed; {AGAIN}")
@@ -315,12 +359,10 @@ def _open_array(path: Path, manifest: dict[str, Any], number: int, name: str) ->
     try:
         if file_sha256(path / file) != described[f"{name}_sha256"]:
             raise InputError(f"teacher cache {path} is damaged: {file} is not what its manifest.json says; {AGAIN}")
-        # Not np.load(), which would also open zip archives.
-        array = np.lib.format.open_memmap(path / file, mode="r")
+        array = open_npy(path / file)
     except InputError:
         raise
-    # NumPy reads the header as a Python literal, hence the last two errors.
-    except (OSError, ValueError, SyntaxError, tokenize.TokenError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"teacher cache {path} is damaged ({error}); {AGAIN}") from None
     rows, k = described["rows"], manifest["k"]
     if array.shape != (rows, k) or array.dtype != dtype:
@@ -556,5 +598,6 @@ def check_k(k: int, mask: str, num_items: int, target_length: int, longest: int)
     if k > num_items - masked:
         raise InputError(
             f"--k={k} is larger than the catalogue of {num_items} items with a training row less the {masked} that "
-            f"--mask={mask} keeps out; use --k={max(num_items - masked, 0)} or less"
+            f"--mask={mask} keeps out; "
+            + (f"use --k={num_items - masked} or less" if num_items > masked else "use another --mask, such as target")
         )

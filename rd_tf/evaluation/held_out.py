@@ -87,6 +87,21 @@ def make_held_out(data: SplitData, sequence_length: int) -> HeldOut:
     )
 
 
+def users_line(counts: dict[str, int]) -> str:
+    """Of whom a metric is the mean, in words; `counts` as of `HeldOut`."""
+    users = counts["users"]
+    return f"over {users:,} of {users + counts['users_without_targets']:,} users"
+
+
+def left_out_line(counts: dict[str, int]) -> str:
+    """Which users and held-out items are ranked and which are not, in a sentence; `counts` as of `HeldOut`."""
+    return (
+        f"ranked for {users_line(counts).removeprefix('over ')} ({counts['users_without_targets']:,} have nothing to "
+        f"rank): {counts['targets']:,} held-out items, {counts['unknown_targets']:,} of them without a training row, "
+        f"which are misses; left out are {counts['repeated_targets']:,} that their user has in training"
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class _Part:
     users: np.ndarray

@@ -195,7 +195,8 @@ class Caser(SequenceRanker):
         convolved = ops.matmul(flat, ops.concatenate(bands, axis=1)) + ops.concatenate(biases)
         counts = [(length - height) * filters for height in range(length)]
         # One split, not a slice a height: the gradient of a slice is the whole tensor again, filled with zeros.
-        parts = ops.split(convolved, list(itertools.accumulate(counts))[:-1], axis=1)
+        # With no place to cut at, Keras hands TensorFlow sizes that are no whole numbers.
+        parts = ops.split(convolved, list(itertools.accumulate(counts))[:-1], axis=1) if length > 1 else [convolved]
         pooled = [
             ops.max(activation(ops.reshape(part, (-1, length - place, filters))), axis=1)
             for place, (activation, part) in enumerate(zip(self.conv_activations, parts, strict=True))

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import math
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -297,13 +298,28 @@ def keep_or_make(
     """
     if keeps_cache(directory, key, k, force, is_default_place):
         return None
-    with directory_lock(directory.parent, wait_seconds=math.inf) if is_default_place else contextlib.nullcontext():
+    with _default_place(directory) if is_default_place else contextlib.nullcontext():
         if is_default_place and keeps_cache(directory, key, k, force, is_default_place):
             return None
         lists = make()
         if lists is not None:
             save_teacher_cache(lists, directory, replace=directory.exists())
         return lists
+
+
+@contextlib.contextmanager
+def _default_place(directory: Path) -> Iterator[None]:
+    """Holds the place of the lists in the teacher's run directory."""
+    try:
+        with directory_lock(directory.parent, wait_seconds=math.inf):
+            yield
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        raise InputError(
+            f"{directory} cannot be written ({error.strerror}); make the lists elsewhere with python -m rd_tf.teach "
+            "--cache=DIRECTORY, and give that directory as --teacher"
+        ) from None
 
 
 def make_cache(
@@ -506,4 +522,6 @@ def find_teacher(
             f"teacher cache {directory} lists items from {lowest} to {highest}, but the catalogue has 1 to "
             f"{data.num_items}; {AGAIN}"
         )
+    if (window := cache.repeated()) is not None:
+        raise InputError(f"teacher cache {directory} lists an item twice for window {window}; {AGAIN}")
     return cache

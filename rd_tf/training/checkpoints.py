@@ -15,12 +15,15 @@ import numpy as np
 
 from rd_tf.storage import (
     InputError,
+    Kind,
     atomic_directory,
     file_sha256,
     json_sha256,
+    open_npy,
     read_manifest,
     remove_all_leftovers,
     remove_whole,
+    require,
     write_json,
     write_text,
 )
@@ -101,6 +104,17 @@ _KEPT = 2
 _REQUIRED = {"format": int, "step": int, "arrays": dict, "progress": dict, "run": dict, "sha256": str}
 
 
+_PROGRESS: dict[str, Kind] = {
+    "best.epoch": int,
+    "best.map": int | float,
+    "history": list,
+    "position.epoch": int,
+    "position.step": int,
+    "position.total": list,
+    "position.seconds": int | float,
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
     """A state that was read back.
@@ -178,9 +192,16 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             file = path / described["file"]
             if file_sha256(file) != described["sha256"]:
                 raise InputError(f"{file} is not what {MANIFEST} beside it says")
-            arrays[name] = np.load(file, allow_pickle=False)
+            arrays[name] = np.array(open_npy(file))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path}: {name} cannot be read ({str(error).splitlines()[0]})") from None
+    require(manifest["progress"], _PROGRESS, path / MANIFEST)
+    position = manifest["progress"]["position"]
+    total = position["total"]
+    if set(position) != {field.name for field in dataclasses.fields(Position)} or not (
+        len(total) == len(REPORTED) and all(isinstance(number, int | float) for number in total)
+    ):
+        raise InputError(f"{path / MANIFEST} does not tell a position")
     return Checkpoint(manifest["step"], arrays, manifest["progress"])
 
 

@@ -9,8 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+import rd_tf.teacher.cache
 from rd_tf.data.teacher_lists import (
     CacheKey,
+    ShardedArray,
     cache_manifest,
     files_in,
     is_teacher_cache,
@@ -20,7 +22,8 @@ from rd_tf.data.teacher_lists import (
 )
 from rd_tf.models import registry
 from rd_tf.storage import InputError
-from rd_tf.teacher.cache import make_cache
+from rd_tf.teacher.cache import keep_or_make, make_cache
+from rd_tf.train import teacher_fingerprint
 
 KEY = CacheKey("d" * 64, "test", 5, 1, "a" * 64, "e" * 64, "target")
 ITEMS, SCORES = np.arange(12).reshape(4, 3) + 1, np.linspace(-2, 2, 12).reshape(4, 3)
@@ -61,6 +64,60 @@ def test_a_longer_list_serves_a_shorter_k(cache):
 def test_a_cache_of_something_else_is_refused_with_both_values(cache, field, value, message):
     with pytest.raises(InputError, match=message):
         load_teacher_cache(cache, dataclasses.replace(KEY, **{field: value}), k=3)
+
+
+@pytest.mark.parametrize(
+    ("field", "hint"),
+    [
+        (
+            "sequence_length",
+            "train the student with --sequence_length=5, or give the teacher's run directory as --teacher",
+        ),
+        ("target_length", "train the student with --target_length=1, or give the teacher's run directory as --teacher"),
+        ("windows", "train the student with the --short_windows of the lists"),
+        ("mask", "make it again with python -m rd_tf.teach"),
+    ],
+)
+def test_a_cache_of_other_windows_says_how_it_can_be_used(cache, field, hint):
+    with pytest.raises(InputError) as refused:
+        load_teacher_cache(cache, dataclasses.replace(KEY, **{field: 7}), k=3)
+    assert hint in str(refused.value)
+
+
+def test_a_list_with_an_item_twice_is_found(tmp_path):
+    items = np.arange(3000).reshape(1000, 3) + 1
+    with write_teacher_cache(tmp_path / "good", KEY, rows=1000, k=3) as store:
+        store(0, items, np.zeros((1000, 3)))
+    assert load_teacher_cache(tmp_path / "good", KEY, k=3).repeated() is None
+    items[700, 0] = items[700, 2]
+    with write_teacher_cache(tmp_path / "bad", KEY, rows=1000, k=3) as store:
+        store(0, items, np.zeros((1000, 3)))
+    bad = load_teacher_cache(tmp_path / "bad", KEY, k=3)
+    assert bad.repeated() == 700
+    assert ShardedArray([np.asarray(bad.items)[:700], np.asarray(bad.items)[700:]]).shape == (1000, 3)
+    halves = [np.asarray(bad.items)[:600], np.asarray(bad.items)[600:]]
+    assert dataclasses.replace(bad, items=ShardedArray(halves)).repeated() == 700
+
+
+def test_a_cache_is_known_by_its_lists(cache, tmp_path):
+    before = teacher_fingerprint(str(cache))
+    manifest = json.loads((cache / "manifest.json").read_text())
+    (cache / "manifest.json").write_text(json.dumps({**manifest, "teacher": "anything"}))
+    assert teacher_fingerprint(str(cache)) == before
+    with write_teacher_cache(tmp_path / "other", KEY, rows=4, k=3) as store:
+        store(0, ITEMS[::-1], SCORES)
+    assert teacher_fingerprint(str(tmp_path / "other")) != before
+
+
+def test_a_teacher_that_cannot_be_written_names_the_flag_for_another_place(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied", str(tmp_path))
+
+    monkeypatch.setattr(rd_tf.teacher.cache, "atomic_directory", refuse)
+    with pytest.raises(
+        InputError, match=r"cannot be written \(Permission denied\); make the lists elsewhere.*--cache="
+    ):
+        keep_or_make(tmp_path / "top_k" / "lists", KEY, 3, refuse, is_default_place=True)
 
 
 def test_lists_that_are_too_short_are_refused(cache):

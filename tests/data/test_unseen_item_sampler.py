@@ -62,6 +62,13 @@ def test_a_large_catalogue_stays_in_range():
     assert drawn.max() > 2_900_000
 
 
-def test_a_user_who_saw_everything_is_refused():
-    with pytest.raises(InputError, match="1 users, the first of them 'ann', have seen all 2 items"):
-        UnseenItemSampler(np.array([0, 1, 1]), np.array([1, 1, 2]), num_users=2, num_items=2, user_ids=["bob", "ann"])
+def test_for_a_user_who_saw_everything_the_padding_is_drawn():
+    full = UnseenItemSampler(np.array([0, 1, 1, 3, 3]), np.array([1, 1, 2, 2, 1]), num_users=4, num_items=2)
+    assert full.full_users == 2
+    drawn = full.sample(tf.range(4), 50, tf.constant([1, 2])).numpy()
+    assert [set(row) for row in drawn.tolist()] == [{2}, {0}, {1, 2}, {0}]
+
+
+def test_users_who_all_saw_everything_are_refused():
+    with pytest.raises(InputError, match="all 2 users have seen all 1 items in training"):
+        UnseenItemSampler(np.array([0, 1]), np.array([1, 1]), num_users=2, num_items=1)

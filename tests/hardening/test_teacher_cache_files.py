@@ -47,6 +47,37 @@ def check(cache, contents, **replaced):
     return refused
 
 
+def npy(header, content=b""):
+    head = f"{header}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head + content
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            npy("{'descr': '<i4', 'fortran_order': False, 'shape': (10000000000000000000000000000, 3)}"),
+            "which an array",
+        ),
+        (npy("{'descr': '<i4', 'fortran_order': False, 'shape': (-4, -3)}", b"x" * 48), "an array of another kind"),
+        (npy("{'descr': '<i4', 'fortran_order': True, 'shape': (4, 3)}", b"x" * 48), "an array of another kind"),
+        (npy("{'descr': '|O', 'fortran_order': False, 'shape': (4, 3)}", b"x" * 96), "an array of another kind"),
+        (npy("{'descr': '<i4', 'fortran_order': False, 'shape': (4, 3)}", b"x" * 47), "has 1"),
+        (npy("[" * 5000), "is damaged"),
+        (npy("'" + "x" * 60_000), "is damaged"),
+        (b"\x93NUMPY\x02\x00\xff\xff\xff\xff" + b"x" * 100, "is damaged"),
+        (b"\x93NUMPY\x07\x00\xff\xff\xff\xff" + b"x" * 100, "is damaged"),
+        (b"PK\x03\x04", "is damaged"),
+        (b"", "is damaged"),
+    ],
+)
+def test_an_array_whose_header_says_what_the_file_is_not(cache, contents, content, message):
+    manifest = json.loads(contents["manifest.json"])
+    manifest["items_sha256"] = hashlib.sha256(content).hexdigest()
+    refused = check(cache, contents, items=content, manifest=json.dumps(manifest).encode())
+    assert message in refused.message
+
+
 @settings(max_examples=150)
 @given(data=st.data())
 def test_a_damaged_manifest(cache, contents, data):
