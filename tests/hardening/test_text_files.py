@@ -245,8 +245,8 @@ def count_lines(content, encoding):
     """Lines by their ends, as no reader here counts them; None where the content is not of the encoding."""
     if encoding == "utf-16" or (not encoding and content[:2] in (b"\xff\xfe", b"\xfe\xff")):
         try:
-            content = content.decode("utf-16").encode()
-        except UnicodeDecodeError:
+            content = content.decode("utf-16", "surrogateescape").encode("utf-8", "surrogateescape")
+        except UnicodeError:
             return None
     content = content.removeprefix(b"\xef\xbb\xbf")
     *whole, last = re.split(rb"\r\n|\n|\r", content)

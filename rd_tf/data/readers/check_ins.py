@@ -167,10 +167,11 @@ def detect_format(path: str, columns: Mapping[str, str], reading: Reading) -> st
     ):
         # The names of columns, none of which are ours: that error tells them.
         return "csv"
-    advice = f"--columns={','.join(columns.values())}, in the order of its columns with other names for the others"
+    named = ",".join(filter(None, columns.values()))
+    advice = f"--columns={named}, in the order of its columns with other names for the others"
     if len(fields) > 2:
-        named = next(name for name, each in _SEPARATORS.items() if each == best)
-        advice = f"--separator={named} {advice}" + (", --format=item_lists" if best is None else "")
+        given = next(name for name, each in _SEPARATORS.items() if each == best)
+        advice = f"--separator={given} {advice}" + (", --format=item_lists" if best is None else "")
     raise InputError(
         f"{path}: its first line ({shorten(line)}) tells no layout; give {advice} or --format (csv, tsv, movielens,"
         " foursquare, recbole, jsonl, item_lists, snap or triples)"
@@ -318,7 +319,8 @@ def _of_header(
         )
     default = _HEADERS[format]
     order = [reading.given_separator()] if reading.separator else [default, *(s for s in _SNIFFED if s != default)]
-    separator = next((each for each in order if _has_names(_untyped(line, format), each, columns)), order[0])
+    most = max(order, key=lambda each: len(_names(line, each, each is not None)))
+    separator = next((each for each in order if _has_names(_untyped(line, format), each, columns)), most)
     named_in_quotes = all(re.fullmatch(rb'"[^"]*"', field) for field in line.split((separator or " ").encode()))
     quoted = separator is not None and (separator != "\t" or named_in_quotes)
     if reading.quote != "auto":
@@ -373,10 +375,10 @@ def _header_advice(
         if any(_has_names(_untyped(line, format), each, columns) for each in _SNIFFED):
             return f"; line {number + 1} has them: pass --skip_lines={number}"
     if any(_NUMBER.fullmatch(name.encode()) or _ISO_TIME.fullmatch(name.encode()) for name in header):
-        return (
-            f"; where no line names the columns, pass --columns={','.join(columns.values())} in the order of the file"
-        )
-    if flag == _TIME and len(header) > 1:
+        others = ", with other names for the others" if len(header) > len(columns) else ""
+        named = ",".join(columns.values())
+        return f"; where no line names the columns, pass --columns={named} in the order of the file{others}"
+    if flag == _TIME and columns[flag] not in header and len(header) > 1:
         return "; where the rows stand in the order of their times, pass --time_column= with nothing behind it"
     return ""
 

@@ -43,7 +43,7 @@ _FORMS = [
     rf"(?i)^\s*{form}\s*$"
     for form in (
         rf"{_YEAR}[-/.](?P<mo>\d\d?)[-/.](?P<d>\d\d?)(?:(?:T|,? +|_){_CLOCK})?{_ZONE}{_BRACKETS}",
-        rf"{_YEAR}(?P<mo>\d\d)(?P<d>\d\d)T(?P<h>\d\d):?(?P<mi>\d\d)(?::?(?P<s>\d\d)(?:[.,](?P<f>\d+))?)?{_ZONE}",
+        rf"{_YEAR}(?P<mo>\d\d)(?P<d>\d\d)T(?P<h>\d\d)(?::?(?P<mi>\d\d)(?::?(?P<s>\d\d)(?:[.,](?P<f>\d+))?)?)?{_ZONE}",
         rf"{_WEEKDAY}{_DAY}[-/ ]+{_MONTH}[-/, ]+{_YEAR}(?:(?:[T:]|,? +){_CLOCK})?{_ZONE}",
         rf"{_WEEKDAY}{_MONTH} +{_DAY},? +{_YEAR}(?:(?:T|,? +(?:at +)?){_CLOCK})?{_ZONE}",
         rf"{_WEEKDAY}{_MONTH} +{_DAY} +{_CLOCK}{_ZONE} +{_YEAR}",
