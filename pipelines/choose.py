@@ -14,11 +14,12 @@ from rd_tf.data.dataset import load_manifest
 from rd_tf.data.teacher_lists import CacheKey, TeacherCache, load_teacher_cache
 from rd_tf.data.windows import SplitData, open_dataset
 from rd_tf.evaluation.evaluator import Evaluator, save_evaluation
+from rd_tf.evaluation.held_out import left_out_line
 from rd_tf.models.registry import has_short_windows
-from rd_tf.runtime import print_line
+from rd_tf.runtime import free_bytes, print_line
 from rd_tf.storage import InputError, json_sha256, read_manifest, write_json
 from rd_tf.teacher.cache import keep_or_make
-from rd_tf.teacher.named import TeacherNames, choose_ease_l2, choose_weights, ease_cost, free_bytes, make_teacher
+from rd_tf.teacher.named import TeacherNames, choose_ease_l2, choose_weights, ease_cost, make_teacher
 from rd_tf.teacher.scoring import FusedTeacher, Teacher, evaluate_teacher, lists_of
 from rd_tf.train import train
 
@@ -140,6 +141,7 @@ class _Search:
             f"\nchoosing a teacher on the {self._split} split: candidates {', '.join(flags['candidates'])}; nothing "
             f"new is {limit}"
         )
+        print_line(left_out_line(self._evaluator.held_out.counts))
         alone = self._train("student", {"dim": flags["student_dim"], "seed": self._seed})
         teachers: dict[str, Teacher] = {}
         candidates, ease_l2 = {}, 0.0

@@ -2,6 +2,7 @@
 
 import codecs
 import contextlib
+import ctypes
 import errno
 import importlib
 import inspect
@@ -11,8 +12,9 @@ import select
 import signal
 import sys
 import textwrap
+import threading
 import types
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
@@ -278,9 +280,10 @@ def _run(command: Command, arguments: Sequence[str]) -> int:
     # TensorFlow's C++ start-up lines are noise to a user; the variable is the only switch that comes early enough.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    _say_bus_error()
     try:
-        command(**values)
+        with _ending_on_sigterm():
+            command(**values)
     except InputError as error:
         _say(str(error))
         return 1
@@ -294,6 +297,72 @@ def _run(command: Command, arguments: Sequence[str]) -> int:
         _say(sentence)
         return 1
     return 0
+
+
+# Seconds after SIGTERM in which a command may end by itself.
+_GRACE = 8.0
+
+
+@contextlib.contextmanager
+def _ending_on_sigterm() -> Iterator[None]:
+    """Lets SIGTERM end a block as `sys.exit(143)` does, wherever it comes.
+
+    Where Python runs within a callback of other code, an exception is printed and lost: it is raised again every second
+    until something is on its way out. Where other code runs for long without Python, the process ends after a while.
+    """
+
+    def end(*_: Any) -> NoReturn:
+        signal.signal(signal.SIGALRM, again)
+        signal.setitimer(signal.ITIMER_REAL, 1.0, 1.0)
+        sys.exit(_ENDED)
+
+    def again(*_: Any) -> None:
+        # In a finally or an __exit__ it is on its way.
+        if not isinstance(sys.exc_info()[1], SystemExit):
+            sys.exit(_ENDED)
+
+    def watch() -> None:
+        while number := os.read(reading, 1):
+            # Others note the signal and see to it themselves.
+            is_ours = number[0] == signal.SIGTERM and signal.getsignal(signal.SIGTERM) is end
+            if is_ours and not has_ended.wait(_GRACE):
+                os._exit(_ENDED)
+        os.close(reading)
+
+    has_ended = threading.Event()
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.signal(signal.SIGTERM, end)
+    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        has_ended.set()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.set_wakeup_fd(before)
+        os.close(writing)
+
+
+def _say_bus_error() -> None:
+    """Lets a process end in a sentence where a file that it has mapped is cut: that is a signal, no exception."""
+
+    def end(_: int) -> None:
+        os.write(2, _CUT.encode())
+        os._exit(1)
+
+    global _on_bus_error
+    _on_bus_error = ctypes.CFUNCTYPE(None, ctypes.c_int)(end)
+    ctypes.CDLL(None).signal(signal.SIGBUS, _on_bus_error)
+
+
+_CUT = (
+    "error: a file that this command was reading was cut, or its disk failed; let nothing else write the dataset or "
+    "the teacher's lists meanwhile, make what is damaged again and run the same command again\n"
+)
+# Kept as long as the process, which may call it.
+_on_bus_error: Any = None
+_ENDED = 128 + signal.SIGTERM
 
 
 def _import_named(command: Command, arguments: Sequence[str]) -> None:
@@ -390,8 +459,26 @@ def _module_name(command: Command) -> str:
     return main.name if main else command.__module__
 
 
+# What TensorFlow, NumPy and the system's loader say of memory that there is not.
+_NO_MEMORY = (
+    "OOM when allocating",
+    "Cannot allocate memory",
+    "failed to map segment",
+    "can't start new thread",
+    "bad_alloc",
+)
+
+
 def _machine_trouble(error: Exception) -> str | None:
-    if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or NO_SPACE in str(error):
+    if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
+        said = str(error).splitlines()[0][:200] if str(error) else ""
+        return (
+            f"out of memory{f' ({said})' if said else ''}; lower --dim, --batch_size, --negatives or --block_size, as "
+            "far as this command has them, or give the process more memory (ulimit -v shows its limit)"
+        )
+    # NumPy's tofile() gives no number.
+    is_cut = isinstance(error, OSError) and re.search(r"\d+ requested and \d+ written", str(error)) is not None
+    if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or NO_SPACE in str(error) or is_cut:
         file = getattr(error, "filename", None)
         return f"no space left on the disk{f' for {file}' if file else ''}; free some and run the same command again"
     if isinstance(error, OSError) and error.filename:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rd_tf import command_line
-from rd_tf.storage import InputError
+from rd_tf.storage import InputError, remove_leftovers
 
 if TYPE_CHECKING:
     from rd_tf.data.readers.check_ins import CheckIns, InputReport, Reading
@@ -176,7 +176,7 @@ def kept_dataset(flags: dict[str, Any]) -> dict[str, Any] | None:
         del source["value_column"]
     flags = {**flags, "shards": min(flags["shards"], manifest["users"])}
     for name, value in flags.items():
-        if source.get(name, value) != value:
+        if _same_name(source.get(name, value), name, flags) != _same_name(value, name, flags):
             raise InputError(
                 f"--dataset={directory} was made with --{name}={_as_text(source[name])}, not {_as_text(value)}; "
                 "name another directory, or --force makes it again"
@@ -187,8 +187,15 @@ def kept_dataset(flags: dict[str, Any]) -> dict[str, Any] | None:
             f"--dataset={directory} was made when the files of --input={','.join(flags['input'])} held something else; "
             "name another directory, or --force makes it again"
         )
+    remove_leftovers(directory)
     print(f"dataset kept: {directory}", flush=True)
     return manifest
+
+
+def _same_name(value: Any, name: str, flags: dict[str, Any]) -> Any:
+    """A flag's value, files by their whole path: ./a.csv is a.csv."""
+    is_files = name == "input" and flags["format"] != "tfds" and isinstance(value, list)
+    return [str(Path(path).absolute().resolve()) for path in value] if is_files else value
 
 
 def _as_text(value: Any) -> str:

@@ -4,6 +4,7 @@ import collections
 import contextlib
 import json
 import os
+import resource
 import signal
 import sys
 import threading
@@ -56,6 +57,30 @@ def progress_bar(description: str, total: int, unit: str) -> Iterator[Advance]:
             print(f"{description}: {done:,} of {total:,} {unit}, {left:.0f} s left", file=sys.stderr, flush=True)
 
     yield advance
+
+
+def free_bytes() -> int:
+    """Memory that this process can still take: of the machine, its control group and its `ulimit -v`."""
+    free = [2**62]
+    with contextlib.suppress(OSError, StopIteration, ValueError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free.append(int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1]) * 1024)
+    for most, used in _GROUP_MEMORY:
+        # "max" where there is no limit.
+        with contextlib.suppress(OSError, ValueError):
+            free.append(int(Path(most).read_text()) - int(Path(used).read_text()))
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY:
+        with contextlib.suppress(OSError, ValueError):
+            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            free.append(limit - pages * resource.getpagesize())
+    return max(0, min(free))
+
+
+_GROUP_MEMORY = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
 
 
 def print_line(line: str) -> None:
@@ -185,6 +210,10 @@ def compute_ahead(
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
+class StoppedError(Exception):
+    """A signal asked the process to stop while what it does may be left at any point."""
+
+
 class StopRequest:
     """Notes SIGTERM and SIGINT instead of dying of them, within a `with` block.
 
@@ -197,6 +226,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal = 0
+        self._raises = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopRequest":
@@ -213,6 +243,26 @@ class StopRequest:
             self.__exit__()
             signal.raise_signal(number)
         self.signal = number
+        if self._raises:
+            raise StoppedError
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Runs a block that a signal ends at once.
+
+        Raises:
+            StoppedError: a signal came, before or meanwhile.
+        """
+        self._raises = True
+        try:
+            if self.signal:
+                raise StoppedError
+            yield
+        finally:
+            self._raises = False
+        # One that came where its exception was lost, as in a destructor.
+        if self.signal:
+            raise StoppedError
 
     @property
     def exit_code(self) -> int:

@@ -1,8 +1,10 @@
 """Commands as a user meets them: help, usage errors, one sentence for trouble."""
 
 import os
+import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -169,6 +171,18 @@ def test_a_run_directory_in_use_is_refused_with_the_process_named(tiny_dataset, 
         (RuntimeError("h5: errno = 28, 'No space left on device'"), "error: no space left on the disk; free some"),
         (PermissionError(13, "Permission denied", "/d/x"), "error: /d/x: permission denied; name another path"),
         (OSError(36, "File name too long", "/d/x"), "error: /d/x: file name too long; name another path"),
+        (OSError("48 requested and 13 written"), "error: no space left on the disk; free some and"),
+        (
+            MemoryError("Unable to allocate 4.00 TiB for an array"),
+            "error: out of memory (Unable to allocate 4.00 TiB for",
+        ),
+        (MemoryError(), "error: out of memory; lower --dim, --batch_size, --negatives or --block_size"),
+        (
+            RuntimeError("OOM when allocating tensor with shape[9,9]"),
+            "error: out of memory (OOM when allocating tensor",
+        ),
+        (OSError(12, "Cannot allocate memory"), "error: out of memory ([Errno 12] Cannot allocate memory); lower"),
+        (ImportError("x.so: failed to map segment from shared object"), "error: out of memory (x.so: failed to map"),
     ],
 )
 def test_trouble_is_one_sentence_and_exit_code_1(trouble, sentence, capsys):
@@ -187,6 +201,103 @@ def test_a_bug_keeps_its_traceback():
 
     with pytest.raises(KeyError):
         command_line.run(command, [])
+
+
+PROGRAM = """
+import ctypes, mmap, os, signal, sys, threading, time
+from rd_tf import command_line
+
+{definitions}
+
+def command(*, dataset):
+    print("begun", flush=True)
+{body}
+
+command_line.run(command, [])
+"""
+
+
+def start(tmp_path, body, definitions=""):
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM.format(body=textwrap.indent(textwrap.dedent(body), "    "), definitions=definitions))
+    process = subprocess.Popen(
+        [sys.executable, program],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "begun\n"
+    return process
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "time.sleep(60)",
+        # In a destructor an exception is printed and lost.
+        """
+        class Slow:
+            def __del__(self):
+                time.sleep(60)
+        Slow()
+        time.sleep(60)
+        """,
+        # In a callback of C code, too.
+        """
+        ctypes.CFUNCTYPE(None)(lambda: time.sleep(60))()
+        time.sleep(60)
+        """,
+        # Python does not run at all in the main thread.
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})\nctypes.CDLL(None).sleep(60)",
+    ],
+    ids=["plain", "destructor", "callback", "C code"],
+)
+def test_sigterm_ends_a_command_within_ten_seconds(body, tmp_path):
+    process = start(tmp_path, body)
+    # It is within what it does then.
+    time.sleep(1)
+    begin = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 143
+    assert time.monotonic() - begin < 20
+
+
+def test_what_sigterm_interrupts_may_clean_up(tmp_path):
+    body = """
+    try:
+        time.sleep(60)
+    finally:
+        time.sleep(2.5)
+        open("cleaned", "w").close()
+    """
+    process = start(tmp_path, body)
+    time.sleep(1)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (143, "")
+    assert (tmp_path / "cleaned").exists()
+
+
+def test_a_file_that_is_cut_while_it_is_mapped_is_one_sentence(tmp_path):
+    body = """
+    with open("mapped", "wb+") as file:
+        file.write(b"x" * 2**20)
+        file.flush()
+        mapped = mmap.mmap(file.fileno(), 0)
+        file.truncate(0)
+        threading.Thread(target=lambda: mapped[2**19]).start()
+        time.sleep(60)
+    """
+    _, errors = (process := start(tmp_path, body)).communicate(timeout=30)
+    assert process.returncode == 1
+    assert errors.startswith("error: a file that this command was reading was cut")
+    assert errors.count("\n") == 1
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")

@@ -11,8 +11,13 @@ import numpy as np
 from keras import ops
 
 from rd_tf.plugins import constructor_keywords
+from rd_tf.runtime import free_bytes
 
 Tensor = Any
+
+
+def _has_gpu() -> bool:
+    return keras.backend.backend() != "tensorflow" or bool(keras.distribution.list_devices("gpu"))
 
 
 def take_rows(table: Any, rows: Tensor) -> Tensor:
@@ -195,6 +200,17 @@ class SequenceRanker(keras.Model, abc.ABC):
     def has_history(self) -> bool:
         """Whether `encode` is given `Histories`, not a sequence alone."""
         return self.looks_back != "none"
+
+    def add_weight(self, *args: Any, **kwargs: Any) -> keras.Variable:
+        shape = kwargs.get("shape", args[0] if args else ())
+        needed, free = 4 * math.prod(size or 1 for size in shape or ()), free_bytes()
+        # Taken, such memory would end the process without a word.
+        if needed > free and not _has_gpu():
+            raise MemoryError(
+                f"the weight {kwargs.get('name', '')} of {needed / 1e9:,.1f} GB is larger than the {free / 1e9:,.1f} "
+                "GB of memory that are free; use a smaller dim"
+            )
+        return super().add_weight(*args, **kwargs)
 
     def add_table(self, name: str, rows: int, dim: int, seed_offset: int, of_items: bool = False) -> keras.Variable:
         """Adds an embedding table `[rows, dim]`, normal with standard deviation 1 / dim (as the authors').

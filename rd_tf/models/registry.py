@@ -1,10 +1,11 @@
 """Rankers by name: made from flags, saved to and loaded from a run directory."""
 
 import dataclasses
+import errno
 import hashlib
 import os
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import keras
 import numpy as np
@@ -87,7 +88,11 @@ def weights_fingerprint(model: SequenceRanker) -> str:
 
 def save_model(model: SequenceRanker, run_dir: str | os.PathLike[str]) -> dict[str, Any]:
     """Writes `model.weights.h5` and returns what the run's manifest must hold under "model"."""
-    with atomic_file(Path(run_dir) / run_directory.WEIGHTS) as temporary:
+    path = Path(run_dir) / run_directory.WEIGHTS
+    with atomic_file(path) as temporary:
+        # On a disk without room for it HDF5 ends the process without a word.
+        with open(temporary, "wb") as file:
+            _reserve(file, 4 * model.count_params() + _HDF5_BYTES * (len(model.weights) + 16), path)
         model.save_weights(temporary)
     names = [name for name, plugin in plugins.RANKERS.items() if plugin.load() is type(model)]
     if not names:
@@ -102,6 +107,19 @@ def save_model(model: SequenceRanker, run_dir: str | os.PathLike[str]) -> dict[s
         "parameters": model.count_params(),
         "fingerprint": weights_fingerprint(model),
     }
+
+
+# Of a weight's name and place in the file.
+_HDF5_BYTES = 4096
+
+
+def _reserve(file: IO[bytes], size: int, path: Path) -> None:
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        # A file system that cannot reserve.
 
 
 def load_model(run_dir: str | os.PathLike[str], flag: str = "run_dir") -> SequenceRanker:

@@ -14,6 +14,7 @@ from rd_tf import run_directory
 from rd_tf.data.windows import Dataset, SplitData
 from rd_tf.evaluation.evaluator import Evaluator
 from rd_tf.flag_definitions import CHOOSING_SPLITS, SOLVED_TEACHERS
+from rd_tf.runtime import free_bytes
 from rd_tf.storage import InputError
 from rd_tf.teacher.scoring import FusedTeacher, RankerTeacher, Teacher, evaluate_teacher, fused_fingerprint
 
@@ -103,14 +104,6 @@ def ease(data: SplitData, l2: float = 200.0) -> LinearTeacher:
     inverse /= -np.diag(inverse).copy()
     inverse[np.diag_indices(size)] = 0.0
     return LinearTeacher(data, inverse, f"ease l2={l2:g}")
-
-
-def free_bytes() -> int:
-    with open("/proc/meminfo") as lines:
-        for line in lines:
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    return 2**62
 
 
 def item_knn(data: SplitData, neighbours: int = 200, shrinkage: float = 10.0) -> LinearTeacher:

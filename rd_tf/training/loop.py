@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator
+from typing import NoReturn
 
 import numpy as np
 import tensorflow as tf
@@ -18,7 +19,7 @@ import tensorflow as tf
 from rd_tf.data.batches import TrainingBatches
 from rd_tf.evaluation.evaluator import Evaluation, Evaluator
 from rd_tf.flag_definitions import CHOOSING_SPLITS
-from rd_tf.runtime import StopRequest, progress_bar
+from rd_tf.runtime import StoppedError, StopRequest, progress_bar
 from rd_tf.storage import InputError
 from rd_tf.training.callbacks import ListOverlap, TensorBoardWriter
 from rd_tf.training.checkpoints import Checkpointer, Position, RunState
@@ -36,13 +37,16 @@ class EpochReport:
         epoch: from 1.
         means: mean over the epoch's steps of each of `REPORTED`.
         seconds: wall time of the epoch's steps.
+        end: the place after its last step, from which it can be looked at again.
     """
 
     epoch: int
     means: dict[str, float]
     seconds: float
+    end: Position
 
 
+_SECONDS_A_CALL = 2.0
 # Called between two calls; told whether any worker wants to stop.
 AfterCall = Callable[[Position, bool], None]
 
@@ -54,7 +58,8 @@ class Trainer:
         distiller: compiled; its `step` is what a step does.
         batches: the data; where the losses ask for rank samples, it has a rank sampler.
         strategy: where it runs; model and optimizer were made in its scope.
-        steps_per_call: steps that run in one call of the graph.
+        steps_per_call: steps that run in one call of the graph, at most; fewer where they take long, since nobody can
+            stop a training within a call.
     """
 
     def __init__(
@@ -68,6 +73,8 @@ class Trainer:
         self._batches = batches
         self._strategy = strategy
         self._steps_per_call = steps_per_call
+        # The first call, which traces the graph, tells nothing.
+        self._most_steps = 1
 
         def one_step(iterator: tf.data.Iterator, with_student_rank: bool) -> tf.Tensor:
             parts = strategy.run(distiller.step, args=(next(iterator), with_student_rank))
@@ -90,10 +97,11 @@ class Trainer:
         is_alone = strategy.num_replicas_in_sync == 1
         self._run = tf.function(run_here, autograph=False) if is_alone else run_on_replicas
 
-        def count_stops(stop: tf.Tensor) -> tf.Tensor:
-            return strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(tf.identity, args=(stop,)), axis=None)
+        def mean(values: tf.Tensor) -> tf.Tensor:
+            sums = strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(tf.identity, args=(values,)), axis=None)
+            return sums / strategy.num_replicas_in_sync
 
-        self._count_stops = tf.function(count_stops, autograph=False)
+        self._mean = tf.function(mean, autograph=False)
 
     def epochs(
         self,
@@ -139,7 +147,7 @@ class Trainer:
     ) -> Iterator[EpochReport]:
         if start.epoch >= last:
             return
-        steps = batches.steps_per_epoch
+        steps, stops = batches.steps_per_epoch, False
         make = batches.input_function(start.epoch * steps + start.step, last * steps)
         iterator = iter(self._strategy.distribute_datasets_from_function(make))
         try:
@@ -155,7 +163,7 @@ class Trainer:
                 self._distiller.finish_epoch()
                 # In float32, as the sums are.
                 means = (np.asarray(position.total, np.float32) / np.float32(steps)).tolist()
-                yield EpochReport(epoch + 1, dict(zip(REPORTED, means, strict=True)), position.seconds)
+                yield EpochReport(epoch + 1, dict(zip(REPORTED, means, strict=True)), position.seconds, position)
                 after_call(Position(epoch + 1), stops)
         finally:
             # Its threads run Python to read the windows, and must not while the interpreter shuts down after an error.
@@ -165,22 +173,25 @@ class Trainer:
         self, iterator: Iterator[dict[str, tf.Tensor]], at: Position, steps: int, with_student_rank: bool, stop: bool
     ) -> tuple[Position, bool]:
         begin = time.monotonic()
-        # Calls end at the same steps wherever a training is resumed, so that sums are rounded the same way.
-        now = min(self._steps_per_call - at.step % self._steps_per_call, steps - at.step)
+        now = min(self._steps_per_call - at.step % self._steps_per_call, self._most_steps, steps - at.step)
         sums = self._run(iterator, tf.constant(now), with_student_rank).numpy()
-        # What one worker wants, all do, after the same step.
-        stops = self._count_stops(tf.constant(float(stop)))
+        # What one worker wants, all do, after the same step; and their next calls have as many steps.
+        stops, seconds = self._mean(tf.constant([float(stop), time.monotonic() - begin])).numpy().tolist()
+        self._most_steps = max(1, int(now * _SECONDS_A_CALL / seconds))
         not_finite = np.flatnonzero(~np.isfinite(sums).all(1))
         if len(not_finite):
             raise InputError(
                 f"the loss is not finite in epoch {at.epoch + 1}, step {at.step + int(not_finite[0]) + 1} of {steps}; "
                 "use a smaller --learning_rate"
             )
-        total = tuple((np.asarray(at.total, np.float32) + sums.sum(0)).tolist())
-        return Position(at.epoch, at.step + now, total, at.seconds + time.monotonic() - begin), bool(stops > 0)
+        # One after another, so that sums are rounded the same way wherever calls end.
+        total = np.add.accumulate(np.concatenate([np.asarray([at.total], np.float32), sums]))[-1].tolist()
+        return Position(at.epoch, at.step + now, tuple(total), at.seconds + time.monotonic() - begin), stops > 0
 
 
 _HISTOGRAMS = 10
+# Letters that a line of the log has at most.
+_LINE = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,6 +246,9 @@ class Fit:
                 if not stops:
                     self.checkpointer.save_if_due(position)
                     return
+                stop(position)
+
+            def stop(position: Position) -> NoReturn:
                 self.checkpointer.save(position)
                 self.log(f"stopped {where()}; the same command goes on from there")
                 sys.exit(request.exit_code if request.signal else 128 + signal.SIGTERM)
@@ -244,7 +258,11 @@ class Fit:
                 reports = self.trainer.epochs(epochs, start, after_call, lambda: bool(request.signal))
                 with contextlib.closing(reports):
                     for report in reports:
-                        self._look(report)
+                        reached = report.end
+                        try:
+                            self._look(report, request)
+                        except StoppedError:
+                            stop(report.end)
                         last = report.epoch
                         if self._is_overdue():
                             self.log(f"stopped early: no better MAP since epoch {best.epoch}")
@@ -265,8 +283,14 @@ class Fit:
         with self.workers.explain_loss(lambda: "in the evaluation"):
             return self.evaluator.evaluate(self.state.model)
 
-    def _look(self, report: EpochReport) -> None:
-        """Measures, writes down and says what there is to say of an epoch."""
+    def _look(self, report: EpochReport, request: StopRequest) -> None:
+        """Measures, writes down and says what there is to say of an epoch.
+
+        Raises:
+            StoppedError: the process is asked to stop while it measures; nothing is written down then.
+        """
+        # Workers beside each other have to stop at the same place.
+        measuring = request.at_once if self.workers.count == 1 else contextlib.nullcontext
         config, model = self.config, self.state.model
         epoch, epochs, every = report.epoch, config.epochs, config.validate_every or config.epochs
         looks = epoch == epochs or epoch % every == 0
@@ -275,14 +299,16 @@ class Fit:
             values = {"train/loss": report.means["loss"], "train/ranking_loss": report.means["ranking_loss"]}
         line = f"epoch {epoch:3d}  {report.seconds:6.1f} s  loss {report.means['loss']:.4f}"
         if looks and self.overlap is not None:
-            values[f"distillation/overlap@{self.k}"] = self.overlap.measure()
+            with measuring():
+                values[f"distillation/overlap@{self.k}"] = self.overlap.measure()
         # The test part is read for the final number only, so no epoch is looked at with it.
         if looks and config.split in CHOOSING_SPLITS and self.evaluator is not None:
             begin = time.monotonic()
-            found = self.evaluator.evaluate(model).metrics
+            with measuring():
+                found = self.evaluator.evaluate(model).metrics
             values.update({f"validation/{name}": value for name, value in found.items()})
             values["seconds/validation"] = time.monotonic() - begin
-            line += "  validation " + metrics_line(found)
+            line = metrics_line(found, f"{line}  validation ")
             self.state.best.offer(epoch, found["map"], model.get_weights)
         values["seconds/epoch"] = report.seconds
         values |= optimizer_scalars(self.state.optimizer)
@@ -294,7 +320,17 @@ class Fit:
         self.log(line)
 
 
-def metrics_line(metrics: dict[str, float]) -> str:
-    """The metrics that a line of the log shows."""
-    first = [name for name in metrics if name.startswith(("precision@", "ndcg_tang@"))]
-    return "  ".join(f"{name} {metrics[name]:.4f}" for name in ("map", *first))
+def metrics_line(metrics: dict[str, float], begin: str, after_map: str = "") -> str:
+    """A line of the log with the MAP and as many more metrics as it has room for; metrics.json has all.
+
+    Args:
+        metrics: by name.
+        begin: what the line begins with.
+        after_map: what stands behind the MAP.
+    """
+    line = f"{begin}map {metrics['map']:.4f}{after_map}"
+    for name, value in metrics.items():
+        more = f"  {name} {value:.4f}"
+        if name.startswith(("precision@", "ndcg_tang@")) and len(line + more) <= _LINE:
+            line += more
+    return line

@@ -5,14 +5,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 from rd_tf import command_line, run_directory
+from rd_tf.data.batches import TrainingBatches
 from rd_tf.data.windows import SplitData, open_dataset
 from rd_tf.evaluation.evaluator import Evaluator, save_evaluation
+from rd_tf.evaluation.held_out import left_out_line, users_line
+from rd_tf.models.ranker import SequenceRanker
 from rd_tf.models.registry import make_model, save_model
-from rd_tf.runtime import RunLog, print_line
-from rd_tf.storage import remove, write_text
+from rd_tf.runtime import RunLog, free_bytes, print_line
+from rd_tf.storage import InputError, remove, write_text
 from rd_tf.teacher.cache import find_teacher
 from rd_tf.teacher.scoring import TopK
 from rd_tf.training.callbacks import ListOverlap, TensorBoardWriter
@@ -106,6 +110,9 @@ def train_run(directory: Path, flags: dict[str, Any], identity: dict[str, Any], 
         + (f", tau = {tau:.3g}" if lists is not None and (tau := getattr(loss, "score_temperature", None)) else "")
         + (f", {strategy.num_replicas_in_sync} replicas" if strategy.num_replicas_in_sync > 1 else "")
     )
+    if full := batches.sampler.full_users:
+        log(f"{full:,} of {data.num_users:,} users have seen all items in training; no negatives are drawn for them")
+    _check_memory(batches, model, lists.k if lists is not None else 0)
     if not short:
         _warn_of_long_windows(data, sequence_length + training.target_length, log)
     history = History(directory / run_directory.HISTORY if workers.is_chief else None)
@@ -136,12 +143,14 @@ def train_run(directory: Path, flags: dict[str, Any], identity: dict[str, Any], 
     evaluator = None
     if data.name != "all":
         evaluator = Evaluator(data, sequence_length, training.cutoffs, training.block_size, workers)
+        log(f"{data.name} split: {left_out_line(evaluator.held_out.counts)}")
     trainer = Trainer(distiller, batches, strategy, training.steps_per_call)
     fit = Fit(trainer, state, evaluator, overlap, checkpointer, workers, board, training, distillation.k, log)
     best_epoch = fit.run(start)
     evaluation = fit.evaluate() if evaluator is not None else None
     if evaluation is not None:
-        log(f"{data.name} split, epoch {best_epoch}: " + metrics_line(evaluation.metrics))
+        begin_line, users = f"{data.name} split, epoch {best_epoch}: ", users_line(evaluation.counts)
+        log(metrics_line(evaluation.metrics, begin_line, f" {users}"))
     if not workers.is_chief:
         return {}
     assert board is not None
@@ -169,6 +178,31 @@ def train_run(directory: Path, flags: dict[str, Any], identity: dict[str, Any], 
     # After the manifest: a run that has one is not resumed.
     remove(checkpoints)
     return manifest
+
+
+def _check_memory(batches: TrainingBatches, model: SequenceRanker, k: int) -> None:
+    """Refuses a training whose first step would run out of memory.
+
+    It counts less than a step takes: the optimizer's two numbers a weight, and the rows of the item table that a batch
+    scores, with their gradients.
+    """
+    if keras.distribution.list_devices("gpu"):
+        return
+    targets = batches.windows.targets.shape[1]
+    rows = min(batches.batch_size, len(batches.windows))
+    scored = targets * (1 + batches.negatives) + k
+    shared = batches.shared_sampler.samples if batches.shared_sampler is not None else 0
+    needed = {
+        "--dim": 8 * model.count_params(),
+        "--dim, --batch_size, --negatives or --k": 8 * rows * scored * model.query_dim,
+        "--batch_size or --shared_negatives": 8 * rows * shared,
+    }
+    total, free = sum(needed.values()), free_bytes()
+    if total > free:
+        raise InputError(
+            f"a training step needs more than {total / 1e9:,.1f} GB of memory, and {free / 1e9:,.1f} GB are free; "
+            "lower " + max(needed, key=lambda name: needed[name])
+        )
 
 
 def _warn_of_long_windows(data: SplitData, length: int, log: Callable[[str], None]) -> None:

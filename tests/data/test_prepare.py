@@ -157,6 +157,15 @@ def test_another_dataset_is_refused_by_the_flag_that_differs(changed, named, che
         run(**{"input": [check_ins], "dataset": dataset} | changed)
 
 
+def test_a_dataset_of_the_same_file_under_another_name_is_kept(check_ins, dataset, monkeypatch, capsys):
+    monkeypatch.chdir(Path(check_ins).parent)
+    name = Path(check_ins).name
+    run(input=[name], dataset=dataset)
+    for other in (f"./{name}", str(check_ins), f"{Path(check_ins).parent}/../{Path(check_ins).parent.name}/{name}"):
+        run(input=[other], dataset=dataset)
+        assert "dataset kept" in capsys.readouterr().out
+
+
 def test_a_dataset_of_other_input_is_replaced_by_force_only(check_ins, dataset):
     run(input=[check_ins], dataset=dataset)
     Path(check_ins).write_text(CHECK_INS + "eve,park,2\n")

@@ -15,8 +15,10 @@ import pytest
 import tensorflow as tf
 
 from rd_tf import command_line
-from rd_tf.storage import InputError, directory_lock, json_sha256, write_json
+from rd_tf.evaluation.evaluator import Evaluator
+from rd_tf.storage import InputError, directory_lock, file_sha256, json_sha256, write_json
 from rd_tf.train import train
+from rd_tf.training import loop
 from rd_tf.training.checkpoints import Checkpointer, RunState, list_checkpoints
 from rd_tf.training.distiller import RankingDistiller
 
@@ -58,7 +60,9 @@ def dying_after(calls):
         save(self, position)
 
     dies = pytest.raises(KilledError) if calls else contextlib.nullcontext()
-    with mock.patch.object(Checkpointer, "save_if_due", save_and_die), dies:
+    # However slow the machine: all calls but the first have as many steps as they may.
+    as_many = mock.patch.object(loop, "_SECONDS_A_CALL", 1e9)
+    with mock.patch.object(Checkpointer, "save_if_due", save_and_die), as_many, dies:
         yield
 
 
@@ -77,7 +81,7 @@ def test_a_killed_run_ends_as_an_undisturbed_one(name, tiny_dataset, tiny_teache
     flags = train_flags(dataset=tiny_dataset, teacher=teacher, steps_per_call=4, batch_size=64, **RUNS[name])
     train(**{**flags, "run_dir": str(tmp_path / "undisturbed")})
     killed = {**flags, "run_dir": str(tmp_path / "killed")}
-    # An epoch is 9 steps, so 3 calls: within an epoch, and right after a restart.
+    # An epoch is 9 steps, so 4 calls, of which the first has 1 step: within an epoch, and right after a restart.
     for calls in (5, 2) if name == "distilled" else (4,):
         with dying_after(calls):
             train(**killed)
@@ -133,9 +137,9 @@ def undisturbed(flags, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def killed(flags, tmp_path_factory):
-    """A run of those flags that died after its second checkpoint."""
+    """A run of those flags that died after its third checkpoint."""
     path = tmp_path_factory.mktemp("runs") / "killed"
-    with dying_after(3):
+    with dying_after(4):
         train(**{**flags, "run_dir": str(path)})
     return path
 
@@ -160,7 +164,9 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(unfinished, undisturb
     check_same(tmp_path / "run", undisturbed)
 
 
-@pytest.mark.parametrize("damage", ["no manifest", "other numbers", "another version's arrays"])
+@pytest.mark.parametrize(
+    "damage", ["no manifest", "other numbers", "another version's arrays", "no progress", "no position", "a huge array"]
+)
 def test_where_no_checkpoint_can_be_read_the_run_begins_anew(damage, unfinished, undisturbed, tmp_path, capsys):
     for path in list_checkpoints(tmp_path / "run/checkpoint"):
         manifest = path / "manifest.json"
@@ -171,12 +177,22 @@ def test_where_no_checkpoint_can_be_read_the_run_begins_anew(damage, unfinished,
         if damage == "other numbers":
             described["progress"]["position"]["step"] += 1
         else:
-            described["arrays"].pop(next(iter(described["arrays"])))
+            if damage == "no progress":
+                described["progress"] = {}
+            elif damage == "no position":
+                described["progress"]["position"] = {"epoch": 1, "step": 0, "total": ["x"], "seconds": 0.0}
+            elif damage == "a huge array":
+                array = next(iter(described["arrays"].values()))
+                content = (path / array["file"]).read_bytes()
+                (path / array["file"]).write_bytes(content.replace(b"'shape': (", b"'shape': (9" + b"0" * 30, 1))
+                array["sha256"] = file_sha256(path / array["file"])
+            else:
+                described["arrays"].pop(next(iter(described["arrays"])))
             described.pop("sha256")
             described["sha256"] = json_sha256(described)
         write_json(manifest, described)
     train(**unfinished)
-    assert capsys.readouterr().out.count("is damaged") == 2
+    assert capsys.readouterr().out.count("falling back to the one before") == 2
     check_same(tmp_path / "run", undisturbed)
 
 
@@ -232,6 +248,52 @@ def test_weights_that_are_not_finite_are_no_checkpoint(unfinished, tmp_path, mon
     with dying_after(0), refused:
         train(**unfinished)
     assert list_checkpoints(tmp_path / "run/checkpoint")[0] == newest
+
+
+def test_a_forced_run_that_was_killed_leaves_nothing_behind_once_the_old_one_is_kept(flags, undisturbed, tmp_path):
+    run = shutil.copytree(undisturbed, tmp_path / "run")
+    with dying_after(3):
+        train(**{**flags, "run_dir": str(run), "force": True})
+    assert len(list(tmp_path.iterdir())) == 2
+    train(**{**flags, "run_dir": str(run)})
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_run_that_is_stopped_while_it_is_evaluated_goes_on_there(tiny_dataset, train_flags, tmp_path, capsys):
+    flags = train_flags(dataset=tiny_dataset, split="validation", validate_every=1, epochs=2, steps_per_call=4)
+    train(**{**flags, "run_dir": str(tmp_path / "undisturbed")})
+    stopped = {**flags, "run_dir": str(tmp_path / "stopped")}
+    evaluate, count = Evaluator.evaluate, 0
+
+    def stop_in_the_second(self, model):
+        nonlocal count
+        count += 1
+        if count == 2:
+            signal.raise_signal(signal.SIGTERM)
+            raise AssertionError("the signal is acted on at once")
+        return evaluate(self, model)
+
+    with mock.patch.object(Evaluator, "evaluate", stop_in_the_second), pytest.raises(SystemExit) as ended:
+        train(**stopped)
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert "stopped in epoch 2, after step 8; the same command goes on" in capsys.readouterr().out
+    train(**stopped)
+    check_same(tmp_path / "stopped", tmp_path / "undisturbed")
+
+
+def test_calls_of_slow_steps_have_few(tiny_dataset, train_flags, tmp_path):
+    flags = train_flags(dataset=tiny_dataset, epochs=1, steps_per_call=50, run_dir=str(tmp_path / "run"))
+    done = []
+
+    def note(self, position):
+        done.append(position.step)
+
+    with (
+        mock.patch.object(Checkpointer, "save_if_due", note),
+        mock.patch.object(loop, "_SECONDS_A_CALL", 1e-9),
+    ):
+        train(**flags)
+    assert done == [*range(1, 9), 0]
 
 
 def test_a_run_directory_in_use_is_refused(tiny_dataset, train_flags, tmp_path):
