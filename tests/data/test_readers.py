@@ -155,8 +155,10 @@ def test_a_quotation_mark_that_is_never_closed_costs_its_own_row_only(write):
         read(path)
     assert rows(read(path, skip_bad_rows=True)) == [("a", "p", 5), ("b", "q", 7)]
     assert rows(read(path, quote="none")) == [("a", "p", 5), ("a", '"q', 6), ("b", "q", 7)]
-    with pytest.raises(InputError, match=r"in\.csv, line 3: a quotation mark is opened and never closed"):
-        read(path, multiline_fields=True, skip_bad_rows=True)
+    for last in ('a,"q,6\nb,q,7\n', '"'):
+        path = write("u,i,t\na,p,5\n" + last)
+        with pytest.raises(InputError, match=r"in\.csv, line 3: a quotation mark is opened and never closed"):
+            read(path, multiline_fields=True, skip_bad_rows=True)
 
 
 @pytest.mark.parametrize(

@@ -351,7 +351,7 @@ class _Reader:
             for fields in itertools.islice(reader, 2**19):
                 line, read = self._lines.head + begin + 1, reader.line_num - begin
                 begin = reader.line_num
-                if fields == [_END]:
+                if fields == [_END] and read == 1:
                     ended = True
                     break
                 if fields and fields[-1].endswith(_END):
