@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rd_tf import command_line, run_directory
-from rd_tf.serving.publishing import ExportOptions, check_export_name, parse_min_metric_ratio
+from rd_tf.serving.publishing import ExportOptions, check_export_dir, check_export_name, parse_min_metric_ratio
 from rd_tf.storage import InputError
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def export(
     check_same_dataset(dataset, manifest["dataset"]["fingerprint"], "run_dir", run_dir)
     if not export_dir:
         raise InputError("--export_dir is empty; name a directory")
+    check_export_dir(export_dir)
     check_export_name(export_name)
     ratios = parse_min_metric_ratio(min_metric_ratio)
     options = ExportOptions(**export_options)

@@ -399,6 +399,20 @@ class ExportOptions:
         )
 
 
+def check_export_dir(directory: str | os.PathLike[str]) -> None:
+    """Checks the directory of exports.
+
+    Raises:
+        InputError: TensorFlow would take its path for a pattern of paths, and find no file that it has written there.
+    """
+    path = Path(directory).absolute()
+    if found := re.search(r"[][*?\\]", str(path)):
+        raise InputError(
+            f"--export_dir={directory}: the path {path} holds {found[0]}, which TensorFlow cannot have in a path; name "
+            "another directory"
+        )
+
+
 def is_export_name(name: str) -> bool:
     """Whether a served model may have a name."""
     return _NAME.fullmatch(name) is not None
