@@ -85,7 +85,7 @@ def distill(**flags: Any) -> dict[str, Any]:
     root = Path(flags["run_dir"])
     with directory_lock(root):
         _prepare_if_asked(flags)
-        _check_before_training(flags, has_lists)
+        _check_before_training({**flags, "teacher": AUTO if is_auto else flags["teacher"]}, has_lists)
         from rd_tf.runtime import import_quietly
 
         import_quietly()
@@ -185,7 +185,9 @@ def _check_before_training(flags: dict[str, Any], has_lists: bool) -> None:
     if flags["k"] > items:
         raise InputError(f"--k={flags['k']} is larger than the catalogue of {items} items; use a smaller one")
     names_for(ExportOptions(**_export_options(flags)).for_catalogue(items), flags["dataset"])
-    if not flags["teacher"] or has_lists:
+    if not has_lists:
+        _check_lists(flags)
+    if flags["teacher"] in ("", AUTO) or has_lists:
         return
     manifest = run_directory.load_run_manifest(flags["teacher"], "teacher")
     check_same_dataset(flags["dataset"], manifest["dataset"]["fingerprint"], "teacher", flags["teacher"])
@@ -196,6 +198,23 @@ def _check_before_training(flags: dict[str, Any], has_lists: bool) -> None:
                 f"--teacher={flags['teacher']} was trained with --{name}={trained.get(name)}, but this pipeline has "
                 f"--{name}={flags[name]}; use a teacher of the same"
             )
+
+
+def _check_lists(flags: dict[str, Any]) -> None:
+    """Checks that --mask leaves --k items in the lists of every split that lists are made for."""
+    from rd_tf.data.teacher_lists import check_k
+    from rd_tf.data.windows import open_dataset
+
+    dataset, splits = open_dataset(flags["dataset"]), [flags["split"]]
+    if flags["teacher"] == AUTO:
+        splits.append("rehearsal" if flags["split"] == "test" else "validation")
+    for name in splits:
+        data = dataset.split(name)
+        candidates = int(data.is_candidate.sum())
+        try:
+            check_k(flags["k"], flags["mask"], candidates, flags["target_length"], data.seen.longest)
+        except InputError as error:
+            raise InputError(f"{error} (split {name})") from None
 
 
 def _export_options(flags: dict[str, Any]) -> dict[str, Any]:
@@ -281,7 +300,9 @@ def _export_once(root: Path, distilled: Path, flags: dict[str, Any]) -> str:
     wanted = {
         # Not "weights", which is an option of the export.
         "model": run_directory.load_run_manifest(distilled)["model"]["fingerprint"],
-        **{name: flags[name] for name in ("export_dir", "export_name")},
+        # Those of the gate, so that it is asked again where they are others.
+        **{name: flags[name] for name in ("export_dir", "export_name", "keep_versions", "min_metric_ratio")},
+        "gate_against": flags["gate_against"],
         **_export_options(flags),
     }
     if done.is_file() and not flags["force"]:

@@ -106,6 +106,73 @@ def test_a_finished_run_is_kept_and_other_flags_are_refused(tiny_teacher, tiny_d
     assert weights.stat().st_mtime_ns == before
 
 
+def test_a_finished_run_says_why_it_cannot_go_on(tiny_teacher, tiny_dataset, train_flags):
+    message = (
+        "holds a finished run with --epochs=2, and cannot go on to 3: a finished run keeps its weights, not the opt"
+    )
+    with pytest.raises(InputError, match=message):
+        train(**train_flags(dataset=tiny_dataset, run_dir=tiny_teacher, epochs=3))
+
+
+def test_a_log_says_who_is_left_out_and_its_lines_are_short(tiny_dataset, train_flags, tmp_path):
+    cutoffs = ["3", "5", "10", "20"]
+    flags = {"split": "validation", "validate_every": 1, "cutoffs": cutoffs, "sequence_length": 1}
+    train(**train_flags(dataset=tiny_dataset, run_dir=str(tmp_path), **flags))
+    lines = (tmp_path / "log.txt").read_text().splitlines()
+    counts = json.loads((tmp_path / "metrics.json").read_text())["counts"]
+    users = f"{counts['users']} of {counts['users'] + counts['users_without_targets']} users"
+    assert f"validation split: ranked for {users} " in lines[1]
+    assert all(map_and_more in lines[2] for map_and_more in ("  validation map 0.", "  precision@3 0."))
+    assert f" over {users}  precision@3" in lines[-1]
+    assert max(len(line) for line in lines if line.startswith(("epoch", "validation split, "))) <= 100
+
+
+def test_a_user_who_has_seen_everything_does_not_stop_a_training(train_flags, tmp_path, capsys):
+    rows = [(f"u{user}", f"i{item}") for user in range(12) for item in range(8) if user == 0 or (user + item) % 3]
+    lines = [f"{user},{item},{number}" for number, (user, item) in enumerate(rows)]
+    (tmp_path / "in.csv").write_text("\n".join(["user_id,item_id,timestamp", *lines]))
+    prepare(
+        **command_line.choose(
+            prepare,
+            command_line.default_flags(prepare),
+            input=[str(tmp_path / "in.csv")],
+            dataset=str(tmp_path / "data"),
+        )
+    )
+    for loss in ("pointwise", "bpr", "sampled_softmax", "gbce", "softmax"):
+        flags = {
+            "split": "all",
+            "epochs": 2,
+            "sequence_length": 2,
+            "ranking_loss": loss,
+            "run_dir": str(tmp_path / loss),
+        }
+        train(**train_flags(dataset=str(tmp_path / "data"), **flags))
+        assert "1 of 12 users have seen all items in training; no negatives are drawn" in capsys.readouterr().out
+        assert all(np.isfinite(weight).all() for weight in load_model(tmp_path / loss).get_weights())
+
+
+@pytest.mark.parametrize(
+    ("free", "error", "message"),
+    [
+        (10_000, MemoryError, "the weight user_table of 0.0 GB is larger than"),
+        (
+            60_000,
+            InputError,
+            "a training step needs more than 0.0 GB of memory, and 0.0 GB are free; lower --dim, --batch_",
+        ),
+    ],
+)
+def test_too_little_memory_is_said_before_the_first_step(
+    free, error, message, tiny_dataset, train_flags, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("rd_tf.models.ranker.free_bytes", lambda: free if error is MemoryError else 10**12)
+    monkeypatch.setattr("rd_tf.training.run.free_bytes", lambda: free)
+    flags = {"negatives": 100, "dim": 64 if error is MemoryError else 8}
+    with pytest.raises(error, match=message):
+        train(**train_flags(dataset=tiny_dataset, run_dir=str(tmp_path / "run"), **flags))
+
+
 def test_a_run_of_before_there_was_a_warmup_is_kept_without_one(tiny_teacher, tiny_dataset, train_flags, tmp_path):
     older = shutil.copytree(tiny_teacher, tmp_path / "older")
     found = manifest(older)

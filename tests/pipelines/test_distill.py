@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import pipelines.distill
-from pipelines.distill import _prepare_if_asked, distill
+from pipelines.distill import _export_once, _prepare_if_asked, distill
 from rd_tf import command_line
 from rd_tf.command_line import choose, default_flags
 from rd_tf.recommend import recommend
@@ -47,6 +47,50 @@ def flags(tmp_path_factory):
         "--mask=target",
     ]
     return command_line.parse(distill, arguments)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"k": 80, "mask": "target"}, r"--k=80 is larger than the catalogue of \d+ items .* --mask=target keeps out"),
+        ({"k": 60, "mask": "seen"}, r"--k=60 is larger than the catalogue of \d+ items .* --mask=seen keeps out"),
+        ({"k": 60, "mask": "seen", "teacher": "auto"}, r"--mask=seen keeps out; use --k=\d+ or less"),
+        ({"export_dir": "a[1]"}, r"--export_dir=a\[1\]: the path .* holds \[, which TensorFlow cannot have in a path"),
+    ],
+)
+def test_what_a_later_stage_would_refuse_is_refused_before_the_first(flags, changed, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        distill(**{**flags, "run_dir": str(tmp_path / "runs"), **changed})
+    assert not list(tmp_path.glob("runs/*/"))
+
+
+def test_the_gate_is_asked_again_with_other_flags_of_the_gate(flags, tmp_path, monkeypatch):
+    asked = []
+
+    def export(**given):
+        asked.append(given)
+        (tmp_path / "exports/student/1").mkdir(parents=True, exist_ok=True)
+        return str(tmp_path / "exports/student/1")
+
+    export.flag_names = pipelines.distill.export.flag_names
+    monkeypatch.setattr(pipelines.distill, "export", export)
+    monkeypatch.setattr(
+        pipelines.distill.run_directory, "load_run_manifest", lambda *_: {"model": {"fingerprint": "f" * 64}}
+    )
+    given = {**flags, "export_dir": str(tmp_path / "exports"), "export_name": "student"}
+    gate = [
+        {},
+        {},
+        {"min_metric_ratio": ["map:0.9"]},
+        {"gate_against": "r"},
+        {"keep_versions": 2},
+        {"keep_versions": 2},
+    ]
+    calls = []
+    for changed in gate:
+        _export_once(tmp_path, tmp_path / "run", {**given, **changed})
+        calls.append(len(asked))
+    assert calls == [1, 1, 2, 3, 4, 4]
 
 
 @pytest.fixture(scope="module")
