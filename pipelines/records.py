@@ -33,7 +33,13 @@ HEADS = ("P@3", "P@5", "P@10", "N@3", "N@5", "N@10", "MAP")
 # The same as `per_user.parquet` names them: `ap`'s mean is the MAP.
 PER_USER_METRICS = tuple("ap" if name == "map" else name for name in COLUMNS)
 _OF_MANIFEST = {"flags.model": str, "flags.dim": int, "seconds": int | float}
-_OF_METRICS = {"split": str, "metrics": dict, "counts": dict}
+_COUNTS = ("users", "users_without_targets", "targets", "unknown_targets", "repeated_targets")
+_OF_METRICS = {
+    "split": str,
+    "metrics": dict,
+    "counts": dict,
+    **dict.fromkeys((f"counts.{name}" for name in _COUNTS), int),
+}
 # What results/ keep of every run.
 FILES = (
     run_directory.FLAGS,

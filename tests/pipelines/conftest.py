@@ -34,7 +34,9 @@ def make_run():
         (directory / "flags.cfg").write_text(f"--seed={seed}\n")
         (directory / "log.txt").write_text("epoch 1\n")
         (directory / "history.csv").write_text("epoch,validation/map\n1,\n2,0.1\n4,0.2\n")
-        write_json(directory / "metrics.json", {"split": split, "metrics": metrics, "counts": {}})
+        left_out = ("users_without_targets", "unknown_targets", "repeated_targets")
+        counts = {"users": 40, "targets": 400, **dict.fromkeys(left_out, 0)}
+        write_json(directory / "metrics.json", {"split": split, "metrics": metrics, "counts": counts})
         manifest = {
             "flags": {
                 **default_flags(train),

@@ -55,7 +55,7 @@ def flags(tmp_path_factory):
         ({"k": 80, "mask": "target"}, r"--k=80 is larger than the catalogue of \d+ items .* --mask=target keeps out"),
         ({"k": 60, "mask": "seen"}, r"--k=60 is larger than the catalogue of \d+ items .* --mask=seen keeps out"),
         ({"k": 60, "mask": "seen", "teacher": "auto"}, r"--mask=seen keeps out; use --k=\d+ or less"),
-        ({"export_dir": "a[1]"}, r"--export_dir=a\[1\]: the path .* holds \[, which TensorFlow cannot have in a path"),
+        ({"export_dir": "a[1]"}, r"--export_dir=a\[1\] lies at .*/a\[1\], which holds \[ \]; TensorFlow takes that"),
     ],
 )
 def test_what_a_later_stage_would_refuse_is_refused_before_the_first(flags, changed, message, tmp_path):

@@ -16,13 +16,22 @@ MAP = {"teacher": 0.4, "student": 0.2, "distilled": 0.25}
 OTHERS = [f"{name}@{n}" for name in ("recall", "ndcg", "hit_rate", "mrr") for n in (3, 5, 10, 20)]
 
 
+COUNTS = {
+    "users": 13149,
+    "users_without_targets": 0,
+    "targets": 102_294,
+    "unknown_targets": 40,
+    "repeated_targets": 0,
+}
+
+
 def make_report(**changed):
     roles = {}
     for role in ROLES:
         metrics = {**dict.fromkeys([*COLUMNS, *OTHERS], 0.1), "map": MAP[role]}
         roles[role] = RoleReport(metrics, {"0": metrics}, "caser", 100, 2_794_102, 1234.5)
     baselines = {name: dict(roles["teacher"].metrics, map=0.01) for name in ("popularity", "successors")}
-    return dataclasses.replace(Report("test", {"users": 13149}, [0, 1], roles, GAIN, baselines), **changed)
+    return dataclasses.replace(Report("test", COUNTS, [0, 1], roles, GAIN, baselines), **changed)
 
 
 def lines_of(capsys, *arguments, **keywords):

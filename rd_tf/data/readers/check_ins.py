@@ -334,7 +334,7 @@ def _of_header(
         ) from None
     header = _names(_untyped(line, format), separator, quoted)
     exact = all(header.count(name) == 1 for name in columns.values())
-    header = header if exact else [name.strip() for name in header]
+    header = header if exact else [name.strip(" \t") for name in header]
     for flag, name in columns.items():
         if header.count(name) != 1:
             found = f"has {header.count(name)} columns" if name in header else "has no column"
