@@ -249,7 +249,8 @@ def count_lines(content, encoding):
             content = content.decode("utf-16", "surrogateescape").encode("utf-8", "surrogateescape")
         except UnicodeError:
             return None
-    content = content.removeprefix(b"\xef\xbb\xbf")
+    # In Latin-1 these bytes are three letters.
+    content = content if encoding == "latin-1" else content.removeprefix(b"\xef\xbb\xbf")
     *whole, last = re.split(rb"\r\n|\n|\r", content)
     return len(whole) + bool(last), sum(not line for line in whole)
 
