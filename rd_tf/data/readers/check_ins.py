@@ -198,7 +198,7 @@ def _is_ml_header(line: bytes) -> bool:
 
 def _has_names(line: bytes, separator: str | None, columns: Mapping[str, str]) -> bool:
     header = _names(line, separator, separator is not None)
-    return all(name in header or name in map(str.strip, header) for name in columns.values() if name)
+    return all(name in header or name in (each.strip(" ") for each in header) for name in columns.values() if name)
 
 
 def _names(line: bytes, separator: str | None, quoted: bool, typed: bool = False) -> list[str]:
@@ -334,7 +334,7 @@ def _of_header(
         ) from None
     header = _names(_untyped(line, format), separator, quoted)
     exact = all(header.count(name) == 1 for name in columns.values())
-    header = header if exact else [name.strip() for name in header]
+    header = header if exact else [name.strip(" ") for name in header]
     for flag, name in columns.items():
         if header.count(name) != 1:
             found = f"has {header.count(name)} columns" if name in header else "has no column"
