@@ -109,7 +109,8 @@ def slow_columns(content, format):
         if not records or records[0][0] != 1:
             return None
         (_, header), *records = records
-        header = [name.strip(b" \t") for name in header]
+        if any(header.count(name.encode()) != 1 for name in COLUMNS.values()):
+            header = [name.strip(b" ") for name in header]
         if any(header.count(name.encode()) != 1 for name in COLUMNS.values()) or not is_utf_8([lines[0]]):
             return None
         needed, width = [header.index(name.encode()) for name in COLUMNS.values()], len(header)

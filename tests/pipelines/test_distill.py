@@ -139,6 +139,7 @@ def test_an_export_of_other_weights_is_not_kept(tmp_path, monkeypatch):
     )
     options = {field.name: "float32" for field in dataclasses.fields(ExportOptions)}
     flags = {**options, "export_dir": str(tmp_path), "export_name": "student", "force": False}
+    flags |= {"keep_versions": 0, "min_metric_ratio": [], "gate_against": ""}
     for number in (1, 2):
         (tmp_path / "student" / str(number)).mkdir(parents=True)
     once = [pipelines.distill._export_once(tmp_path, Path(weights), flags) for weights in ("a", "a", "b")]

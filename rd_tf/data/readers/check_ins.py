@@ -8,17 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rd_tf.data.readers.checked_rows import (
-    NO_RANGES,
-    ORDER,
-    CheckedFile,
-    TimeRanges,
-    check_time_format,
-    common_unit,
-    joined_ranges,
-    range_warnings,
-    users_of_one_time,
-)
+from rd_tf.data.readers.checked_rows import CheckedFile
 from rd_tf.data.readers.files import (
     LineCount,
     RawTable,
@@ -29,6 +19,16 @@ from rd_tf.data.readers.files import (
     shorten,
 )
 from rd_tf.data.readers.text import Layout, first_lines, read_text_pieces, read_text_table, split_fields
+from rd_tf.data.readers.times import (
+    NO_RANGES,
+    ORDER,
+    TimeRanges,
+    check_time_format,
+    common_unit,
+    joined_ranges,
+    range_warnings,
+    users_of_one_time,
+)
 from rd_tf.storage import InputError
 
 _SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "space": None, "\\t": "\t", " ": None}
@@ -198,7 +198,7 @@ def _is_ml_header(line: bytes) -> bool:
 
 def _has_names(line: bytes, separator: str | None, columns: Mapping[str, str]) -> bool:
     header = _names(line, separator, separator is not None)
-    return all(name in header or name in map(str.strip, header) for name in columns.values() if name)
+    return all(name in header or name in (each.strip(" ") for each in header) for name in columns.values() if name)
 
 
 def _names(line: bytes, separator: str | None, quoted: bool, typed: bool = False) -> list[str]:
@@ -334,7 +334,7 @@ def _of_header(
         ) from None
     header = _names(_untyped(line, format), separator, quoted)
     exact = all(header.count(name) == 1 for name in columns.values())
-    header = header if exact else [name.strip(" \t") for name in header]
+    header = header if exact else [name.strip(" ") for name in header]
     for flag, name in columns.items():
         if header.count(name) != 1:
             found = f"has {header.count(name)} columns" if name in header else "has no column"
