@@ -8,7 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from rd_tf.data.readers.checked_rows import CheckedFile
+from rd_tf.data.readers.checked_rows import (
+    NO_RANGES,
+    ORDER,
+    CheckedFile,
+    TimeRanges,
+    check_time_format,
+    common_unit,
+    joined_ranges,
+    range_warnings,
+    users_of_one_time,
+)
 from rd_tf.data.readers.files import (
     LineCount,
     RawTable,
@@ -19,16 +29,6 @@ from rd_tf.data.readers.files import (
     shorten,
 )
 from rd_tf.data.readers.text import Layout, first_lines, read_text_pieces, read_text_table, split_fields
-from rd_tf.data.readers.times import (
-    NO_RANGES,
-    ORDER,
-    TimeRanges,
-    check_time_format,
-    common_unit,
-    joined_ranges,
-    range_warnings,
-    users_of_one_time,
-)
 from rd_tf.storage import InputError
 
 _SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "space": None, "\\t": "\t", " ": None}
