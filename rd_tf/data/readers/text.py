@@ -5,6 +5,7 @@ line that is no row is counted, and costs no other one.
 """
 
 import codecs
+import contextlib
 import csv
 import dataclasses
 import itertools
@@ -157,11 +158,23 @@ def read_text_pieces(path: str, layout: Layout) -> Iterator[RawTable]:
     Yields:
         One table at least.
     """
+    with _long_fields():
+        yield from _Reader(path, layout).pieces()
+
+
+@contextlib.contextmanager
+def _long_fields() -> Iterator[None]:
+    """Lets Python's reader take fields as long as they come."""
     limit = csv.field_size_limit(1 << 30)
     try:
-        yield from _Reader(path, layout).pieces()
+        yield
     finally:
         csv.field_size_limit(limit)
+
+
+def _filled_lines(block: bytes) -> list[bytes]:
+    """The lines that are not blank, without their ends."""
+    return [line for line in block.splitlines() if line]
 
 
 def _line_numbers(block: bytes, first: int) -> tuple[int, Sequence[int] | np.ndarray]:
@@ -201,7 +214,7 @@ class _Reader:
             if layout.kind == "lists":
                 piece = self._lists(block, numbers)
             elif layout.kind == "json":
-                piece = self._by_line(numbers, [line for line in block.splitlines() if line], self._json_values)
+                piece = self._by_line(numbers, _filled_lines(block), self._json_values)
             elif layout.separator is None:
                 piece = self._by_pattern(block, numbers)
             else:
@@ -251,7 +264,7 @@ class _Reader:
             # A quoted field of more than one line leaves fewer rows.
             if table is not None and len(table) == len(numbers):
                 return self._piece({flag: table[str(place)] for flag, place in layout.needed.items()}, numbers)
-        return self._by_line(numbers, [line for line in block.splitlines() if line], self._table_values)
+        return self._by_line(numbers, _filled_lines(block), self._table_values)
 
     def _arrow_table(self, block: bytes, separator: str) -> pa.Table:
         layout = self._layout
@@ -315,7 +328,7 @@ class _Reader:
         names = {place: flag for flag, place in layout.needed.items()}
         # RE2's \s and \S are ASCII, and bytes are matched, so an id that is not UTF-8 survives to its message.
         groups = (rf"(?P<{names[place]}>\S+)" if place in names else r"\S+" for place in range(layout.width))
-        lines = [line for line in block.splitlines() if line]
+        lines = _filled_lines(block)
         pattern = r"^\s*" + r"\s+".join(groups) + r"\s*$"
         found = pc.extract_regex(pa.array(lines, pa.binary()), pattern)
         fits = found.is_valid().to_numpy(zero_copy_only=False)
@@ -327,7 +340,7 @@ class _Reader:
 
     def _lists(self, block: bytes, numbers: Sequence[int] | np.ndarray) -> RawTable:
         layout = self._layout
-        lists = [split_fields(line, layout.separator, False) or [line] for line in block.splitlines() if line]
+        lists = [split_fields(line, layout.separator, False) or [line] for line in _filled_lines(block)]
         items = [item for fields in lists for item in fields[1:]]
         lengths = [len(fields) - 1 for fields in lists]
         users = list(itertools.chain.from_iterable([fields[0]] * (len(fields) - 1) for fields in lists))
@@ -402,10 +415,9 @@ class _Reader:
         assert layout.separator is not None
         lines = (line for block in blocks(self._path, layout.encoding) for line in block.splitlines(keepends=True))
         text = (line.decode("latin-1") for line in itertools.islice(lines, number - 1, None))
-        limit = csv.field_size_limit(1 << 30)
         reader = csv.reader(itertools.chain(text, [_END]), **_dialect(layout.separator, layout.quoted, layout.escaped))
-        fields = next(reader)
-        csv.field_size_limit(limit)
+        with _long_fields():
+            fields = next(reader)
         return None if fields and fields[-1].endswith(_END) else number + reader.line_num - 1
 
 
