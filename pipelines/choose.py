@@ -16,10 +16,10 @@ from rd_tf.data.windows import SplitData, open_dataset
 from rd_tf.evaluation.evaluator import Evaluator, save_evaluation
 from rd_tf.evaluation.held_out import left_out_line
 from rd_tf.models.registry import has_short_windows
-from rd_tf.runtime import free_bytes, print_line
+from rd_tf.runtime import print_line
 from rd_tf.storage import InputError, json_sha256, read_manifest, write_json
 from rd_tf.teacher.cache import keep_or_make
-from rd_tf.teacher.named import TeacherNames, choose_ease_l2, choose_weights, ease_cost, make_teacher
+from rd_tf.teacher.named import TeacherNames, choose_ease_l2, choose_weights, ease_shortage, make_teacher
 from rd_tf.teacher.scoring import FusedTeacher, Teacher, evaluate_teacher, lists_of
 from rd_tf.train import train
 
@@ -193,9 +193,8 @@ class _Search:
 
     def _ease_l2(self) -> float:
         self._check_time()
-        needed, free = ease_cost(int(self._data.is_candidate.sum()))[0], free_bytes()
-        if needed > free:
-            raise _Skip(f"it needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free")
+        if shortage := ease_shortage(int(self._data.is_candidate.sum())):
+            raise _Skip(f"it needs {shortage}")
         return choose_ease_l2(self._data, print_line)
 
     def _train(self, name: str, changed: dict[str, Any]) -> float:

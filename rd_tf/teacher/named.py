@@ -63,6 +63,12 @@ def ease_cost(num_items: int) -> tuple[int, float]:
     return 4 * num_items * (num_items + 2 * _ROWS), float(num_items) ** 3
 
 
+def ease_shortage(num_items: int) -> str:
+    """Why `ease` cannot be solved for so many items, as the end of a sentence; empty where its memory is free."""
+    needed, free = ease_cost(num_items)[0], free_bytes()
+    return f"{needed / 1e9:.1f} GB for {num_items:,} items, but {free / 1e9:.1f} GB are free" if needed > free else ""
+
+
 def ease(data: SplitData, l2: float = 200.0) -> LinearTeacher:
     """EASE: the linear autoencoder of items with a zero diagonal, in closed form.
 
@@ -77,11 +83,10 @@ def ease(data: SplitData, l2: float = 200.0) -> LinearTeacher:
     """
     matrix = visits(data)
     size = matrix.shape[1]
-    needed, free = ease_cost(size)[0], free_bytes()
-    if needed > free:
+    if shortage := ease_shortage(size):
         raise InputError(
-            f"the teacher ease needs {needed / 1e9:.1f} GB for {size:,} items, but {free / 1e9:.1f} GB are free; use "
-            "the teacher item_knn, or a --min_item_users in rd_tf.prepare that leaves fewer items"
+            f"the teacher ease needs {shortage}; use the teacher item_knn, or a --min_item_users in rd_tf.prepare that "
+            "leaves fewer items"
         )
     gram = np.zeros((size, size), np.float32)
     for begin in range(0, size, _ROWS):

@@ -17,6 +17,7 @@ from rd_tf.data.teacher_lists import is_teacher_cache, load_cache_manifest
 from rd_tf.data.windows import open_dataset
 from rd_tf.run_directory import load_run_manifest
 from rd_tf.storage import InputError
+from rd_tf.teacher import named
 from rd_tf.teacher.named import PopularityTeacher
 
 
@@ -177,7 +178,7 @@ def test_nothing_is_begun_after_the_time_is_up(flags, monkeypatch):
 
 
 def test_a_catalogue_too_large_for_ease_is_left_out(flags, monkeypatch):
-    monkeypatch.setattr(choose, "free_bytes", lambda: 1000)
+    monkeypatch.setattr(named, "free_bytes", lambda: 1000)
     monkeypatch.setattr(choose._Search, "_train", lambda self, name, changed: self._epochs.setdefault(name, 1) * 0.1)
     monkeypatch.setattr(choose, "make_lists", lambda *arguments: mock.Mock(score_spread=1.0))
     found = choose._Search(Path(flags["run_dir"]), 0, {**flags, "candidates": ["ease", "popularity"]}).run()
