@@ -87,6 +87,14 @@ def test_layouts_without_a_header_come_back_as_they_were_written(folder, data, f
     assert rows(read(path, format)) == [(*pair, time) for pair, time in zip(pairs, times, strict=True)]
 
 
+def test_a_vertical_tab_is_part_of_an_id(folder):
+    path = folder / "words.txt"
+    path.write_bytes(b"1\x0bb a 1\n1\x0bb 1\n1 b 1\n")
+    check_ins = read(path, "triples", skip_bad_rows=True)
+    assert rows(check_ins) == [("1\x0bb", "a", 0), ("1", "b", 1)]
+    assert list(check_ins.skipped.values()) == [1]
+
+
 def slow_columns(content, format):
     """The needed columns and the number of misfits, line by line by Python's csv module; None for no table."""
     lines = content.removeprefix(b"\xef\xbb\xbf").splitlines()
@@ -96,7 +104,7 @@ def slow_columns(content, format):
             continue
         delimiter, text = DELIMITERS[format], line.decode("latin-1")
         if delimiter is None:
-            fields = line.split()
+            fields = re.findall(rb"[^ \t\f]+", line)
         else:
             quoted = format == "csv" or (format == "tsv" and all(is_quoted(name) for name in lines[0].split(b"\t")))
             quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE

@@ -180,6 +180,7 @@ def test_values_are_counted_before_they_are_converted(server):
 def crowded(server, monkeypatch):
     """Another HTTP server for the same models, which keeps 10 connections and gives a request half a second."""
     settings = {"_CONNECTIONS": 10, "_REQUEST_SECONDS": 0.5, "_ANSWER_SECONDS": 0.5, "_SECONDS_BETWEEN_LOOKS": 0.1}
+    settings["_FRESH_SECONDS"] = 60
     for name, value in settings.items():
         monkeypatch.setattr(model_server, name, value)
     listening = bind("127.0.0.1", 0)
@@ -199,6 +200,11 @@ def test_more_idle_or_half_open_connections_than_are_kept_keep_nobody_out(crowde
         with contextlib.suppress(OSError):
             connection.sendall(begun)
     assert is_well(crowded)
+    # Nor one that takes a moment before it asks.
+    with socket.create_connection(crowded.address, timeout=10) as newcomer:
+        time.sleep(0.2)
+        newcomer.sendall(ROW_REQUEST)
+        assert newcomer.recv(65536).startswith(b"HTTP/1.1 200 OK")
     # The oldest are closed first.
     assert silent[0].recv(1) == b""
     for connection in silent:

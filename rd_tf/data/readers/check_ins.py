@@ -142,7 +142,7 @@ def detect_format(path: str, columns: Mapping[str, str], reading: Reading) -> st
     if any(_has_names(line, separator, columns) for separator in _SNIFFED):
         return "tsv" if ending == "tsv" else "csv"
     tabs = [each.split(b"\t") for each in lines]
-    words = [each.split() for each in lines]
+    words = [split_fields(each, None, False) or [] for each in lines]
     if _are_ratings([each.split(b"::") for each in lines]) or _are_ratings(tabs) or _is_ml_header(line):
         return "movielens"
     if all((len(each) == 8 and _C_TIME.match(each[7])) or (len(each) == 4 and _C_TIME.match(each[2])) for each in tabs):

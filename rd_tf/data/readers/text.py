@@ -124,7 +124,8 @@ def split_fields(line: bytes, separator: str | None, quoted: bool, escaped: bool
         escaped: whether a backslash takes a character's meaning from it.
     """
     if separator is None:
-        return line.split()
+        # Not split(), which takes \v for white space; RE2, by which rows are read, does not.
+        return re.findall(rb"[^ \t\n\r\f]+", line)
     is_plain = not (quoted and b'"' in line) and not (escaped and b"\\" in line)
     if is_plain or len(separator.encode()) > 1:
         return line.split(separator.encode())

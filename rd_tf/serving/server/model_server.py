@@ -369,6 +369,8 @@ _REQUEST_SECONDS = 60
 _ANSWER_SECONDS = 60
 _SECONDS_BETWEEN_LOOKS = 5
 _CONNECTIONS = 1000
+# Whoever has sent something this lately, or has connected, is about to go on.
+_FRESH_SECONDS = 1
 # Connections that are being closed, beyond those.
 _CLOSING = 64
 # A call that never sends its message holds a thread of gRPC's; it ends with its connection. Clients connect again by
@@ -419,6 +421,10 @@ class _Channel(HTTPChannel):
         """Whether nothing is to be done before the client goes on."""
         return not self.requests and not self.total_outbufs_len
 
+    def claim(self, now: float) -> tuple[bool, bool, float]:
+        """Least for the one that is closed first: silent for a while, between two requests, and that for longest."""
+        return now - self.last_activity < _FRESH_SECONDS, self.request is not None, self.last_activity
+
     def is_too_slow(self, now: float) -> bool:
         """Whether the client has had its time for the request or for the answer."""
         if self.total_outbufs_len:
@@ -433,11 +439,12 @@ class _Server(TcpWSGIServer):
         super().handle_accept()
         if len(self.active_channels) <= self.adj.connection_limit - _CLOSING:
             return
-        waiting = [channel for channel in self.active_channels.values() if channel.is_waiting()]
-        # Those between two requests go before those within one, those that have waited longest first.
-        waiting = [channel for channel in waiting if not channel.will_close]
+        now = time.time()
+        # The newest has not been heard yet.
+        *older, _ = self.active_channels.values()
+        waiting = [channel for channel in older if channel.is_waiting() and not channel.will_close]
         if waiting:
-            min(waiting, key=lambda channel: (channel.request is not None, channel.last_activity)).will_close = True
+            min(waiting, key=lambda channel: channel.claim(now)).will_close = True
 
     def maintenance(self, now: float) -> None:
         super().maintenance(now)
