@@ -15,6 +15,7 @@ from rd_tf.data.teacher_lists import CacheKey, TeacherCache, load_teacher_cache
 from rd_tf.data.windows import SplitData, open_dataset
 from rd_tf.evaluation.evaluator import Evaluator, save_evaluation
 from rd_tf.evaluation.held_out import left_out_line
+from rd_tf.flag_definitions import choosing_protocol, protocol_in
 from rd_tf.models.registry import has_short_windows
 from rd_tf.runtime import print_line
 from rd_tf.storage import InputError, json_sha256, read_manifest, write_json
@@ -127,8 +128,9 @@ class _Search:
         self._root, self._seed, self._flags = root, seed, flags
         self._begin = time.monotonic()
         # What comes as far ahead as what is reported; of the validation split itself, that.
-        self._split = "rehearsal" if flags["split"] == "test" else "validation"
-        self._data = open_dataset(flags["dataset"]).split(self._split)
+        protocol = choosing_protocol(flags)
+        self._split = protocol.part
+        self._data = open_dataset(flags["dataset"]).split(protocol.name)
         self._evaluator = Evaluator(self._data, 1, flags["cutoffs"], flags["block_size"])
         self._skipped: dict[str, str] = {}
         self._epochs: dict[str, int] = {}
@@ -141,7 +143,7 @@ class _Search:
             f"\nchoosing a teacher on the {self._split} split: candidates {', '.join(flags['candidates'])}; nothing "
             f"new is {limit}"
         )
-        print_line(left_out_line(self._evaluator.held_out.counts))
+        print_line(left_out_line(self._evaluator.held_out.counts, self._data.protocol.keeps_seen))
         alone = self._train("student", {"dim": flags["student_dim"], "seed": self._seed})
         teachers: dict[str, Teacher] = {}
         candidates, ease_l2 = {}, 0.0
@@ -275,7 +277,8 @@ def _fused(teachers: list[Teacher], weights: list[float]) -> Teacher:
 
 def make_lists(directory: Path, teacher: Teacher, flags: dict[str, Any]) -> TeacherCache:
     """The cache of a teacher for the student's windows; one that is there and belongs to it is kept."""
-    data, k, mask = teacher.data, flags["k"], flags["mask"]
+    data, k = teacher.data, flags["k"]
+    mask = data.protocol.mask(flags["mask"])
     short = has_short_windows(flags["model"], flags["short_windows"])
     windows = data.windows(flags["sequence_length"], flags["target_length"], short)
     key = CacheKey.of(data.fingerprint, data.name, windows, teacher.fingerprint, mask)
@@ -304,13 +307,14 @@ def make_chosen(directory: Path, choice: Choice, seed: int, flags: dict[str, Any
     # Before anything is solved: of trained parts the weights decide.
     fingerprints = {name: _train_part(directory, name, choice, seed, flags) for name in choice.weights}
     asked = [fingerprints, choice.weights, choice.ease_l2, *(flags[name] for name in _OF_LISTS)]
+    asked += protocol_in(flags).name.split("/")[1:]
     asked += ["short windows"] * has_short_windows(flags["model"], flags["short_windows"])
     made_from = json_sha256([*asked, load_manifest(flags["dataset"])["fingerprint"]])
     is_whole = all((path / run_directory.PER_USER).is_file() for path in (lists, *parts.values()))
     if is_whole and not flags["force"] and read_metrics(lists).get("made_from") == made_from:
         print(f"teacher kept: {lists}", flush=True)
         return {"teacher": lists, **parts}
-    data = open_dataset(flags["dataset"]).split(flags["split"])
+    data = open_dataset(flags["dataset"]).split(protocol_in(flags).name)
     evaluator = Evaluator(data, 1, flags["cutoffs"], flags["block_size"])
     teachers = {name: _make_part(parts[f"teacher-{name}"], name, choice.ease_l2, data) for name in choice.weights}
     for name, teacher in teachers.items():

@@ -9,12 +9,13 @@ from absl import flags
 from rd_tf import command_line, run_directory
 from rd_tf.command_line import choose, parameter_names
 from rd_tf.export import export, names_for
+from rd_tf.flag_definitions import Protocol, choosing_protocol, protocol_in, with_protocol
 from rd_tf.prepare import prepare
 from rd_tf.runtime import cluster
 from rd_tf.serving.publishing import ExportOptions, check_export_dir, check_export_name
 from rd_tf.storage import InputError, directory_lock, read_manifest, write_json
 from rd_tf.teach import teach
-from rd_tf.train import train
+from rd_tf.train import teacher_split, train
 
 if TYPE_CHECKING:
     from pipelines.choose import Choice
@@ -80,6 +81,8 @@ def distill(**flags: Any) -> dict[str, Any]:
     has_lists = _is_lists(flags["teacher"])
     if flags["teacher"] and not has_lists:
         run_directory.load_run_manifest(flags["teacher"], "teacher")
+    is_place = flags["teacher"] and Path(flags["teacher"]).is_dir()
+    flags = with_protocol(flags, teacher_split(flags["teacher"]) if is_place else "")
     if flags["split"] == "all":
         raise InputError("--split=all holds nothing out for the table; train with rd_tf.train --split=all")
     root = Path(flags["run_dir"])
@@ -192,7 +195,12 @@ def _check_before_training(flags: dict[str, Any], has_lists: bool) -> None:
     manifest = run_directory.load_run_manifest(flags["teacher"], "teacher")
     check_same_dataset(flags["dataset"], manifest["dataset"]["fingerprint"], "teacher", flags["teacher"])
     trained = manifest.get("flags") or {}
-    for name in ("split", "sequence_length", "target_length"):
+    if not (asked := protocol_in(flags)).trains_as(manifest["split"]):
+        raise InputError(
+            f"--teacher={flags['teacher']} was trained with {Protocol.of(manifest['split']).flags}, but this pipeline "
+            f"has {asked.flags}; use a teacher of the same"
+        )
+    for name in ("sequence_length", "target_length"):
         if trained.get(name) != flags[name]:
             raise InputError(
                 f"--teacher={flags['teacher']} was trained with --{name}={trained.get(name)}, but this pipeline has "
@@ -205,14 +213,15 @@ def _check_lists(flags: dict[str, Any]) -> None:
     from rd_tf.data.teacher_lists import check_k
     from rd_tf.data.windows import open_dataset
 
-    dataset, splits = open_dataset(flags["dataset"]), [flags["split"]]
+    protocol = protocol_in(flags)
+    dataset, splits, mask = open_dataset(flags["dataset"]), [protocol], protocol.mask(flags["mask"])
     if flags["teacher"] == AUTO:
-        splits.append("rehearsal" if flags["split"] == "test" else "validation")
-    for name in splits:
+        splits.append(choosing_protocol(flags))
+    for name in (protocol.name for protocol in splits):
         data = dataset.split(name)
         candidates = int(data.is_candidate.sum())
         try:
-            check_k(flags["k"], flags["mask"], candidates, flags["target_length"], data.seen.longest)
+            check_k(flags["k"], mask, candidates, flags["target_length"], data.seen.longest)
         except InputError as error:
             raise InputError(f"{error} (split {name})") from None
 
@@ -250,7 +259,7 @@ def _train_three(directory: Path, seed: int, flags: dict[str, Any], lists: str) 
             continue
         print(f"\n{role}, seed {seed}: {paths[role]}", flush=True)
         train(**values)
-    if lists and not _is_evaluated(Path(lists), flags["split"]):
+    if lists and not _is_evaluated(Path(lists), protocol_in(flags).name):
         del paths["teacher"]
     return paths
 
@@ -324,14 +333,16 @@ def _baselines(root: Path, flags: dict[str, Any]) -> dict[str, dict[str, float]]
     from rd_tf.evaluation.evaluator import evaluate_baselines
 
     done = root / "baselines.json"
-    wanted = {"dataset": load_manifest(flags["dataset"])["fingerprint"], **{n: flags[n] for n in ("split", "cutoffs")}}
+    split = protocol_in(flags).name
+    wanted = {"dataset": load_manifest(flags["dataset"])["fingerprint"], "split": split, "cutoffs": flags["cutoffs"]}
     if done.is_file():
         before = read_manifest(done, {"metrics": dict, "made_from": dict})
         if before["made_from"] == wanted:
             return dict(before["metrics"])
     interactions = load_dataset(flags["dataset"])
-    split = split_interactions(interactions, flags["split"])
-    found = evaluate_baselines(interactions, split, flags["cutoffs"], flags["block_size"])
+    found = evaluate_baselines(
+        interactions, split_interactions(interactions, split), flags["cutoffs"], flags["block_size"]
+    )
     metrics = {name: evaluation.metrics for name, evaluation in found.items()}
     write_json(done, {"metrics": metrics, "made_from": wanted})
     return metrics

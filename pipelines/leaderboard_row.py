@@ -38,7 +38,7 @@ TRAINED_FILES = (*FILES, RECORD)
 # A teacher that is not trained has neither history nor log.
 MADE_FILES = (run_directory.FLAGS, run_directory.METRICS, run_directory.MANIFEST, RECORD)
 # Flags that the leaderboard sets itself.
-_SET_HERE = ("dataset", "run_dir", "teacher", "split", "seed", "force")
+_SET_HERE = ("dataset", "run_dir", "teacher", "split", "split_by", "seen_items", "seed", "force")
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 _TERM = re.compile(r"(?:(\d+(?:\.\d*)?|\.\d+)\*)?([A-Za-z0-9][\w.-]*)")
 _ADVICE = "delete that directory and its run to make it again, or name another --results"
@@ -217,7 +217,7 @@ class Board:
         datasets_dir: the dataset directories.
         run_dir: directory of all runs and lists.
         results: directory of all evidence.
-        split: "validation" or "test".
+        split: "validation" or "test", by the rule "ratio" and without seen items, as in the papers.
     """
 
     rows: dict[str, Row]
@@ -302,6 +302,8 @@ class Board:
             "dataset": str(self.dataset(row)),
             "run_dir": str(self.run(row, seed)),
             "split": self.split,
+            "split_by": "ratio",
+            "seen_items": "exclude",
             "teacher": teacher,
             "seed": seed + TEACHER_SEED if row.role == "teacher" else seed,
         }

@@ -27,6 +27,7 @@ from pipelines.records import (
 from rd_tf import run_directory
 from rd_tf.evaluation.held_out import left_out_line
 from rd_tf.evaluation.metrics import PairedComparison, compare_paired
+from rd_tf.flag_definitions import Protocol
 from rd_tf.storage import InputError, atomic_file, write_json
 
 if TYPE_CHECKING:
@@ -373,7 +374,7 @@ def show(report: Report, all_metrics: bool = False) -> None:
     print("P = precision, N = nDCG as the paper's authors compute it.")
     if others and not all_metrics:
         print(f"--all_metrics shows {len(others)} others.")
-    for sentences in (left_out_line(report.counts), "", *findings(report), ""):
+    for sentences in (left_out_line(report.counts, Protocol.of(report.split).keeps_seen), "", *findings(report), ""):
         print(textwrap.fill(sentences, _WIDTH))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rd_tf import command_line
+from rd_tf.flag_definitions import protocol_of
 from rd_tf.storage import InputError
 
 _NEEDED = {"tensorflow_recommenders": "TensorFlow Recommenders", "tf_keras": "Keras 2 (tf-keras)"}
@@ -31,14 +32,17 @@ def tfrs_teacher(
     seed: int,
     block_size: int,
     force: bool,
+    split_by: str = "auto",
+    seen_items: str = "auto",
 ) -> str:
     """Trains a two-tower model of TensorFlow Recommenders and writes its best K items for every user, as raw ids.
 
     The user's vector is that of the user plus the mean of those of the last --sequence_length items, the loss a softmax
     over the items of the batch. It learns from the training rows of --split, and lists items with a training row that
-    are not among the user's own. The file, .parquet or .csv, has the columns user_id, rank (from 1), item_id and score,
-    user after user, best first; rd_tf.teach --lists --score_column=score reads it. Unless --split=all, the metrics on
-    the held-out items are printed. TensorFlow Recommenders needs Keras 2, and runs in a process of its own.
+    are not among the user's own (unless --seen_items=keep). The file, .parquet or .csv, has the columns user_id, rank
+    (from 1), item_id and score, user after user, best first; rd_tf.teach --lists --score_column=score reads it. Unless
+    --split=all, the metrics on the held-out items are printed. TensorFlow Recommenders needs Keras 2, and runs in a
+    process of its own.
 
     Returns:
         The file's path.
@@ -59,13 +63,14 @@ def tfrs_teacher(
 
     from rd_tf.data.windows import open_dataset
 
-    data = open_dataset(dataset).split(split)
+    protocol = protocol_of(split, split_by, seen_items)
+    data, width = open_dataset(dataset).split(protocol.name), 0 if protocol.keeps_seen else None
     is_candidate, seen = data.is_candidate, data.seen
     if k > is_candidate.sum():
         raise InputError(f"--k={k} is larger than the {is_candidate.sum()} items with a training row; lower it")
     settings = {
         "dataset": dataset,
-        "split": split,
+        "split": data.name,
         "dim": dim,
         "sequence_length": sequence_length,
         "epochs": epochs,
@@ -96,12 +101,12 @@ def tfrs_teacher(
         cutoffs = [n for n in (3, 10, 100) if n <= data.num_items]
         metrics = Evaluator(data, 1, cutoffs).evaluate_scores(lambda some, _: users[some] @ items).metrics
         chosen = ("map", *(f"{name}@{n}" for name in ("precision", "recall") for n in cutoffs))
-        print(f"{split}: " + ", ".join(f"{name} {metrics[name]:.4f}" for name in chosen), flush=True)
+        print(f"{data.name}: " + ", ".join(f"{name} {metrics[name]:.4f}" for name in chosen), flush=True)
 
     def list_users(some: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         scores = users[some] @ items
         scores[:, ~is_candidate] = -np.inf
-        found, values = best_items(scores, seen.padded(some), k)
+        found, values = best_items(scores, seen.padded(some)[:, :width], k)
         # A list is shorter where the user has seen nearly everything.
         return np.where(np.isfinite(values), found, 0), values
 

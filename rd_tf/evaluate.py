@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rd_tf import command_line, run_directory
+from rd_tf.flag_definitions import Protocol, protocol_of
 from rd_tf.storage import InputError
 
 
@@ -16,14 +17,16 @@ def evaluate(
     cutoffs: list[str],
     block_size: int,
     output: str,
+    split_by: str = "auto",
+    seen_items: str = "auto",
     import_module: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Ranks the whole catalogue for every user with held-out items and measures where those items stand.
 
-    Items of the user's training history are left out of the list. A model trained for --split=validation may be
-    evaluated on either split (on test the validation rows count as history: left out of the list, read by the query); a
-    model trained for --split=test was trained on the validation rows and is refused there. Writes metrics.json and
-    per_user.parquet, and prints a table.
+    Items of the user's training history are left out of the list, unless --seen_items=keep. A model trained for
+    --split=validation may be evaluated on either split (on test the validation rows count as history: left out of the
+    list, read by the query); a model trained for --split=test was trained on the validation rows and is refused there.
+    Writes metrics.json and per_user.parquet, and prints a table.
 
     Returns:
         What metrics.json holds.
@@ -33,8 +36,9 @@ def evaluate(
     """
     command_line.import_plugins(import_module)
     manifest = run_directory.load_run_manifest(run_dir)
-    _check_run(manifest, run_dir, dataset, split)
-    directory = Path(output) if output else Path(run_dir) / f"evaluate-{split}"
+    protocol = protocol_of(split, split_by, seen_items, manifest["split"])
+    _check_run(manifest, run_dir, dataset, protocol)
+    directory = Path(output) if output else Path(run_dir) / f"evaluate-{protocol.name.replace('/', '-')}"
     if (directory / run_directory.MANIFEST).exists():
         raise InputError(f"--output={output} holds a run or a dataset, whose files it would replace; name another one")
 
@@ -47,11 +51,11 @@ def evaluate(
     from rd_tf.runtime import share_cores
 
     share_cores(0)
-    data, model = open_dataset(dataset).split(split), load_model(run_dir)
+    data, model = open_dataset(dataset).split(protocol.name), load_model(run_dir)
     evaluation = evaluate_on(model, data, cutoffs, block_size)
     result = save_evaluation(
         evaluation,
-        split,
+        data.name,
         directory,
         model=manifest["model"],
         dataset={"directory": dataset, "fingerprint": manifest["dataset"]["fingerprint"]},
@@ -61,11 +65,12 @@ def evaluate(
     return result
 
 
-def _check_run(manifest: dict[str, Any], run_dir: str, dataset: str, split: str) -> None:
+def _check_run(manifest: dict[str, Any], run_dir: str, dataset: str, protocol: Protocol) -> None:
     from rd_tf.data.dataset import check_same_dataset
 
     check_same_dataset(dataset, manifest["dataset"]["fingerprint"], "run_dir", run_dir)
-    trained_for = manifest.get("split")
+    trained, split = Protocol.of(manifest["split"]), protocol.part
+    trained_for = trained.part
     if split == "all":
         raise InputError(
             "--split=all holds nothing out that could be evaluated; give --split=test or --split=validation"
@@ -74,6 +79,11 @@ def _check_run(manifest: dict[str, Any], run_dir: str, dataset: str, split: str)
         raise InputError(
             f"--run_dir={run_dir} was trained on all rows (--split=all), the {split} items among them; evaluate a run "
             "that was trained with --split=test or --split=validation"
+        )
+    if trained.by != protocol.by:
+        raise InputError(
+            f"--run_dir={run_dir} was trained on rows that --split_by={trained.by} chose, so --split_by={protocol.by} "
+            f"would hold some of them out; give --split_by={trained.by} or none"
         )
     # Training rows of every split are among those of the test split; among other splits some may be held out.
     if split not in ("test", trained_for):
@@ -102,7 +112,7 @@ def _print_table(result: dict[str, Any]) -> None:
     table.add_row("map", f"{values['map', '']:.4f}")
     console = Console()
     console.print(table)
-    console.print(left_out_line(counts), soft_wrap=True)
+    console.print(left_out_line(counts, Protocol.of(result["split"]).keeps_seen), soft_wrap=True)
 
 
 command_line.make_callable(__name__, "rd_tf.evaluation.evaluator:evaluate_on")

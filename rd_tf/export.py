@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rd_tf import command_line, run_directory
+from rd_tf.flag_definitions import Protocol, protocol_of
 from rd_tf.serving.publishing import ExportOptions, check_export_dir, check_export_name, parse_min_metric_ratio
 from rd_tf.storage import InputError
 
@@ -30,6 +31,7 @@ def export(
     gate_against: str,
     server_config: bool,
     serving_image: str,
+    seen_items: str = "auto",
     import_module: Sequence[str] = (),
     **export_options: Any,
 ) -> str:
@@ -60,7 +62,10 @@ def export(
     check_export_dir(export_dir)
     check_export_name(export_name)
     ratios = parse_min_metric_ratio(min_metric_ratio)
+    protocol = protocol_of("all", "auto", seen_items, manifest["split"])
     options = ExportOptions(**export_options)
+    if protocol.keeps_seen:
+        options = dataclasses.replace(options, exclude_recent=False)
     # The served catalogue may be smaller than the dataset's. What does not fit even the dataset's is refused at once.
     options.for_catalogue(load_manifest(dataset)["items"])
     item_names = names_for(options, dataset)
@@ -75,7 +80,8 @@ def export(
     from rd_tf.serving.quality import HeldOutQuality
 
     model = load_model(run_dir)
-    data = open_dataset(dataset).split(manifest["split"])
+    trained = Protocol.of(manifest["split"])
+    data = open_dataset(dataset).split(trained.part, trained.by, protocol.seen_items)
     ids = data.interactions.user_ids, data.interactions.item_ids
     directory = Path(export_dir).absolute() / export_name
     quality = HeldOutQuality(data, model.sequence_length)

@@ -1,5 +1,6 @@
 """Every command-line flag, defined once, so that a flag means the same in every command."""
 
+import dataclasses
 import math
 import os
 from collections.abc import Callable
@@ -85,6 +86,113 @@ def _texts(name: str, default: list[str], help_: str) -> tuple[str, Define]:
 SPLITS = ["validation", "test", "all", "rehearsal"]
 # Those that settings may be chosen on: the best epoch is kept, and trainings may stop early.
 CHOOSING_SPLITS = ("validation", "rehearsal")
+SPLIT_RULES = ("ratio", "last", "time")
+SEEN_ITEMS = ("exclude", "keep")
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """What is held out, and whether a user may be listed items that they know; manifests have its name as `split`.
+
+    Attributes:
+        part: one of `SPLITS`.
+        by: one of `SPLIT_RULES`; see `rd_tf.data.windows.split_interactions`.
+        seen_items: "exclude", a user's training items are in no list and no targets; "keep", they are like any other.
+    """
+
+    part: str
+    by: str = "ratio"
+    seen_items: str = "exclude"
+
+    def __post_init__(self) -> None:
+        for what, value, known in (
+            ("split", self.part, SPLITS),
+            ("by", self.by, SPLIT_RULES),
+            ("seen_items", self.seen_items, SEEN_ITEMS),
+        ):
+            if value not in known:
+                raise ValueError(f"{what} must be one of {', '.join(known)}; received {value!r}")
+
+    @classmethod
+    def of(cls, name: str) -> "Protocol":
+        """The protocol of a name, such as "test", "validation/last" or "test/keep".
+
+        Raises:
+            ValueError: it is no such name.
+        """
+        part, *others = name.split("/")
+        by = others.pop(0) if others and others[0] in SPLIT_RULES else "ratio"
+        found = cls(part, by, others.pop(0) if others else "exclude")
+        if found.name != name:
+            raise ValueError(f"{name!r} is no name of a split; it is such as 'test', 'validation/last' or 'test/keep'")
+        return found
+
+    @property
+    def name(self) -> str:
+        """What is not the default is named."""
+        others = [self.by] * (self.by != "ratio") + ["keep"] * (self.seen_items == "keep")
+        return "/".join([self.part, *others])
+
+    @property
+    def flags(self) -> str:
+        """As flags, for messages."""
+        by = f" --split_by={self.by}" if self.by != "ratio" else ""
+        return f"--split={self.part}{by}" + (" --seen_items=keep" if self.seen_items == "keep" else "")
+
+    @property
+    def keeps_seen(self) -> bool:
+        return self.seen_items == "keep"
+
+    def trains_as(self, name: str) -> bool:
+        """Whether the protocol of that name has the same training rows."""
+        other = Protocol.of(name)
+        return (self.part, self.by) == (other.part, other.by)
+
+    def mask(self, mask: str) -> str:
+        """What --mask comes to: where known items may be listed, "seen" keeps out a window's targets only."""
+        return "target" if mask == "seen" and self.keeps_seen else mask
+
+
+def protocol_of(split: str, split_by: str = "auto", seen_items: str = "auto", trained: str = "") -> Protocol:
+    """The protocol that flags ask for.
+
+    Args:
+        split: --split.
+        split_by: --split_by.
+        seen_items: --seen_items.
+        trained: the `split` of the manifest of the run that is used; it says what "auto" is, else "ratio" and "exclude".
+    """
+    run = Protocol.of(trained) if trained else Protocol(split)
+    by, seen = (run.by if split_by == "auto" else split_by), (run.seen_items if seen_items == "auto" else seen_items)
+    return Protocol(split, by, seen)
+
+
+def is_protocol(name: str) -> bool:
+    """Whether it is the name of a `Protocol`."""
+    try:
+        Protocol.of(name)
+    except ValueError:
+        return False
+    return True
+
+
+def protocol_in(flags: dict[str, Any]) -> Protocol:
+    """The protocol of a training's flags."""
+    return protocol_of(flags["split"], flags["split_by"], flags["seen_items"])
+
+
+def choosing_protocol(flags: dict[str, Any]) -> Protocol:
+    """That by which `pipelines.distill --teacher=auto` chooses: what is as far ahead as what its flags report."""
+    found = protocol_in(flags)
+    return dataclasses.replace(found, part="rehearsal" if found.part == "test" else "validation")
+
+
+def with_protocol(flags: dict[str, Any], trained: str = "") -> dict[str, Any]:
+    """A training's flags with what "auto" comes to in --split_by and --seen_items; `trained` as of `protocol_of`."""
+    found = protocol_of(flags["split"], flags["split_by"], flags["seen_items"], trained)
+    return {**flags, "split_by": found.by, "seen_items": found.seen_items}
+
+
 # Teachers that are solved from the training rows, by name.
 SOLVED_TEACHERS = ("ease", "item_knn", "popularity")
 # What pipelines.distill --teacher=auto can try.
@@ -98,6 +206,8 @@ _GROUPS: dict[str, list[tuple[str, Define]]] = {
         path_flag("dataset", "", "Dataset directory, as rd_tf.prepare writes it."),
         path_flag("run_dir", "", "Run directory: flags, metrics, history, weights, TensorBoard data, manifest. Pipelines: the parent of the run directories of all their runs."),
         _choice("split", "test", SPLITS, "Which part is held out. all: nothing, train on everything before an export, with epochs that a validation run has found. validation: train on the first 70 % of every user's history, rank the next 10 %. test: train on 80 %, rank the last 20 %. rehearsal: the test split of the first 80 %, train on 64 % and rank the next 16 %, for choosing by what comes as far ahead as the test part."),
+        _choice("split_by", "auto", ["auto", *SPLIT_RULES], "How rows are held out. ratio: the last 20 % of every user's history are the test part, the 10 % before them the validation part (Tang & Wang, WSDM 2018). last: the last item of every user is the test part, the one before it the validation part (leave-one-out). time: the latest 20 % of all rows, whoever's they are, and the 10 % before them, cut at one time for all users; users without a row before it are left out and counted. auto: as the model or teacher was split; where there is none, ratio."),
+        _choice("seen_items", "auto", ["auto", *SEEN_ITEMS], "Whether an item that the user has in training may be listed again, in evaluation, a teacher's lists, recommendations and exports. exclude: no; held-out items that the user knows are no targets. keep: yes, as songs or groceries are; --mask=seen keeps out a window's targets only, and an export does not leave recent items out. auto: as the model or teacher was trained; where there is none, exclude."),
         _whole("seed", 0, 0, high=1_000_000, help_="Seed of initial weights, shuffling, negatives and dropout. Same seed, same machine: same weights, bit for bit."),
         _switch("force", False, "Do it again, although the result exists."),
     ],

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rd_tf import command_line
+from rd_tf.flag_definitions import protocol_of
 from rd_tf.storage import InputError, remove_leftovers
 
 if TYPE_CHECKING:
@@ -276,6 +277,7 @@ def prepare(
     min_rating: str = "",
     windows: str = "",
     split: str = "test",
+    split_by: str = "auto",
     sequence_length: int = 5,
     target_length: int = 1,
     short_windows: str = "auto",
@@ -296,8 +298,9 @@ def prepare(
         InputError: a flag, a file or a row cannot be used.
     """
     flags = {**locals(), "columns": list(columns)}
+    name = protocol_of(split, split_by).name
     write_windows = functools.partial(
-        _write_windows, windows, dataset, split, sequence_length, target_length, short_windows == "on"
+        _write_windows, windows, dataset, name, sequence_length, target_length, short_windows == "on"
     )
     if windows and not windows.endswith(".parquet"):
         raise InputError(f"--windows={windows} has to end in .parquet; name such a file")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rd_tf import command_line, run_directory
+from rd_tf.flag_definitions import protocol_of
 from rd_tf.storage import InputError
 
 
@@ -20,14 +21,16 @@ def recommend(
     item_column: str,
     block_size: int,
     force: bool,
+    seen_items: str = "auto",
     import_module: Sequence[str] = (),
 ) -> str:
     """Writes the K best items for every user of a dataset (or those of --users) as raw ids to a .parquet or .csv file.
 
     The model is a run directory (--run_dir) or a signature of a SavedModel (--saved_model). All of a user's items in
     the dataset, held-out ones too, are what the user has visited so far: the model is asked what comes after the last
-    of them, and none of them is listed. The file has the columns --user_column, rank (from 1), --item_column and score,
-    user after user, best first; rd_tf.teach --lists reads it. Users with fewer than K items left have shorter lists.
+    of them, and none of them is listed, unless --seen_items=keep. The file has the columns --user_column, rank (from
+    1), --item_column and score, user after user, best first; rd_tf.teach --lists reads it. Users with fewer than K
+    items left have shorter lists.
 
     Returns:
         The file's path.
@@ -65,7 +68,8 @@ def recommend(
     share_cores(0)
     data = open_dataset(dataset)
     # Held-out items are visited items, too.
-    interactions, visited = data.interactions, data.split("all")
+    protocol = protocol_of("all", "auto", seen_items, manifest["split"] if manifest else "")
+    interactions, visited = data.interactions, data.split("all", seen_items=protocol.seen_items)
     if users:
         chosen = read_user_file(users, interactions.user_ids)
     else:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rd_tf import plugins
-from rd_tf.flag_definitions import SPLITS
+from rd_tf.flag_definitions import is_protocol
 from rd_tf.storage import InputError, json_sha256, read_manifest, write_json
 
 FLAGS = "flags.cfg"
@@ -96,7 +96,7 @@ def load_run_manifest(directory: str | os.PathLike[str], flag: str = "run_dir") 
     if manifest.get(_CHECKSUM, _checksum(manifest)) != _checksum(manifest):
         raise InputError(f"{path} is not as its run wrote it; restore it or train the model again")
     for name, is_usable in (
-        ("split", manifest["split"] in SPLITS),
+        ("split", is_protocol(manifest["split"])),
         ("flags", isinstance(manifest.get("flags", {}), dict)),
         ("teacher", isinstance(manifest.get("teacher"), dict | None)),
     ):

@@ -22,7 +22,8 @@ def show(*, run_dir: str, user: str, dataset: str, k: int, import_module: Sequen
 
     --run_dir is a directory of pipelines.distill (of several seeds the first is shown), one of its seeds, or a run,
     beside which its teacher is shown. Lists are those of the evaluation: the models know the user's training items and
-    list none of them; what the user visited later is marked. --dataset is only needed where the run's is gone.
+    list none of them (unless they were trained with --seen_items=keep); what the user visited later is marked.
+    --dataset is only needed where the run's is gone.
 
     Returns:
         Heading -> the raw ids of the list, best first.
@@ -124,7 +125,7 @@ def _list_of(path: str, data: "SplitData", user: int, k: int, manifest: Mapping[
     from rd_tf.teacher.user_lists import ranker_lists
 
     described = run_directory.load_run_manifest(path)
-    if described["dataset"]["fingerprint"] != data.fingerprint or described["split"] != data.name:
+    if described["dataset"]["fingerprint"] != data.fingerprint or described["split"] != manifest["split"]:
         raise InputError(
             f"{path} was trained on another dataset or split than the run; show it by a --run_dir of its own"
         )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rd_tf import command_line
-from rd_tf.flag_definitions import CHOOSING_SPLITS, SOLVED_TEACHERS
+from rd_tf.flag_definitions import CHOOSING_SPLITS, SOLVED_TEACHERS, protocol_of
 from rd_tf.storage import InputError
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ def teach(
     saved_model: str = "",
     signature: str = "serving_default",
     split: str = "test",
+    split_by: str = "auto",
+    seen_items: str = "auto",
     sequence_length: int = 5,
     target_length: int = 1,
     short_windows: str = "auto",
@@ -79,13 +81,14 @@ def teach(
     if is_one_run:
         from rd_tf.teacher.cache import make_cache
 
-        return str(make_cache(teacher, dataset, cache, k, mask, block_size, force))
+        return str(make_cache(teacher, dataset, cache, k, mask, block_size, force, seen_items=seen_items))
     from rd_tf.data.teacher_lists import CacheKey
     from rd_tf.data.windows import open_dataset
     from rd_tf.teacher.cache import keep_or_make
     from rd_tf.teacher.lists import counts_line, read_list_file
 
-    data, short = open_dataset(dataset).split(split), short_windows == "on"
+    protocol = protocol_of(split, split_by, seen_items)
+    data, mask, short = open_dataset(dataset).split(protocol.name), protocol.mask(mask), short_windows == "on"
     windows = data.windows(sequence_length, target_length, short)
     if teacher:
         from rd_tf.teacher.named import TeacherNames
@@ -129,11 +132,11 @@ def _lists_of(
     from rd_tf.teacher.scoring import evaluate_teacher, lists_of
 
     made_by = make_teacher(names, data)
-    if data.name in CHOOSING_SPLITS:
+    if data.protocol.part in CHOOSING_SPLITS:
         found = evaluate_teacher(made_by)
         print(
             f"{data.name} MAP of the teacher: {found.metrics['map']:.4f} {users_line(found.counts)}; "
-            + left_out_line(found.counts),
+            + left_out_line(found.counts, data.protocol.keeps_seen),
             flush=True,
         )
     return lists_of(made_by, windows, k, mask, block_size)

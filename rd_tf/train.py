@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rd_tf import command_line, plugins, run_directory
+from rd_tf.flag_definitions import with_protocol
 from rd_tf.runtime import cluster
 from rd_tf.storage import InputError, directory_lock, remove, replace_directory
 
@@ -13,6 +14,8 @@ TRAIN_FLAGS = (
     "dataset",
     "run_dir",
     "split",
+    "split_by",
+    "seen_items",
     "teacher",
     "import_module",
     "model",
@@ -92,6 +95,7 @@ def train(**flags: Any) -> dict[str, Any]:
         if path and Path(path).resolve() == Path(run_dir).resolve():
             raise InputError(f"--run_dir={run_dir} is the --{name} too, which it would replace; name another directory")
     fingerprint = teacher_fingerprint(teacher)
+    flags = with_protocol(flags, teacher_split(teacher))
     directory = Path(run_dir)
     identity = {"flags": flags, "dataset": dataset_fingerprint, "teacher": fingerprint}
     index, _ = cluster()
@@ -114,11 +118,11 @@ def train(**flags: Any) -> dict[str, Any]:
             return manifest
         # Beside a finished run, which stays until the new one is whole.
         place = _place_beside(directory) if finished else directory
-        if index == 0 or not force:
-            _check_unfinished(place, identity, force)
         from rd_tf.runtime import import_quietly, share_cores
 
         import_quietly()
+        if index == 0 or not force:
+            _check_unfinished(place, identity, force)
         from rd_tf.training.run import train_run
         from rd_tf.training.workers import make_workers, prepare_devices
 
@@ -167,7 +171,7 @@ def flag_difference(
 
 def _complete(flags: dict[str, Any]) -> dict[str, Any]:
     defaults = {**command_line.default_flags(train), **_BEFORE_IT_EXISTED}
-    return {name: flags.get(name, value) for name, value in defaults.items()}
+    return with_protocol({name: flags.get(name, value) for name, value in defaults.items()})
 
 
 def _is_same(one: Any, other: Any) -> bool:
@@ -211,9 +215,18 @@ def teacher_fingerprint(teacher: str) -> str | None:
     return str(run_directory.load_run_manifest(teacher, "teacher")["model"]["fingerprint"])
 
 
+def teacher_split(teacher: str) -> str:
+    """The `split` of the manifest of a teacher, a run or a cache; empty without one."""
+    if not teacher:
+        return ""
+    from rd_tf.data.teacher_lists import is_teacher_cache, load_cache_manifest
+
+    load = load_cache_manifest if is_teacher_cache(teacher) else run_directory.load_run_manifest
+    return str(load(teacher)["split"])
+
+
 def _check_unfinished(directory: Path, identity: dict[str, Any], force: bool) -> None:
     """Checks that the checkpoints in a directory are of this run; with `force`, those of another are removed."""
-    # Imports NumPy, which would make --help slow.
     from rd_tf.training.checkpoints import checkpointed_run
 
     checkpoints = directory / run_directory.CHECKPOINT

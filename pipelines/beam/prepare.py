@@ -12,7 +12,7 @@ from rd_tf.prepare import COLUMNS, READING, WORLD, kept_dataset, prepare, source
 from rd_tf.storage import InputError, atomic_directory
 
 # The windows and names that rd_tf.prepare writes for a dataset that is there, too.
-_OF_PREPARE_ALONE = {"windows", "item_names", "split", "sequence_length", "target_length", "short_windows"}
+_OF_PREPARE_ALONE = {"windows", "item_names", "split", "split_by", "sequence_length", "target_length", "short_windows"}
 
 
 def beam_prepare(**flags: Any) -> dict[str, Any]:

@@ -50,6 +50,7 @@ def beam_teach(
     force: bool,
     runner: str,
     beam_options: list[str],
+    seen_items: str = "auto",
     import_module: Sequence[str] = (),
 ) -> str:
     """Writes the teacher cache that rd_tf.teach would write, byte for byte, one shard of the dataset a work item.
@@ -69,7 +70,8 @@ def beam_teach(
     with local_files(dataset, [MANIFEST]) as directory:
         described = load_manifest(directory)
     check_same_fingerprint(dataset, described["fingerprint"], run["dataset"]["fingerprint"], "teacher", teacher)
-    plan = make_plan(teacher, run, k, mask, block_size)
+    plan = make_plan(teacher, run, k, mask, block_size, seen_items)
+    mask = plan.mask
     place = cache or plan.default_place(teacher)
     if _keeps_cache(place, plan, not cache, force):
         return place

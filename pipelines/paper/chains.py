@@ -22,6 +22,7 @@ from pipelines.records import (
 from rd_tf import run_directory
 from rd_tf.command_line import flag_lines
 from rd_tf.data.dataset import load_manifest
+from rd_tf.flag_definitions import Protocol
 from rd_tf.storage import InputError
 
 _SECONDS_BETWEEN_LOOKS = 0.2
@@ -218,7 +219,7 @@ class Chain:
         """
         for target in self.evidence.values():
             if (target / run_directory.METRICS).is_file():
-                split = read_metrics(target)["split"]
+                split = Protocol.of(read_metrics(target)["split"]).part
                 if split != self.split:
                     raise InputError(f"{target} is of the split {split}, not {self.split}; name another --results")
             if target in self.flags and run_directory.is_finished_run(target):

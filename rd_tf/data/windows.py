@@ -14,7 +14,7 @@ import numpy as np
 from rd_tf.data.dataset import DatasetShard, load_dataset
 from rd_tf.data.interactions import Interactions, distinct_keys, drop_duplicates, k_core, to_interactions, user_offsets
 from rd_tf.data.synthetic import synthetic_interactions
-from rd_tf.flag_definitions import SPLITS
+from rd_tf.flag_definitions import Protocol
 from rd_tf.storage import InputError
 
 if TYPE_CHECKING:
@@ -26,42 +26,76 @@ class Split:
     """Rows to train on and rows to be ranked.
 
     Attributes:
-        name: "validation" (train on the first 70 %, hold out the next 10 %), "test" (train on 80 %, hold out 20 %),
-            "rehearsal" (train on 64 %, hold out the next 16 %) or "all" (train on everything, hold out nothing: what
-            goes to production).
+        name: of a `Protocol`, whose part is "validation" (train on the first 70 %, hold out the next 10 %), "test"
+            (train on 80 %, hold out 20 %), "rehearsal" (train on 64 %, hold out the next 16 %) or "all" (train on
+            everything, hold out nothing: what goes to production); the shares are those of the rule "ratio".
         train: `[rows] bool` over the dataset's rows.
         held_out: `[rows] bool` over the dataset's rows.
+        times: of the rule "time": the timestamps of the first held-out row and of the first later one.
     """
 
     name: str
     train: np.ndarray
     held_out: np.ndarray
+    times: tuple[int, int] | None = None
+
+    @property
+    def protocol(self) -> Protocol:
+        return Protocol.of(self.name)
 
 
-def split_interactions(interactions: Interactions, name: str) -> Split:
-    """Splits every user's history by time.
+def split_interactions(interactions: Interactions, name: str, times: tuple[int, int] | None = None) -> Split:
+    """Splits histories by time; "test" trains on what "validation" trains on and holds out, together.
 
-    With n items of a user: test = the last floor(0.2 n), validation = the floor(0.3 n) - floor(0.2 n) before them,
-    train = the rest. "test" trains on train and validation together. Source: Tang & Wang, WSDM 2018, section 4.1.
-    "rehearsal" is what "test" would be of all but the test items: of the first m it holds out the last floor(0.2 m). So
-    it asks for items as far ahead as the test items, where "validation" asks for the next few.
+    "ratio" (Tang & Wang, WSDM 2018, section 4.1): with n items of a user, test = the last floor(0.2 n), validation =
+    the floor(0.3 n) - floor(0.2 n) before them, train = the rest. "rehearsal" is what "test" would be of all but the
+    test items: of the first m it holds out the last floor(0.2 m). So it asks for items as far ahead as the test items,
+    where "validation" asks for the next few.
+
+    "last" (leave-one-out): test = the last item of every user with two or more, validation = the last but one of every
+    user with three or more; "rehearsal" is the same as "validation".
+
+    "time": with n rows of all users in the order of their timestamps, test = those not before row floor(0.8 n),
+    validation = those of the rest not before row floor(0.7 n), "rehearsal" those not before row floor(0.64 n). Rows of
+    the same timestamp stay together, so shares may differ.
+
+    Args:
+        interactions: the dataset, or, where `times` are given, some of its users.
+        name: of a `Protocol`.
+        times: of the rule "time", as `Split.times` of the whole dataset; None to find them here.
 
     Raises:
         ValueError: an unknown name.
     """
-    if name not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(SPLITS)}; received {name!r}")
-    if name == "all":
+    protocol = Protocol.of(name)
+    if protocol.part == "all":
         return Split(name, np.ones(len(interactions), bool), np.zeros(len(interactions), bool))
+    if protocol.by == "time":
+        begin, end = times or _held_out_times(interactions.timestamps, protocol.part)
+        train = interactions.timestamps < begin
+        return Split(name, train, ~train & (interactions.timestamps <= end), (begin, end))
     counts = np.diff(user_offsets(interactions.users, interactions.num_users))
-    # Integers: int(0.3 * 10) is 3, but 0.3 * n in floating point is 2.9999999999999996 for some n.
-    test = counts * 2 // 10
-    held_back = (counts - test) * 2 // 10 if name == "rehearsal" else counts * 3 // 10 - test
+    if protocol.by == "last":
+        test, held_back = np.minimum(counts // 2, 1), np.minimum(counts // 3, 1)
+    else:
+        # Integers: int(0.3 * 10) is 3, but 0.3 * n in floating point is 2.9999999999999996 for some n.
+        test = counts * 2 // 10
+        held_back = (counts - test) * 2 // 10 if protocol.part == "rehearsal" else counts * 3 // 10 - test
     lengths = np.stack([counts - test - held_back, held_back, test], axis=1)
     part = np.repeat(np.tile(np.arange(3, dtype=np.int8), len(counts)), lengths.ravel())
-    if name == "test":
+    if protocol.part == "test":
         return Split(name, part < 2, part == 2)
     return Split(name, part == 0, part == 1)
+
+
+def _held_out_times(timestamps: np.ndarray, part: str) -> tuple[int, int]:
+    """The first and the last timestamp that are held out."""
+    rows = len(timestamps)
+    test = rows * 8 // 10
+    first = {"test": test, "validation": rows * 7 // 10, "rehearsal": rows * 64 // 100}[part]
+    ordered = np.partition(timestamps, [first, test])
+    begin, end = int(ordered[first]), int(ordered[test])
+    return begin, int(timestamps.max()) if part == "test" else max(end, begin + 1) - 1
 
 
 _ROWS = 2**20
@@ -378,21 +412,27 @@ class ShardWindows:
 
 
 def cut_shard(
-    shard: DatasetShard, split: str, sequence_length: int, target_length: int, short: bool = False
+    shard: DatasetShard,
+    split: str,
+    sequence_length: int,
+    target_length: int,
+    short: bool = False,
+    times: tuple[int, int] | None = None,
 ) -> ShardWindows:
-    """Cuts a shard into windows; a user's split and windows depend on nobody else.
+    """Cuts a shard into windows; a user's split and windows depend on nobody else, but for `times`.
 
     Args:
         shard: of the dataset.
-        split: "validation" or "test".
+        split: name of a `Protocol`.
         sequence_length: L, at least 1.
         target_length: T, at least 1.
         short: as of `make_windows`.
+        times: of the rule "time", as of `Split`.
     """
     # Windows depend on no raw id, but there is one for every user.
     user_ids = [""] * shard.num_users
     interactions = Interactions(shard.users - shard.first_user, shard.items, shard.timestamps, user_ids, [])
-    data = Dataset(interactions).split(split)
+    data = SplitData(interactions, split_interactions(interactions, split, times))
     return ShardWindows(shard.first_user, data.windows(sequence_length, target_length, short), data.seen)
 
 
@@ -404,7 +444,8 @@ class SplitData:
         split: its rows to train on and to hold out.
 
     Attributes:
-        name: "validation", "test" or "all".
+        name: of the split: "validation", "test" or "all", or another name of a `Protocol`.
+        protocol: the split's.
         num_users: users are numbered 0 .. num_users - 1.
         num_items: items are numbered 1 .. num_items.
         users: `[rows] int32`, users of the training rows.
@@ -415,6 +456,7 @@ class SplitData:
         self.interactions = interactions
         self.split = split
         self.name = split.name
+        self.protocol = split.protocol
         self.num_users = interactions.num_users
         self.num_items = interactions.num_items
         self._windows: dict[tuple[int, int, bool], Windows] = {}
@@ -490,8 +532,18 @@ class Dataset:
     def __init__(self, interactions: Interactions) -> None:
         self.interactions = interactions
 
-    def split(self, name: str) -> SplitData:
-        """Splits every user's history by time: "validation", "test", "rehearsal" or "all"; see `split_interactions`."""
+    def split(self, name: str, by: str = "ratio", seen_items: str = "exclude") -> SplitData:
+        """Splits histories by time; see `split_interactions`.
+
+        Args:
+            name: "validation", "test", "rehearsal" or "all"; or the name of a `Protocol`, for all three.
+            by: "ratio", "last" or "time".
+            seen_items: "exclude" or "keep": whether users may be listed items that they have in training.
+
+        Raises:
+            ValueError: an unknown value.
+        """
+        name = name if "/" in name else Protocol(name, by, seen_items).name
         return SplitData(self.interactions, split_interactions(self.interactions, name))
 
 

@@ -19,13 +19,15 @@ class HeldOut:
         targets: `[targets] int32`, distinct within a user; those of `users[i]` are
             `targets[target_offsets[i]:target_offsets[i + 1]]`, never none.
         target_offsets: `[users + 1] int64`.
-        seen: `[seen] int32`, the users' distinct training items, laid out in the same way.
+        seen: `[seen] int32`, the users' distinct training items, laid out in the same way; none where seen items are
+            kept, since these are what is left out of a list.
         seen_offsets: `[users + 1] int64`.
         is_candidate: `[num_items + 1] bool`, the items that occur in the training rows. No other can be ranked: a
             target that is none is a miss, and counts in every denominator.
         counts: `users` evaluated, `users_without_targets`, `targets`, `unknown_targets` (no candidates),
             `repeated_targets` (held-out items that the same user was trained on; they are excluded from the user's
-            list, so they are no targets).
+            list, so they are no targets, unless seen items are kept). By time, `unknown_users` too, who have a
+            held-out item and no training row; they are left out, and not among those without targets.
     """
 
     users: np.ndarray
@@ -64,9 +66,19 @@ def make_held_out(data: SplitData, sequence_length: int) -> HeldOut:
         InputError: nobody has a held-out item.
     """
     interactions, split = data.interactions, data.split
-    parts = [_block(interactions, split, block) for block in user_blocks(interactions.users)]
+    keeps_seen = data.protocol.keeps_seen
+    parts = [_block(interactions, split, block, keeps_seen) for block in user_blocks(interactions.users)]
+    unknown = sum(part.unknown for part in parts)
     if not sum(len(part.targets) for part in parts):
-        raise InputError(f"no user has an item to rank in the split {split.name!r}; give users longer histories")
+        known = sum(part.repeated for part in parts)
+        raise InputError(
+            f"no user has an item to rank in the split {split.name!r}; "
+            + (
+                f"the {known:,} held-out items are all known to their users, and --seen_items=keep ranks them"
+                if known
+                else "give users longer histories"
+            )
+        )
     users = np.concatenate([part.users for part in parts])
     targets = np.concatenate([part.targets for part in parts])
     return HeldOut(
@@ -79,10 +91,11 @@ def make_held_out(data: SplitData, sequence_length: int) -> HeldOut:
         is_candidate=data.is_candidate,
         counts={
             "users": len(users),
-            "users_without_targets": interactions.num_users - len(users),
+            "users_without_targets": interactions.num_users - len(users) - unknown,
             "targets": len(targets),
             "unknown_targets": int(np.count_nonzero(~data.is_candidate[targets])),
             "repeated_targets": sum(part.repeated for part in parts),
+            **({"unknown_users": unknown} if data.protocol.by == "time" else {}),
         },
     )
 
@@ -90,15 +103,20 @@ def make_held_out(data: SplitData, sequence_length: int) -> HeldOut:
 def users_line(counts: dict[str, int]) -> str:
     """Of whom a metric is the mean, in words; `counts` as of `HeldOut`."""
     users = counts["users"]
-    return f"over {users:,} of {users + counts['users_without_targets']:,} users"
+    return f"over {users:,} of {users + counts['users_without_targets'] + counts.get('unknown_users', 0):,} users"
 
 
-def left_out_line(counts: dict[str, int]) -> str:
+def left_out_line(counts: dict[str, int], keeps_seen: bool = False) -> str:
     """Which users and held-out items are ranked and which are not, in a sentence; `counts` as of `HeldOut`."""
+    unknown, repeated = (
+        counts.get("unknown_users", 0),
+        f"{counts['repeated_targets']:,} that their user has in training",
+    )
     return (
         f"ranked for {users_line(counts).removeprefix('over ')} ({counts['users_without_targets']:,} have nothing to "
-        f"rank): {counts['targets']:,} held-out items, {counts['unknown_targets']:,} of them without a training row, "
-        f"which are misses; left out are {counts['repeated_targets']:,} that their user has in training"
+        f"rank{f', {unknown:,} no training row' if unknown else ''}): {counts['targets']:,} held-out items, "
+        f"{counts['unknown_targets']:,} of them without a training row, which are misses; "
+        + (f"{repeated} are ranked like others" if keeps_seen else f"left out are {repeated}")
     )
 
 
@@ -110,9 +128,10 @@ class _Part:
     seen: np.ndarray
     seen_counts: np.ndarray
     repeated: int
+    unknown: int
 
 
-def _block(interactions: Interactions, split: Split, block: slice) -> _Part:
+def _block(interactions: Interactions, split: Split, block: slice, keeps_seen: bool) -> _Part:
     rows, first = interactions.num_item_rows, interactions.users[block.start]
 
     def keys(mask: np.ndarray) -> np.ndarray:
@@ -120,12 +139,18 @@ def _block(interactions: Interactions, split: Split, block: slice) -> _Part:
 
     seen_keys, held_out_keys = keys(split.train), keys(split.held_out)
     repeated = np.isin(held_out_keys, seen_keys, assume_unique=True)
-    target_users, targets = np.divmod(held_out_keys[~repeated], rows)
+    target_users, targets = np.divmod(held_out_keys if keeps_seen else held_out_keys[~repeated], rows)
     seen_users, seen = np.divmod(seen_keys, rows)
     size = interactions.users[block.stop - 1] - first + 1
     num_targets, num_seen = (np.bincount(owners - first, minlength=size) for owners in (target_users, seen_users))
-    users = np.flatnonzero(num_targets)
+    # By time, users come new; by the other rules, everybody has a first row.
+    is_known = (num_seen > 0) | (split.protocol.by != "time")
+    unknown = int(np.count_nonzero(num_targets[~is_known]))
+    targets = targets[is_known[target_users - first]]
+    users = np.flatnonzero(num_targets * is_known)
     kept = seen[num_targets[seen_users - first] > 0]
+    if keeps_seen:
+        kept, num_seen = kept[:0], np.zeros_like(num_seen)
     return _Part(
         users=first + users,
         targets=targets.astype(np.int32),
@@ -133,6 +158,7 @@ def _block(interactions: Interactions, split: Split, block: slice) -> _Part:
         seen=kept.astype(np.int32),
         seen_counts=num_seen[users],
         repeated=int(np.count_nonzero(repeated)),
+        unknown=unknown,
     )
 
 

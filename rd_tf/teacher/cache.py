@@ -39,6 +39,7 @@ from rd_tf.data.windows import (
     trained_items,
     windows_fingerprint,
 )
+from rd_tf.flag_definitions import Protocol, protocol_of
 from rd_tf.runtime import Advance, progress_bar
 from rd_tf.storage import InputError, atomic_directory, directory_lock, write_json
 
@@ -111,13 +112,14 @@ class TeachPlan:
         dataset: fingerprint of the dataset.
         teacher: fingerprint of the teacher's weights.
         num_items: of the catalogue.
-        split: the teacher's, "validation" or "test".
+        split: name of the `Protocol` of the lists, whose training rows are the teacher's.
         sequence_length: the teacher's L.
         target_length: the teacher's T.
         k: K.
         mask: "target", "seen" or "none".
         block_size: windows a block.
         short_windows: whether the teacher was trained on windows of fewer than L items, too; then these have lists.
+        split_times: where the teacher's rows were split by time, as `rd_tf.data.windows.Split.times`.
     """
 
     dataset: str
@@ -130,6 +132,7 @@ class TeachPlan:
     mask: str
     block_size: int
     short_windows: bool = False
+    split_times: tuple[int, int] | None = None
 
     @property
     def lengths(self) -> tuple[int, int]:
@@ -142,14 +145,16 @@ class TeachPlan:
 
     def cut(self, shard: DatasetShard) -> ShardWindows:
         """The training windows of a shard."""
-        return cut_shard(shard, self.split, *self.lengths, self.short_windows)
+        return cut_shard(shard, self.split, *self.lengths, self.short_windows, self.split_times)
 
     def default_place(self, teacher: str) -> str:
         """Where the cache of a teacher's run directory lies unless it is told otherwise."""
-        return f"{teacher.rstrip('/')}/top_k/{self.split}-k{self.k}-{self.mask}"
+        return f"{teacher.rstrip('/')}/top_k/{self.split.replace('/', '-')}-k{self.k}-{self.mask}"
 
 
-def make_plan(teacher: str, manifest: dict[str, Any], k: int, mask: str, block_size: int) -> TeachPlan:
+def make_plan(
+    teacher: str, manifest: dict[str, Any], k: int, mask: str, block_size: int, seen_items: str = "auto"
+) -> TeachPlan:
     """The plan of a teacher.
 
     Args:
@@ -158,6 +163,7 @@ def make_plan(teacher: str, manifest: dict[str, Any], k: int, mask: str, block_s
         k: K.
         mask: "target", "seen" or "none".
         block_size: windows a block.
+        seen_items: "exclude", "keep" or, as the teacher was trained, "auto".
 
     Raises:
         InputError: the manifest does not tell L, T or the size of the catalogue.
@@ -169,18 +175,23 @@ def make_plan(teacher: str, manifest: dict[str, Any], k: int, mask: str, block_s
             f"--teacher={teacher}: its manifest.json does not tell L, T and the number of items; train it again"
         )
     num_items, sequence_length, target_length = numbers
+    trained, times = Protocol.of(manifest["split"]), manifest.get("split_times")
+    protocol = protocol_of(trained.part, trained.by, seen_items, trained.name)
+    if protocol.by == "time" and not (isinstance(times, list) and [type(time) for time in times] == [int, int]):
+        raise InputError(f"--teacher={teacher}: its manifest.json does not tell split_times; train it again")
     return TeachPlan(
         manifest["dataset"]["fingerprint"],
         manifest["model"]["fingerprint"],
         num_items,
-        manifest["split"],
+        protocol.name,
         sequence_length,
         target_length,
         k,
-        mask,
+        protocol.mask(mask),
         block_size,
         # Runs of earlier versions do not tell, and had none.
         manifest.get("short_windows") is True,
+        (times[0], times[1]) if times else None,
     )
 
 
@@ -331,6 +342,7 @@ def make_cache(
     block_size: int,
     force: bool,
     data: SplitData | None = None,
+    seen_items: str = "auto",
 ) -> Path:
     """Lists the teacher's best K items for every window of its own split, L and T.
 
@@ -347,6 +359,7 @@ def make_cache(
         force: whether a cache that is there is made again; otherwise it is kept if it belongs to this teacher. A stale
             one in the default place is always made again.
         data: the dataset with the teacher's split, where it is in memory already.
+        seen_items: as of `make_plan`.
 
     Returns:
         The cache's directory.
@@ -356,7 +369,7 @@ def make_cache(
     """
     manifest = run_directory.load_run_manifest(teacher, "teacher")
     check_same_dataset(dataset, manifest["dataset"]["fingerprint"], "teacher", teacher)
-    plan = make_plan(teacher, manifest, k, mask, block_size)
+    plan = make_plan(teacher, manifest, k, mask, block_size, seen_items)
     described = load_manifest(dataset)
     shards, entries = len(described.get("shards", [])), entries_of(described)
     if data is None and not shards:
@@ -503,14 +516,14 @@ def find_teacher(
     directory = Path(teacher)
     if not is_teacher_cache(directory):
         manifest = run_directory.load_run_manifest(teacher, "teacher")
-        if manifest["split"] != data.name:
+        if not data.protocol.trains_as(manifest["split"]):
             raise InputError(
-                f"--teacher={teacher} was trained with --split={manifest['split']}, but this run has "
-                f"--split={data.name}; use a teacher of the same split"
+                f"--teacher={teacher} was trained with {Protocol.of(manifest['split']).flags}, but this run has "
+                f"{data.protocol.flags}; use a teacher of the same split"
             )
         fingerprint = manifest["model"]["fingerprint"]
         if manifest.get("windows", windows.fingerprint()) == windows.fingerprint():
-            directory = make_cache(teacher, dataset, "", k, mask, block_size, False, data)
+            directory = make_cache(teacher, dataset, "", k, mask, block_size, False, data, data.protocol.seen_items)
         else:
             check_same_dataset(dataset, manifest["dataset"]["fingerprint"], "teacher", teacher)
             directory = _cache_for(teacher, fingerprint, data, windows, k, mask, block_size)

@@ -294,7 +294,9 @@ def choose_ease_l2(data: SplitData, log: Log = print) -> float:
         data: the dataset.
         log: told of every trial.
     """
-    validation = data if data.name in CHOOSING_SPLITS else Dataset(data.interactions).split("validation")
+    protocol, validation = data.protocol, data
+    if protocol.part not in CHOOSING_SPLITS:
+        validation = Dataset(data.interactions).split("validation", protocol.by, protocol.seen_items)
     evaluator, found = Evaluator(validation, 1), {}
 
     def quality(l2: float) -> float:
@@ -356,7 +358,7 @@ def _check_run(name: str, data: SplitData) -> dict:  # type: ignore[type-arg]
             "teacher's run directory"
         )
     manifest = run_directory.load_run_manifest(name, "teacher")
-    if manifest["dataset"]["fingerprint"] != data.fingerprint or manifest["split"] != data.name:
+    if manifest["dataset"]["fingerprint"] != data.fingerprint or not data.protocol.trains_as(manifest["split"]):
         raise InputError(
             f"--teacher={name} was trained on dataset {manifest['dataset']['fingerprint'][:16]}, split "
             f"{manifest['split']}, but these data are dataset {data.fingerprint[:16]}, split {data.name}; use a "

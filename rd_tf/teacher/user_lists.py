@@ -49,7 +49,7 @@ def ranker_lists(
 
     Args:
         model: the ranker.
-        data: the dataset; none of a user's training items is in the list.
+        data: the dataset; none of a user's training items is in the list, unless its protocol keeps seen items.
         k: K.
         is_candidate: `[num_items + 1] bool`, the items that may be listed: those that the ranker was trained on.
         block_size: users a matrix product.
@@ -59,12 +59,12 @@ def ranker_lists(
     """
     if k > is_candidate.sum():
         raise InputError(f"--k={k} is larger than the {is_candidate.sum()} items that the model was trained on")
-    items = data.seen
+    items, width = data.seen, 0 if data.protocol.keeps_seen else None
     scores = FrozenScores(model).freeze(is_candidate)
 
     def list_users(users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         scored = scores(users, items.last(users, model.sequence_length), data.histories(model, users))
-        best, values = best_items(scored, items.padded(users), k)
+        best, values = best_items(scored, items.padded(users)[:, :width], k)
         # A row with a NaN among its scores has no items.
         if np.isnan(scored[best[:, 0] == 0]).any():
             raise InputError(NOT_FINITE)
@@ -78,17 +78,17 @@ def saved_model_user_lists(model: SavedModelLists, data: SplitData, k: int, bloc
 
     Args:
         model: the signature.
-        data: the dataset; none of a user's training items is in the list.
+        data: the dataset; none of a user's training items is in the list, unless its protocol keeps seen items.
         k: K.
         block_size: users a request.
     """
-    seen = data.seen
+    seen, keeps_seen = data.seen, data.protocol.keeps_seen
 
     def list_users(users: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         own = seen.padded(users)
-        items, scores = model.lists(users, seen.last(users, own.shape[1]), own, k)
+        items, scores = model.lists(users, seen.last(users, own.shape[1]), own[:, :0] if keeps_seen else own, k)
         # A signature that takes no items to exclude may have listed them.
-        free = (items > 0) & ~seen.has(users, items)
+        free = (items > 0) & (keeps_seen | ~seen.has(users, items))
         order = np.argsort(~free, axis=1, kind="stable")[:, :k]
         items = np.where(np.take_along_axis(free, order, 1), np.take_along_axis(items, order, 1), 0)
         return items, None if scores is None else np.take_along_axis(scores, order, 1)

@@ -69,7 +69,7 @@ class Validation(keras.callbacks.Callback):
 
     def set_data(self, data: SplitData) -> None:
         """Called by `fit` with the data that it trains on."""
-        if data.name not in CHOOSING_SPLITS:
+        if data.protocol.part not in CHOOSING_SPLITS:
             raise ValueError(f"Validation needs data of .split('validation'); received the split {data.name!r}")
         self._data = data
 

@@ -16,6 +16,8 @@ class TrainingConfig:
 
     dataset: str
     split: str
+    split_by: str
+    seen_items: str
     target_length: int
     short_windows: str
     epochs: int

@@ -13,6 +13,7 @@ from rd_tf.data.batches import TrainingBatches
 from rd_tf.data.windows import SplitData, open_dataset
 from rd_tf.evaluation.evaluator import Evaluator, save_evaluation
 from rd_tf.evaluation.held_out import left_out_line, users_line
+from rd_tf.flag_definitions import protocol_of
 from rd_tf.models.ranker import SequenceRanker
 from rd_tf.models.registry import make_model, save_model
 from rd_tf.runtime import RunLog, free_bytes, print_line
@@ -55,7 +56,8 @@ def train_run(directory: Path, flags: dict[str, Any], identity: dict[str, Any], 
     # Checked before the lists are made, and made again with their scale where the flag leaves it open.
     config = RunConfig.of(flags | {"score_temperature": flags["score_temperature"] or 1.0})
     training, distillation = config.training, config.distillation
-    data = open_dataset(training.dataset).split(training.split)
+    protocol = protocol_of(training.split, training.split_by, training.seen_items)
+    data, mask = open_dataset(training.dataset).split(protocol.name), protocol.mask(distillation.mask)
     sequence_length = config.model.arguments["sequence_length"]
     short = config.short_windows
     windows = data.windows(sequence_length, training.target_length, short)
@@ -70,7 +72,7 @@ def train_run(directory: Path, flags: dict[str, Any], identity: dict[str, Any], 
                 data,
                 windows,
                 distillation.k,
-                distillation.mask,
+                mask,
                 training.dataset,
                 training.block_size,
             )
@@ -135,15 +137,15 @@ def train_run(directory: Path, flags: dict[str, Any], identity: dict[str, Any], 
             windows,
             data.seen,
             distillation.k,
-            distillation.mask,
+            mask,
             training.block_size,
             is_candidate=data.is_candidate,
         )
         overlap = ListOverlap(top_k, lists.items, training.seed)
     evaluator = None
-    if data.name != "all":
+    if protocol.part != "all":
         evaluator = Evaluator(data, sequence_length, training.cutoffs, training.block_size, workers)
-        log(f"{data.name} split: {left_out_line(evaluator.held_out.counts)}")
+        log(f"{data.name} split: {left_out_line(evaluator.held_out.counts, protocol.keeps_seen)}")
     trainer = Trainer(distiller, batches, strategy, training.steps_per_call)
     fit = Fit(trainer, state, evaluator, overlap, checkpointer, workers, board, training, distillation.k, log)
     best_epoch = fit.run(start)
@@ -154,7 +156,7 @@ def train_run(directory: Path, flags: dict[str, Any], identity: dict[str, Any], 
     if not workers.is_chief:
         return {}
     assert board is not None
-    if evaluation is not None and data.name == "test":
+    if evaluation is not None and protocol.part == "test":
         board.scalars(best_epoch, {f"test/{name}": value for name, value in evaluation.metrics.items()})
     board.close()
     described = save_model(model, directory)
@@ -163,6 +165,7 @@ def train_run(directory: Path, flags: dict[str, Any], identity: dict[str, Any], 
     manifest = {
         "flags": flags,
         "split": data.name,
+        **({"split_times": list(data.split.times)} if data.split.times else {}),
         "seed": flags["seed"],
         "dataset": {"path": flags["dataset"], "fingerprint": data.fingerprint},
         "windows": windows.fingerprint(),

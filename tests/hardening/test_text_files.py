@@ -95,6 +95,15 @@ def test_a_vertical_tab_is_part_of_an_id(folder):
     assert list(check_ins.skipped.values()) == [1]
 
 
+@pytest.mark.parametrize("end", ["", "\n", "\r\n\n"])
+def test_a_quotation_mark_that_is_open_at_the_end_of_a_file_is_no_row(folder, end):
+    path = folder / "open.csv"
+    path.write_text(f'u,i,t\n1,a,5\n1,b,"6{end}', newline="")
+    check_ins = read(path, skip_bad_rows=True)
+    assert rows(check_ins) == [("1", "a", 5)]
+    assert sum(check_ins.skipped.values()) == 1
+
+
 def slow_columns(content, format):
     """The needed columns and the number of misfits, line by line by Python's csv module; None for no table."""
     lines = content.removeprefix(b"\xef\xbb\xbf").splitlines()

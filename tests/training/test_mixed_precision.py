@@ -52,8 +52,9 @@ def test_float16_trains_on_two_devices(tiny_dataset, train_flags, tmp_path):
     changed = {"run_dir": str(tmp_path / "two"), "strategy": "mirrored", "replicas": 2}
     # Logical devices must be made before TensorFlow starts, so they have a process of their own.
     command = ["-m", "rd_tf.train", *command_line.flag_lines({**flags, **changed}).splitlines()]
-    ((said, _),) = finish(start(command))
+    ((said, warned),) = finish(start(command))
     assert "2 replicas" in said
+    assert warned == ""
     losses = []
     for run in (tmp_path / "one", tmp_path / "two"):
         with open(run / run_directory.HISTORY) as file:

@@ -262,10 +262,16 @@ class _Reader:
                 table = self._arrow_table(readable_by_arrow, separator.decode())
             except pa.ArrowInvalid:
                 table = None
-            # A quoted field of more than one line leaves fewer rows.
-            if table is not None and len(table) == len(numbers):
+            # A quoted field of more than one line leaves fewer rows. One that is open at the end Arrow takes for whole.
+            if table is not None and len(table) == len(numbers) and not self._ends_open(block):
                 return self._piece({flag: table[str(place)] for flag, place in layout.needed.items()}, numbers)
         return self._by_line(numbers, _filled_lines(block), self._table_values)
+
+    def _ends_open(self, block: bytes) -> bool:
+        layout = self._layout
+        last = block.rstrip(b"\r\n")
+        last = last[max(last.rfind(b"\n"), last.rfind(b"\r")) + 1 :]
+        return layout.quoted and split_fields(last, layout.separator, True, layout.escaped) is None
 
     def _arrow_table(self, block: bytes, separator: str) -> pa.Table:
         layout = self._layout
