@@ -298,9 +298,8 @@ def prepare(
         InputError: a flag, a file or a row cannot be used.
     """
     flags = {**locals(), "columns": list(columns)}
-    name = protocol_of(split, split_by).name
     write_windows = functools.partial(
-        _write_windows, windows, dataset, name, sequence_length, target_length, short_windows == "on"
+        _write_windows, windows, dataset, split, split_by, sequence_length, target_length, short_windows == "on"
     )
     if windows and not windows.endswith(".parquet"):
         raise InputError(f"--windows={windows} has to end in .parquet; name such a file")
@@ -384,14 +383,21 @@ def _make(flags: dict[str, Any], titles: dict[str, str]) -> dict[str, Any]:
 
 
 def _write_windows(
-    path: str, dataset: str, split: str, sequence_length: int, target_length: int, short_windows: bool
+    path: str,
+    dataset: str,
+    split: str,
+    split_by: str,
+    sequence_length: int,
+    target_length: int,
+    short_windows: bool,
 ) -> None:
     if not path:
         return
     from rd_tf.data.windows import open_dataset
     from rd_tf.teacher.lists import write_windows
 
-    count = write_windows(path, open_dataset(dataset).split(split), sequence_length, target_length, short_windows)
+    data = open_dataset(dataset).split(protocol_of(split, split_by).name)
+    count = write_windows(path, data, sequence_length, target_length, short_windows)
     print(f"windows             {count:,} in {path}")
 
 

@@ -66,12 +66,17 @@ def dying_after(calls):
         yield
 
 
+_IN_HALF_PRECISION = {"optimizer": "adam", "dropout": 0.3, "user_dropout": 0.1, "dtype_policy": "mixed_float16"}
+_BEST_OF_VALIDATION = {"split": "validation", "validate_every": 1, "epochs": 4, "learning_rate": 0.1}
 RUNS = {
     "distilled": {"epochs": 3},
-    "fossil with Adam": {"model": "fossil", "optimizer": "adam", "dropout": 0.3, "user_dropout": 0.1},
-    "best of validation": {"split": "validation", "validate_every": 1, "epochs": 4, "learning_rate": 0.1},
-    "sasrec": {"model": "sasrec", "dropout": 0.3, "ranking_loss": "sampled_softmax"},
-    "half precision": {"dtype_policy": "mixed_float16"},
+    "fossil with Adam in half precision": {"model": "fossil", **_IN_HALF_PRECISION},
+    "best of validation of sasrec": {
+        "model": "sasrec",
+        "dropout": 0.3,
+        "ranking_loss": "sampled_softmax",
+        **_BEST_OF_VALIDATION,
+    },
 }
 
 
@@ -165,10 +170,11 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(unfinished, undisturb
 
 
 @pytest.mark.parametrize(
-    "damage", ["no manifest", "other numbers", "another version's arrays", "no progress", "no position", "a huge array"]
+    "damages",
+    [("no manifest", "other numbers"), ("another version's arrays", "no progress"), ("no position", "a huge array")],
 )
-def test_where_no_checkpoint_can_be_read_the_run_begins_anew(damage, unfinished, undisturbed, tmp_path, capsys):
-    for path in list_checkpoints(tmp_path / "run/checkpoint"):
+def test_where_no_checkpoint_can_be_read_the_run_begins_anew(damages, unfinished, undisturbed, tmp_path, capsys):
+    for path, damage in zip(list_checkpoints(tmp_path / "run/checkpoint"), damages, strict=True):
         manifest = path / "manifest.json"
         described = json.loads(manifest.read_text())
         if damage == "no manifest":
