@@ -683,3 +683,29 @@ def test_item_lists_of_any_length_and_users_without_items(write):
         ("1", "10", 0),
         *(("2", str(n), n - 9) for n in (10, 11, 12)),
     ]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("2020-05-01T10:00:00.123456789", "2020-05-01T10:00:00.123456788"),
+        ("2020-05-01 10:00:00.1234564+02:00", "2020-05-01 10:00:00.1234561+02:00"),
+        ("1588327200.1234567", "1588327200.1234566"),
+        (1588327200123456789, 1588327200123456788),
+        (1234.12345671, 1234.12345672),
+    ],
+)
+def test_times_less_than_a_microsecond_apart_are_refused(write, first, second):
+    columns = {"u": ["a", "a", "b"], "i": ["x", "y", "z"]}
+    if isinstance(first, int):
+        times = pa.array([first, second, first - 2000], pa.timestamp("ns"))
+    else:
+        times = pa.array([first, second, type(first)("1588327100.5") if isinstance(first, float) else first])
+    with pytest.raises(InputError, match="are less than a microsecond apart, in which their order is lost; round them"):
+        read(write(pa.table(columns | {"t": times}), "in.parquet"))
+    # As nanoseconds in whole numbers they keep their order, and equal ones are no loss.
+    if isinstance(first, int):
+        found = read(write(pa.table(columns | {"t": times.cast(pa.int64())}), "whole.parquet"))
+        assert found.timestamps.tolist() == [first, second, first - 2000]
+    same = pa.table(columns | {"t": pa.array([first, first, first], times.type)})
+    assert len(set(read(write(same, "same.parquet")).timestamps.tolist())) == 1

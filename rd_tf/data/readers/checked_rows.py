@@ -22,6 +22,8 @@ ORDER = "order of the lines"
 _MICRO = 1_000_000
 
 _PLAIN_INTEGER = r"^-?\d{1,18}$"
+# A digit other than 0 beyond the sixth decimal.
+_FINE = r"[.,]\d{6}0*[1-9]"
 _INTEGER = r"^\s*[+-]?\d+\s*$"
 DECIMAL = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 # Several whole numbers are one float from here on.
@@ -114,10 +116,12 @@ class TimeParser:
         """Converts the next `[rows]`.
 
         Raises:
-            InputError: a column of another type.
+            InputError: a column of another type, or times less than a microsecond apart would become one.
             NowFractional: it is not known to be fractional, but is; begin again with `fractional`.
         """
         times = self._parse(column)
+        if times.unit in (CLOCK, FRACTIONAL):
+            self._refuse_lost_order(column, times)
         if times.unit == INTEGER:
             self._whole_seen = True
         if times.unit == FRACTIONAL and not self._fractional:
@@ -125,6 +129,31 @@ class TimeParser:
                 raise NowFractional
             self._fractional = True
         return times
+
+    def _refuse_lost_order(self, column: pa.ChunkedArray, times: Times) -> None:
+        kind = column.type
+        if pa.types.is_timestamp(kind) and kind.unit == "ns":
+            fine = pc.not_equal(column.cast(pa.int64()), pa.array(times.values * 1000)).fill_null(False).to_numpy()
+        elif pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+            fine = times.readable
+        elif pa.types.is_temporal(kind) or pa.types.is_integer(kind):
+            return
+        else:
+            fine = _matches(column.cast(pa.large_binary()).fill_null(b""), _FINE)
+        fine = fine & times.readable
+        if not fine.any():
+            return
+        near = np.flatnonzero(times.readable & np.isin(times.values, times.values[fine]))
+        near = near[np.argsort(times.values[near], kind="stable")]
+        same = np.flatnonzero(times.values[near][1:] == times.values[near][:-1])
+        texts = column.take(pa.array(near)).to_pylist() if len(same) else []
+        for place in same:
+            if texts[place] != texts[place + 1]:
+                first, second = (each.decode() if isinstance(each, bytes) else str(each) for each in texts[place:][:2])
+                raise InputError(
+                    f"{self._place}: {first} and {second} are less than a microsecond apart, in which their order is "
+                    "lost; round them, or store whole nanoseconds"
+                )
 
     def _parse(self, column: pa.ChunkedArray) -> Times:
         kind = column.type
