@@ -13,6 +13,9 @@ from rd_tf.plugins import register_ranker
 # 0.01 is what the authors' code used; Keras' own default is 0.2.
 LEAKY_SLOPE = 0.01
 PRELU_START = 0.25
+# The matrix of bands has L^3 n_h d / 2 numbers, most of them 0: at L = 20 a step takes 5 times as long with it, and at
+# L = 200 it is beyond memory. At L = 5 one product is no slower than five convolutions.
+_LONGEST_IN_BANDS = 8
 
 
 def make_activation(name: str, dtype: Any = None) -> keras.layers.Layer:
@@ -164,7 +167,8 @@ class Caser(SequenceRanker):
         if self.vertical_filters:
             parts.append(self._vertical(image))
         if self.horizontal_filters:
-            parts.append(self._horizontal(image))
+            is_short = self.sequence_length <= _LONGEST_IN_BANDS
+            parts.append(self._horizontal_in_bands(image) if is_short else self._horizontal(image))
         features = ops.concatenate(parts, axis=-1)
         if training:
             features = self.drop(features, noise)
@@ -181,7 +185,19 @@ class Caser(SequenceRanker):
         return ops.reshape(sums, (-1, self.vertical_filters * self.dim))
 
     def _horizontal(self, image: Tensor) -> Tensor:
-        """All heights at all places in one matrix product: each filter is a band of a `[L d, places n_h]` matrix."""
+        """A convolution a height."""
+        # One row more: of no rows, TensorFlow's convolution on CPUs gives back its input.
+        image, pooled = ops.pad(image, [(0, 1), (0, 0), (0, 0)]), []
+        for kernel, bias, activation in zip(
+            self.horizontal_kernels, self.horizontal_biases, self.conv_activations, strict=True
+        ):
+            window = ops.reshape(self._weight(kernel), (-1, self.dim, self.horizontal_filters))
+            convolved = ops.conv(image, window, padding="valid", data_format="channels_last") + self._weight(bias)
+            pooled.append(ops.max(activation(convolved), axis=1))
+        return ops.concatenate(pooled, axis=-1)[:-1]
+
+    def _horizontal_in_bands(self, image: Tensor) -> Tensor:
+        """The same, all heights at all places in one matrix product: each filter is a band of `[L d, places n_h]`."""
         length, filters = self.sequence_length, self.horizontal_filters
         flat = ops.reshape(image, (-1, length * self.dim))
         bands, biases = [], []

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from rd_tf.models import caser as caser_module
 from rd_tf.models.caser import Caser
 from rd_tf.models.registry import weights_fingerprint
 
@@ -113,7 +114,9 @@ def test_tables_start_with_the_authors_spread():
     assert not np.any(model.item_bias)
 
 
-def test_horizontal_filters_equal_a_slow_convolution():
+@pytest.mark.parametrize("longest_in_bands", [0, 8])
+def test_horizontal_filters_equal_a_slow_convolution(longest_in_bands, monkeypatch):
+    monkeypatch.setattr(caser_module, "_LONGEST_IN_BANDS", longest_in_bands)
     model = Caser(**TINY, vertical_filters=0, horizontal_filters=2, dense_activation="identity", conv_activation="relu")
     image = np.asarray(model.sequence_table)[SEQUENCES]
     features = []
@@ -123,6 +126,16 @@ def test_horizontal_filters_equal_a_slow_convolution():
         features.append(np.maximum(places, 0).max(0))
     expected = np.concatenate(features, 1) @ np.asarray(model.dense_kernel) + np.asarray(model.dense_bias)
     np.testing.assert_allclose(np.asarray(model.encode(USERS, SEQUENCES))[:, :4], expected, atol=1e-5)
+
+
+def test_convolutions_and_bands_are_the_same_for_a_long_sequence():
+    model = Caser(num_users=3, num_items=50, sequence_length=60, dim=16)
+    sequences = np.random.default_rng(0).integers(0, 51, (4, 60)).astype("int32")
+    image = keras.ops.take(model.sequence_table, sequences, axis=0)
+    by_bands = np.asarray(model._horizontal_in_bands(image))
+    np.testing.assert_allclose(np.asarray(model._horizontal(image)), by_bands, atol=1e-5)
+    # An export is asked for no rows, too, and the last batch may leave a replica without one.
+    assert model._horizontal(image[:0]).shape == (0, 60 * 16)
 
 
 def test_dropout_is_active_in_training_only():
