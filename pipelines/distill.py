@@ -210,20 +210,14 @@ def _check_before_training(flags: dict[str, Any], has_lists: bool) -> None:
 
 def _check_lists(flags: dict[str, Any]) -> None:
     """Checks that --mask leaves --k items in the lists of every split that lists are made for."""
-    from rd_tf.data.teacher_lists import check_k
+    from rd_tf.data.teacher_lists import check_k_of
     from rd_tf.data.windows import open_dataset
 
-    protocol = protocol_in(flags)
-    dataset, splits, mask = open_dataset(flags["dataset"]), [protocol], protocol.mask(flags["mask"])
+    dataset, protocols = open_dataset(flags["dataset"]), [protocol_in(flags)]
     if flags["teacher"] == AUTO:
-        splits.append(choosing_protocol(flags))
-    for name in (protocol.name for protocol in splits):
-        data = dataset.split(name)
-        candidates = int(data.is_candidate.sum())
-        try:
-            check_k(flags["k"], mask, candidates, flags["target_length"], data.seen.longest)
-        except InputError as error:
-            raise InputError(f"{error} (split {name})") from None
+        protocols.append(choosing_protocol(flags))
+    for protocol in protocols:
+        check_k_of(dataset.split(protocol.name), flags)
 
 
 def _export_options(flags: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pipelines.records import COLUMNS, HEADS, PER_USER_METRICS, check_alike, is_
 from pipelines.report import COLORS, head, p_text, percent, picture, replace_between, stars, with_deviation
 from pipelines.report import row as table_row
 from rd_tf import run_directory
+from rd_tf.evaluation.held_out import left_out_line
 from rd_tf.evaluation.metrics import compare_paired, holm
 from rd_tf.storage import InputError, json_sha256, read_manifest, write_json, write_text
 
@@ -205,7 +206,7 @@ def summarise(results: Path) -> dict[str, Any]:
         results: holds `<dataset>/<row>/seed-N/`, or `once/`.
 
     Returns:
-        JSON values: `split`, and `datasets` by name: `users`, and `rows` by name, by falling MAP: `role`, `teacher`,
+        JSON values: `split`, and `datasets` by name: `users`, `counts` and `rows` by name, by falling MAP: `role`, `teacher`,
         `model`, `dim`, `parameters`, `bytes` (of the weights as float32), `seconds` (of training), `speed` (seconds for
         the lists of 1,000 users; None where nobody has measured it), `seeds`, `metrics` and `tail` (mean, std over
         seeds, None for one, by_seed), `alone` (name of the row that a distilled one is held against) and `against`
@@ -253,7 +254,9 @@ def _check_together(directory: Path, rows: dict[str, RowResults]) -> None:
 def _dataset(rows: dict[str, RowResults], speeds: dict[str, Any]) -> dict[str, Any]:
     described = {name: _row(row, rows, speeds) for name, row in rows.items()}
     order = sorted(described, key=lambda name: (-described[name]["metrics"]["map"]["mean"], name))
-    return {"users": len(next(iter(rows.values())).users), "rows": {name: described[name] for name in order}}
+    some = next(iter(rows.values()))
+    counts = read_metrics(next(iter(some.paths.values())))["counts"]
+    return {"users": len(some.users), "counts": counts, "rows": {name: described[name] for name in order}}
 
 
 def _row(row: RowResults, rows: dict[str, RowResults], speeds: dict[str, Any]) -> dict[str, Any]:
@@ -386,7 +389,8 @@ def markdown(summary: dict[str, Any]) -> str:
         return "No row has been run yet.\n"
     parts = [_LEGEND.format(split=summary["split"].capitalize())]
     for dataset, found in summary["datasets"].items():
-        parts += [f"### {dataset.capitalize()}", _quality(found["rows"])]
+        left_out = left_out_line(found["counts"])
+        parts += [f"### {dataset.capitalize()}", f"Every row is {left_out}.", _quality(found["rows"])]
         gains = _gains(found["rows"])
         if gains:
             parts += [f"#### {dataset.capitalize()}: what distillation gains", _TESTS, gains]

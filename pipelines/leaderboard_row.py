@@ -24,6 +24,7 @@ from pipelines.records import (
 )
 from rd_tf import command_line, plugins, run_directory
 from rd_tf.data.dataset import load_manifest
+from rd_tf.data.teacher_lists import check_k_of
 from rd_tf.data.windows import SplitData, open_dataset
 from rd_tf.flag_definitions import SOLVED_TEACHERS
 from rd_tf.storage import InputError, json_sha256, read_manifest, write_json, write_text
@@ -313,13 +314,15 @@ class Board:
         """Refuses before anything is trained what a training would refuse later.
 
         Raises:
-            InputError: a flag, a model, a loss or the dataset cannot be used.
+            InputError: a flag, a model, a loss or the dataset cannot be used, or --mask leaves fewer than --k items.
         """
         values = self.values(row)
         try:
             plugins.find(plugins.RANKERS, "model", values["model"])
             plugins.find(plugins.RANKING_LOSSES, "ranking_loss", values["ranking_loss"])
             plugins.find(plugins.DISTILLATION_LOSSES, "distillation_loss", values["distillation_loss"])
+            if self.taught(row) is not None and row.is_trained:
+                check_k_of(_split_of(str(self.dataset(row)), self.split), values)
         except InputError as error:
             raise InputError(f"{row.place}: {error}") from None
         load_manifest(self.dataset(row))
@@ -427,6 +430,12 @@ def job(
     if len(chosen) != 1 or len(numbers) != 1:
         raise InputError(f"--rows and --seeds name {len(chosen)} rows and {len(numbers)} seeds; name one of each")
     run_row(board, chosen[0], numbers[0])
+
+
+@functools.lru_cache(maxsize=1)
+def _split_of(dataset: str, split: str) -> SplitData:
+    """Read once for the rows of a dataset, which stand together."""
+    return open_dataset(dataset).split(split)
 
 
 def open_board(rows_file: str, split: str, configs_dir: str, datasets_dir: str, run_dir: str, results: str) -> Board:

@@ -28,6 +28,7 @@ from pipelines.report import gain, head, p_text, percent, row, seeds_text, short
 from pipelines.tune import TRIALS
 from rd_tf import run_directory
 from rd_tf.command_line import default_flags, flag_lines, parse
+from rd_tf.evaluation.held_out import left_out_line
 from rd_tf.evaluation.metrics import compare_paired, holm
 from rd_tf.run_directory import NO_PART_OF_THE_RESULT
 from rd_tf.storage import InputError, read_json
@@ -112,7 +113,7 @@ def summarise(results: Path, cells: list[Cell]) -> dict[str, Any]:
 
     Returns:
         JSON values: `split`, and `cells` by name; a cell without evidence is None. Of the others: `seeds`, `users`,
-        `roles` (role -> dim, parameters, seconds of training, `metrics` -> mean, std (over seeds, None for one),
+        `counts` (as of `rd_tf.evaluation.held_out.HeldOut`), `roles` (role -> dim, parameters, seconds of training, `metrics` -> mean, std (over seeds, None for one),
         by_seed), `comparisons` ("student" or "teacher" -> metric -> what `compare_paired` finds over users, whose
         values are averaged over seeds, with `t_holm` and `wilcoxon_holm`, corrected over the cell's 7 metrics x 2
         comparisons; and `seeds_n`, `seeds_t_p` of a paired t-test over the seeds' means), `efficiency`, None where
@@ -143,6 +144,7 @@ def _cell(found: CellResults, measured: dict[str, Any] | None) -> dict[str, Any]
     return {
         "seeds": found.seeds,
         "users": len(found.users),
+        "counts": next(iter(found.metrics["distilled"].values()))["counts"],
         "roles": {role: _role(found, role) for role in ROLES},
         "comparisons": _comparisons(found),
         "efficiency": measured,
@@ -386,7 +388,11 @@ def markdown_tables(summary: dict[str, Any]) -> str:
         summary: what `summarise` returns.
     """
     parts = [f"Split: {summary['split']}. {LEGEND}", ""] if summary["split"] else []
-    parts += [effectiveness_table(dataset, cells) for dataset, cells in cells_by_dataset(summary).items()]
+    for dataset, cells in cells_by_dataset(summary).items():
+        parts.append(effectiveness_table(dataset, cells))
+        counts = next((cell["counts"] for cell in cells.values() if cell), None)
+        if counts:
+            parts.append(f"{dataset.capitalize()}: {left_out_line(counts)}.\n")
     measured = {name: cell for name, cell in summary["cells"].items() if cell}
     if measured:
         parts += [_tests_table(measured), efficiency_table(measured)]

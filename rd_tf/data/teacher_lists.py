@@ -6,7 +6,7 @@ import functools
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -14,7 +14,7 @@ from typing import IO, Any, Literal
 import numpy as np
 from numpy.lib import format as npy_format
 
-from rd_tf.data.windows import UserItems, Windows
+from rd_tf.data.windows import SplitData, UserItems, Windows
 from rd_tf.storage import (
     InputError,
     atomic_directory,
@@ -601,3 +601,20 @@ def check_k(k: int, mask: str, num_items: int, target_length: int, longest: int)
             f"--mask={mask} keeps out; "
             + (f"use --k={num_items - masked} or less" if num_items > masked else "use another --mask, such as target")
         )
+
+
+def check_k_of(data: SplitData, flags: Mapping[str, Any]) -> None:
+    """Checks, before anything is trained, that --mask leaves --k items in the lists of a split.
+
+    Args:
+        data: the dataset and its split.
+        flags: of a training; `k`, `mask` and `target_length` count.
+
+    Raises:
+        InputError: fewer than K items would remain for some window.
+    """
+    candidates, mask = int(data.is_candidate.sum()), data.protocol.mask(flags["mask"])
+    try:
+        check_k(flags["k"], mask, candidates, flags["target_length"], data.seen.longest)
+    except InputError as error:
+        raise InputError(f"{error} (split {data.name})") from None

@@ -383,6 +383,13 @@ def test_wrong_flags_of_a_row_are_refused_before_anything_is_started(flags, star
     assert not started
 
 
+def test_lists_that_the_mask_leaves_too_few_items_for_are_refused_before_the_teacher_is_trained(flags, started):
+    Path(flags["rows_file"]).write_text(f"{HEADER}t,tiny,teacher,,\na,tiny,distilled,t,--k=60 --mask=seen\n")
+    with pytest.raises(InputError, match=r"rows.csv, line 3: --k=60 is larger than the catalogue .* \(split test\)"):
+        leaderboard(**flags)
+    assert not started
+
+
 def test_a_dataset_without_its_file_of_flags_is_refused(flags, started):
     Path(flags["rows_file"]).write_text(f"{HEADER}a,other,alone,,\n")
     with pytest.raises(InputError, match=r"rows.csv, line 2: there is no .*configs/other.cfg"):
