@@ -206,11 +206,11 @@ def summarise(results: Path) -> dict[str, Any]:
         results: holds `<dataset>/<row>/seed-N/`, or `once/`.
 
     Returns:
-        JSON values: `split`, and `datasets` by name: `users`, `counts` and `rows` by name, by falling MAP: `role`, `teacher`,
-        `model`, `dim`, `parameters`, `bytes` (of the weights as float32), `seconds` (of training), `speed` (seconds for
-        the lists of 1,000 users; None where nobody has measured it), `seeds`, `metrics` and `tail` (mean, std over
-        seeds, None for one, by_seed), `alone` (name of the row that a distilled one is held against) and `against`
-        (name of a row -> `above`, in how many metrics the row is higher with p < .01, and metric -> what
+        JSON values: `split`, and `datasets` by name: `users`, `counts` and `rows` by name, by falling MAP: `role`,
+        `teacher`, `model`, `dim`, `parameters`, `bytes` (of the weights as float32), `seconds` (of training), `speed`
+        (seconds for the lists of 1,000 users; None where nobody has measured it), `seeds`, `metrics` and `tail` (mean,
+        std over seeds, None for one, by_seed), `alone` (name of the row that a distilled one is held against) and
+        `against` (name of a row -> `above`, in how many metrics the row is higher with p < .01, and metric -> what
         `compare_paired` finds over users, whose values are averaged over the seeds that both have, with `t_holm`,
         corrected over the 7 metrics).
 

@@ -113,11 +113,11 @@ def summarise(results: Path, cells: list[Cell]) -> dict[str, Any]:
 
     Returns:
         JSON values: `split`, and `cells` by name; a cell without evidence is None. Of the others: `seeds`, `users`,
-        `counts` (as of `rd_tf.evaluation.held_out.HeldOut`), `roles` (role -> dim, parameters, seconds of training, `metrics` -> mean, std (over seeds, None for one),
-        by_seed), `comparisons` ("student" or "teacher" -> metric -> what `compare_paired` finds over users, whose
-        values are averaged over seeds, with `t_holm` and `wilcoxon_holm`, corrected over the cell's 7 metrics x 2
-        comparisons; and `seeds_n`, `seeds_t_p` of a paired t-test over the seeds' means), `efficiency`, None where
-        nobody has measured these models.
+        `counts` (as of `rd_tf.evaluation.held_out.HeldOut`), `roles` (role -> dim, parameters, seconds of training,
+        `metrics` -> mean, std (over seeds, None for one), by_seed), `comparisons` ("student" or "teacher" -> metric ->
+        what `compare_paired` finds over users, whose values are averaged over seeds, with `t_holm` and `wilcoxon_holm`,
+        corrected over the cell's 7 metrics x 2 comparisons; and `seeds_n`, `seeds_t_p` of a paired t-test over the
+        seeds' means), `efficiency`, None where nobody has measured these models.
 
     Raises:
         InputError: evidence that does not belong together.
