@@ -31,7 +31,7 @@ class Split:
             everything, hold out nothing: what goes to production); the shares are those of the rule "ratio".
         train: `[rows] bool` over the dataset's rows.
         held_out: `[rows] bool` over the dataset's rows.
-        times: of the rule "time": the timestamps of the first held-out row and of the first later one.
+        times: of the rule "time": the first and the last timestamp that are held out.
     """
 
     name: str

@@ -143,7 +143,8 @@ class TimeParser:
         fine = fine & times.readable
         if not fine.any():
             return
-        near = np.flatnonzero(times.readable & np.isin(times.values, times.values[fine]))
+        near = times.readable if fine.all() else times.readable & np.isin(times.values, times.values[fine])
+        near = np.flatnonzero(near)
         near = near[np.argsort(times.values[near], kind="stable")]
         same = np.flatnonzero(times.values[near][1:] == times.values[near][:-1])
         texts = column.take(pa.array(near)).to_pylist() if len(same) else []
