@@ -14,7 +14,7 @@ with 20 random items. Exports take turns within a repeat, so that they meet the 
     d64_float16      --weights=float16
     d64_int8         --weights=int8
     d64_batching     --batching
-    d64_clusters     --index=clusters
+    d64_clusters     --index=clusters --probes=16
 
 --run_dirs measures finished runs in their place.
 
@@ -84,7 +84,7 @@ LARGE_CASES: dict[str, tuple[int, dict[str, Any]]] = {
     "d64_float16": (64, {"weights": "float16"}),
     "d64_int8": (64, {"weights": "int8"}),
     "d64_batching": (64, {"batching": True}),
-    "d64_clusters": (64, {"index": "clusters"}),
+    "d64_clusters": (64, {"index": "clusters", "probes": 16}),
 }
 _LARGE = 200_000
 _DIFFERENT_REQUESTS = 64

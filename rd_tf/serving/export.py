@@ -41,6 +41,7 @@ from rd_tf.serving.quality import (
     ServedRanker,
     bytes_by_kind,
     check_agreement,
+    fewest_probes,
     known_request,
     recall,
     seconds_per_request,
@@ -60,6 +61,8 @@ from rd_tf.storage import InputError, file_sha256
 _FILE_OF_FORMAT = {"saved_model": "saved_model.pb", "litert": MODEL_FILE}
 USERS_FILE, ITEMS_FILE, NAMES_FILE = "users.txt.gz", "items.txt.gz", "item_names.txt.gz"
 _MEASURED_QUERIES = 200
+# Length of the lists whose recall --recall is.
+_K_OF_RECALL = 10
 _K_TIMED, _RECENT_TIMED = 10, 100
 # Attributes of a graph's nodes: shapes, which a loader infers again, and the configuration of the exporting process.
 _INFERRED, _CONFIG = "_output_shapes", "config_proto"
@@ -246,13 +249,15 @@ def _search(exported: SequenceRanker, queries: Queries, options: ExportOptions) 
     if options.index == "exact":
         return ExactSearch(), {"kind": "exact"}
     cells = make_cells(item_vectors(exported), options.clusters)
-    search = ClusteredSearch(cells, options.probes)
+    k = min(_K_OF_RECALL, options.max_k)
+    probes = options.probes or fewest_probes(exported, cells, queries, k, options.recall)
+    search = ClusteredSearch(cells, probes)
     found = recall(exported, search, queries, options.max_k)
     return search, {
         "kind": "clusters",
         "cells": len(cells.centroids),
         "largest_cell": cells.largest,
-        "probes": options.probes,
+        "probes": min(probes, len(cells.centroids)),
         "queries": len(queries.users),
         **found,
     }

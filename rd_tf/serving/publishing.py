@@ -338,7 +338,8 @@ class ExportOptions:
         weights: "float32", "float16" or "int8", how the weights are stored.
         index: "exact" or "clusters", how the best items are found.
         clusters: cells of the clustered index; 0 chooses.
-        probes: cells that are searched for a query.
+        probes: cells that are searched for a query; 0 for as many as `recall` asks for.
+        recall: share of the exact 10 best items that is to be found.
         item_table: whether item vectors are written beside the model, for other indexes.
         names: whether lists have an output with the items' names.
         batching: whether requests of different clients are answered together, inside the graph.
@@ -354,7 +355,8 @@ class ExportOptions:
     weights: str = "float32"
     index: str = "exact"
     clusters: int = 0
-    probes: int = 16
+    probes: int = 0
+    recall: float = 0.95
     item_table: bool = False
     names: bool = False
     export_format: str = "saved_model"
@@ -396,8 +398,10 @@ class ExportOptions:
             raise InputError(f"--clusters={self.clusters} is more than the {num_items} items; use fewer")
         # Near the square root of the items, scoring the centroids costs as much as scoring the items of a few cells.
         clusters = self.clusters or min(num_items, max(1, round(2 * num_items**0.5)))
-        if self.probes < 1:
-            raise InputError(f"--probes={self.probes} is below 1; search a cell at least")
+        if self.probes < 0:
+            raise InputError(f"--probes={self.probes} is below 0; search a cell at least, or 0 for what --recall wants")
+        if not 0 < self.recall <= 1:
+            raise InputError(f"--recall={self.recall} is not above 0 and at most 1, a share of the 10 best items")
         if self.clusters and self.probes > self.clusters:
             raise InputError(f"--probes={self.probes} is more than --clusters={self.clusters}; probe fewer cells")
         return dataclasses.replace(

@@ -17,7 +17,7 @@ from rd_tf.evaluation.evaluator import Evaluator
 from rd_tf.models.ranker import Histories, SequenceRanker, exclude_items
 from rd_tf.serving.publishing import REPORT_FILE, ExportOptions
 from rd_tf.serving.savedmodel_check import SavedModelError, run_signatures
-from rd_tf.serving.search import ExactSearch, Search
+from rd_tf.serving.search import Cells, ExactSearch, Search
 from rd_tf.serving.signatures import NO_SCORE, QUERY, RECOMMEND, SCORE
 from rd_tf.serving.weights import IDS_FILE, TABLE_FILE, put_back, with_items, with_unknown_user
 from rd_tf.storage import InputError, write_json
@@ -242,6 +242,39 @@ def recall(ranker: SequenceRanker, search: Search, queries: Queries, max_k: int)
                 best = wanted[:k][wanted[:k] > 0]
                 found[k].append(float(np.isin(best, listed[:k]).mean()) if len(best) else 1.0)
     return {f"recall@{k}": float(np.mean(values)) for k, values in found.items()}
+
+
+def fewest_probes(ranker: SequenceRanker, cells: Cells, queries: Queries, k: int, wanted: float) -> int:
+    """How many cells `ClusteredSearch` has to search for a recall@k, as `recall` measures it.
+
+    Args:
+        ranker: scores.
+        cells: the items by cell.
+        queries: that the recall is the mean over.
+        k: length of the lists.
+        wanted: the recall, above 0 and at most 1.
+    """
+    exact = tf.function(
+        lambda query, exclude: ExactSearch()(ranker, query, exclude, k)[0],
+        autograph=False,
+        input_signature=[tf.TensorSpec([None, ranker.query_dim]), tf.TensorSpec([None, None], tf.int32)],
+    )
+    cell_of = np.zeros(ranker.num_items + 1, np.int32)
+    cell_of[cells.items] = np.repeat(np.arange(len(cells.centroids)), np.diff(cells.offsets))
+    vectors = queries.encode(ranker)
+    # By the number of cells searched: how much of the mean the last of them adds.
+    gains = np.zeros(len(cells.centroids))
+    for begin in range(0, len(vectors), _RECALL_ROWS):
+        rows = slice(begin, begin + _RECALL_ROWS)
+        scores = np.pad(vectors[rows], [(0, 0), (0, 1)], constant_values=1.0) @ cells.centroids.T
+        place = np.empty(scores.shape, np.int32)
+        np.put_along_axis(place, np.argsort(-scores, axis=1, kind="stable"), np.arange(scores.shape[1])[None], axis=1)
+        for own, best in zip(place, np.asarray(exact(vectors[rows], queries.rows(rows).exclude())), strict=True):
+            items = best[best > 0]
+            places = own[cell_of[items]] if len(items) else np.zeros(1, np.int32)
+            np.add.at(gains, places, 1.0 / (len(places) * len(vectors)))
+    # Sums of shares that come to 1 may fall a little short of it.
+    return min(len(gains), int(np.searchsorted(np.cumsum(gains), wanted - 1e-9)) + 1) if len(vectors) else 1
 
 
 def bytes_by_kind(directory: str | os.PathLike[str]) -> dict[str, int]:

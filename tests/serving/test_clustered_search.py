@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from rd_tf.models.caser import Caser
-from rd_tf.serving.quality import made_up_queries, recall
+from rd_tf.serving.quality import fewest_probes, made_up_queries, recall
 from rd_tf.serving.search import ClusteredSearch, ExactSearch, is_among, make_cells
 from rd_tf.serving.weights import item_vectors
 
@@ -55,6 +55,15 @@ def test_few_cells_hold_nearly_all_of_the_best(model, cells):
 def test_all_cells_hold_all(model, cells):
     queries = made_up_queries(model, 20)
     assert set(recall(model, ClusteredSearch(cells, 1000), queries, 20).values()) == {1.0}
+
+
+@pytest.mark.parametrize("wanted", [0.3, 0.8, 0.95, 1.0])
+def test_as_few_cells_are_searched_as_a_recall_takes(model, cells, wanted):
+    queries = made_up_queries(model, 50)
+    probes = fewest_probes(model, cells, queries, 10, wanted)
+    assert recall(model, ClusteredSearch(cells, probes), queries, 10)["recall@10"] >= wanted - 1e-9
+    if probes > 1:
+        assert recall(model, ClusteredSearch(cells, probes - 1), queries, 10)["recall@10"] < wanted
 
 
 def test_scores_are_exact_and_excluded_items_stay_out(model, cells):

@@ -251,7 +251,8 @@ NUMBERS = [str(i) for i in range(1, 21)]
         ({"options": ExportOptions(weights="int4")}, "--weights=int4 is none of float32, float16, int8"),
         ({"options": ExportOptions(index="clusters", clusters=21)}, "--clusters=21 is more than the 20 items"),
         ({"options": ExportOptions(index="clusters", clusters=4, probes=5)}, "--probes=5 is more than --clusters=4"),
-        ({"options": ExportOptions(index="clusters", probes=0)}, "--probes=0 is below 1"),
+        ({"options": ExportOptions(index="clusters", probes=-1)}, "--probes=-1 is below 0"),
+        ({"options": ExportOptions(index="clusters", recall=0.0)}, "--recall=0.0 is not above 0"),
         (
             {"options": ExportOptions(index="clusters", export_format="litert")},
             "--index=clusters does not go with --export_format=litert",
