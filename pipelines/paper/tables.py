@@ -279,7 +279,9 @@ _BEST = {
 # With the paper's settings.
 _OTHERS = {
     "gowalla/caser": "Gowalla, Caser, paper's settings",
-    "unseen/gowalla_raw": "SNAP's raw Gowalla, Caser, paper's settings",
+    "unseen/gowalla_raw_subset": "SNAP's raw Gowalla, the rows of the table above, Caser, paper's settings",
+    "unseen/quickstart": "`make quickstart`'s world, Caser, paper's settings",
+    "unseen/gowalla_raw": "SNAP's raw Gowalla, other rows, Caser, paper's settings",
     "unseen/world": "Built-in world of 12,000 users, Caser, paper's settings",
     "unseen/world_small": "Built-in world of 1,000 users, Caser, paper's settings",
 }
