@@ -391,7 +391,7 @@ _ROOT = Path(__file__).parents[1]
 RESULTS = _ROOT / "results"
 # Page -> the markers in it, between which stand the tables of the files of the same names below results/benchmarks/.
 PAGES = {
-    "docs/performance.md": ("train_step", "train_step_adam", "top_k", "evaluate", "scale", "cache"),
+    "docs/performance.md": ("train_step", "train_step_adam", "time_to_quality", "top_k", "evaluate", "scale", "cache"),
     "docs/serving_load.md": ("serving", "serving_million", "soak"),
     "docs/scale_teach.md": ("beam_teach",),
 }
