@@ -95,6 +95,12 @@ def test_a_vertical_tab_is_part_of_an_id(folder):
     assert list(check_ins.skipped.values()) == [1]
 
 
+def test_a_byte_order_mark_behind_the_header_is_part_of_an_id(folder):
+    path = folder / "mark.csv"
+    path.write_bytes(b'u,i,t\n\xef\xbb\xbf"a",p,5\nb,p,6\n')
+    assert rows(read(path)) == [('\ufeff"a"', "p", 5), ("b", "p", 6)]
+
+
 @pytest.mark.parametrize("end", ["", "\n", "\r\n\n"])
 def test_a_quotation_mark_that_is_open_at_the_end_of_a_file_is_no_row(folder, end):
     path = folder / "open.csv"

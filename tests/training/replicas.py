@@ -51,7 +51,8 @@ def make_batches() -> TrainingBatches:
     )
 
 
-CASES = ((Caser, "lazy_adam", 1), (Fossil, "adam", 0), (SASRec, "lazy_adam", 1))
+# Caser, too, is fitted.
+CASES = ((SASRec, "lazy_adam", 1), (Fossil, "adam", 0))
 
 
 def train(workers: Workers, cases: Any = CASES) -> dict[str, list[Any]]:

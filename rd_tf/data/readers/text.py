@@ -257,7 +257,9 @@ class _Reader:
         readable_by_arrow = block
         if len(separator) > 1:
             readable_by_arrow, separator = block.replace(separator, b"\x01"), b"\x01"
-        if len(numbers) and not (readable_by_arrow is not block and b"\x01" in block):
+        # The mark of a file's beginning is part of an id here, and Arrow would take it off.
+        is_plain = not block.startswith(codecs.BOM_UTF8) and not (readable_by_arrow is not block and b"\x01" in block)
+        if len(numbers) and is_plain:
             try:
                 table = self._arrow_table(readable_by_arrow, separator.decode())
             except pa.ArrowInvalid:
