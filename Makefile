@@ -9,7 +9,7 @@ quickstart: $(VENV)/.run
 	$(BIN)/python -m pipelines.distill --flagfile=configs/quickstart.cfg
 
 test: $(VENV)/.develop
-	$(BIN)/python -m pytest --numprocesses=$$(($$(nproc) + 1)) --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.develop
 	$(BIN)/ruff check .
