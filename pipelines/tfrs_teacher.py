@@ -64,8 +64,8 @@ def tfrs_teacher(
     from rd_tf.data.windows import open_dataset
 
     protocol = protocol_of(split, split_by, seen_items)
-    data, width = open_dataset(dataset).split(protocol.name), 0 if protocol.keeps_seen else None
-    is_candidate, seen = data.is_candidate, data.seen
+    data = open_dataset(dataset).split(protocol.name)
+    is_candidate = data.is_candidate
     if k > is_candidate.sum():
         raise InputError(f"--k={k} is larger than the {is_candidate.sum()} items with a training row; lower it")
     settings = {
@@ -106,7 +106,7 @@ def tfrs_teacher(
     def list_users(some: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         scores = users[some] @ items
         scores[:, ~is_candidate] = -np.inf
-        found, values = best_items(scores, seen.padded(some)[:, :width], k)
+        found, values = best_items(scores, data.kept_out(some), k)
         # A list is shorter where the user has seen nearly everything.
         return np.where(np.isfinite(values), found, 0), values
 

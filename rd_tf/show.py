@@ -125,7 +125,7 @@ def _list_of(path: str, data: "SplitData", user: int, k: int, manifest: Mapping[
     from rd_tf.teacher.user_lists import ranker_lists
 
     described = run_directory.load_run_manifest(path)
-    if described["dataset"]["fingerprint"] != data.fingerprint or described["split"] != manifest["split"]:
+    if described["dataset"]["fingerprint"] != data.fingerprint or described["split"] != data.name:
         raise InputError(
             f"{path} was trained on another dataset or split than the run; show it by a --run_dir of its own"
         )

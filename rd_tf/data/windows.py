@@ -480,6 +480,10 @@ class SplitData:
         """Every user's training items."""
         return UserItems(self.users, self.items, self.num_users)
 
+    def kept_out(self, users: np.ndarray) -> np.ndarray:
+        """What may not be listed for some users: as `UserItems.padded`, and no column where seen items are kept."""
+        return np.zeros((len(users), 0), np.int32) if self.protocol.keeps_seen else self.seen.padded(users)
+
     @functools.cached_property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the dataset."""

@@ -108,10 +108,8 @@ def users_line(counts: dict[str, int]) -> str:
 
 def left_out_line(counts: dict[str, int], keeps_seen: bool = False) -> str:
     """Which users and held-out items are ranked and which are not, in a sentence; `counts` as of `HeldOut`."""
-    unknown, repeated = (
-        counts.get("unknown_users", 0),
-        f"{counts['repeated_targets']:,} that their user has in training",
-    )
+    unknown = counts.get("unknown_users", 0)
+    repeated = f"{counts['repeated_targets']:,} that their user has in training"
     return (
         f"ranked for {users_line(counts).removeprefix('over ')} ({counts['users_without_targets']:,} have nothing to "
         f"rank{f', {unknown:,} no training row' if unknown else ''}): {counts['targets']:,} held-out items, "

@@ -119,7 +119,6 @@ def export_ranker(
     directory = Path(directory)
     check_export_dir(directory.parent)
     check_export_name(directory.name)
-    check_export_dir(directory.parent)
     options = options or ExportOptions()
     check_ids("users", user_ids, model.num_users, options.id_type)
     check_ids("items", item_ids, model.num_items, options.id_type)

@@ -59,12 +59,12 @@ def ranker_lists(
     """
     if k > is_candidate.sum():
         raise InputError(f"--k={k} is larger than the {is_candidate.sum()} items that the model was trained on")
-    items, width = data.seen, 0 if data.protocol.keeps_seen else None
+    items = data.seen
     scores = FrozenScores(model).freeze(is_candidate)
 
     def list_users(users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         scored = scores(users, items.last(users, model.sequence_length), data.histories(model, users))
-        best, values = best_items(scored, items.padded(users)[:, :width], k)
+        best, values = best_items(scored, data.kept_out(users), k)
         # A row with a NaN among its scores has no items.
         if np.isnan(scored[best[:, 0] == 0]).any():
             raise InputError(NOT_FINITE)
