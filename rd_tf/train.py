@@ -206,23 +206,25 @@ def teacher_fingerprint(teacher: str) -> str | None:
     """
     if not teacher:
         return None
-    from rd_tf.data.teacher_lists import is_teacher_cache, lists_checksum, load_cache_manifest
+    from rd_tf.data.teacher_lists import is_teacher_cache, lists_checksum
+
+    manifest = _teacher_manifest(teacher)
+    return lists_checksum(manifest) if is_teacher_cache(teacher) else str(manifest["model"]["fingerprint"])
+
+
+def teacher_split(teacher: str) -> str:
+    """The `split` of the manifest of a teacher, a run or a cache; empty without one; errors as above."""
+    return str(_teacher_manifest(teacher)["split"]) if teacher else ""
+
+
+def _teacher_manifest(teacher: str) -> dict[str, Any]:
+    from rd_tf.data.teacher_lists import is_teacher_cache, load_cache_manifest
 
     if not Path(teacher).is_dir():
         raise InputError(f"--teacher={teacher} is not a directory; name a teacher's run directory or a teacher cache")
     if is_teacher_cache(teacher):
-        return lists_checksum(load_cache_manifest(teacher))
-    return str(run_directory.load_run_manifest(teacher, "teacher")["model"]["fingerprint"])
-
-
-def teacher_split(teacher: str) -> str:
-    """The `split` of the manifest of a teacher, a run or a cache; empty without one."""
-    if not teacher:
-        return ""
-    from rd_tf.data.teacher_lists import is_teacher_cache, load_cache_manifest
-
-    load = load_cache_manifest if is_teacher_cache(teacher) else run_directory.load_run_manifest
-    return str(load(teacher)["split"])
+        return load_cache_manifest(teacher)
+    return run_directory.load_run_manifest(teacher, "teacher")
 
 
 def _check_unfinished(directory: Path, identity: dict[str, Any], force: bool) -> None:
